@@ -4,3 +4,4 @@ mod bench;
 mod connecting;
 mod qos;
 mod sessions;
+mod simulation;
