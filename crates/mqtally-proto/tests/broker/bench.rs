@@ -102,10 +102,11 @@ impl Bench {
         self.settle();
     }
 
-    /// Sends, and gives what came back to the same client.
+    /// Sends, and gives what came back to the same client; what it had not taken before stays.
     pub(crate) fn ask(&mut self, client: Client, packet: Packet) -> Vec<Packet> {
+        let unread = self.lines[&client.0].received.len();
         self.send(client, packet);
-        self.take(client)
+        self.lines.get_mut(&client.0).expect("a client of this bench").received.split_off(unread)
     }
 
     /// Subscribes and is granted what was asked.
