@@ -206,7 +206,7 @@ impl Bench {
         for output in self.broker.outputs() {
             match output {
                 Output::Send(id, packet) => {
-                    self.lines.get_mut(&id).expect("a known connection").receive(packet)
+                    self.lines.get_mut(&id).expect("a known connection").receive(packet);
                 }
                 Output::Close(id) => self.lines.get_mut(&id).expect("a known connection").closed = true,
                 Output::Authenticate(id, ..) => self.asked.push(id),

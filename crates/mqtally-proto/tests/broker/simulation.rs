@@ -305,7 +305,7 @@ impl Peer {
     /// Reads a packet, and gives the answer to it.
     fn react(&mut self, packet: Packet) -> Option<Packet> {
         match packet {
-            Packet::Publish(publish) => self.receive(publish),
+            Packet::Publish(publish) => self.receive(&publish),
             Packet::Pubrel(ack) => {
                 assert!(!ack.reason.is_error());
                 self.unreleased.remove(&ack.packet_id);
@@ -333,7 +333,7 @@ impl Peer {
         assert!(self.unfinished.iter().any(|(id, ..)| *id == ack.packet_id), "{ack:?} of nothing");
     }
 
-    fn receive(&mut self, publish: Publish) -> Option<Packet> {
+    fn receive(&mut self, publish: &Publish) -> Option<Packet> {
         let payload = std::str::from_utf8(&publish.payload).expect("text").to_owned();
         let Some(id) = publish.packet_id else {
             assert!(!publish.dup, "DUP at QoS 0");

@@ -39,7 +39,7 @@ fn check(version: Version, end: End, published: bool) {
         End::Cut => bench.cut(client),
         End::Leave => bench.leave(client),
         End::LeaveWithWill => {
-            bench.disconnect(client, ReasonCode::DISCONNECT_WITH_WILL, Properties::default())
+            bench.disconnect(client, ReasonCode::DISCONNECT_WITH_WILL, Properties::default());
         }
         End::LeaveWithError => bench.disconnect(client, ReasonCode::UNSPECIFIED_ERROR, Properties::default()),
         End::ProtocolError => bench.send(client, Packet::Pingresp),
