@@ -74,6 +74,11 @@ impl Properties {
         if version == Version::V3_1_1 {
             return Ok(());
         }
+        if self.is_empty() {
+            // Most often; counting costs more than all the rest of a small packet.
+            sink.u8(0);
+            return Ok(());
+        }
         let mut length = Length::default();
         self.write_each(&mut length)?;
         sink.varint(length.as_varint("the property length")?, "the property length")?;
