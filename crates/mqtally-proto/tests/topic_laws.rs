@@ -31,7 +31,7 @@ fn names() {
 #[test]
 fn filters() {
     let check = |filter: &str, expect: Result<(), TopicError>| {
-        assert_eq!(validate_filter(filter), expect, "{filter:?}")
+        assert_eq!(validate_filter(filter), expect, "{filter:?}");
     };
     check("#", Ok(()));
     check("sport/tennis/#", Ok(()));
