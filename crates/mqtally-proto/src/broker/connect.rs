@@ -31,7 +31,7 @@ impl Broker {
 
     /// A client asks to come in.
     pub(super) fn apply(&mut self, now: Time, connection: ConnectionId, connect: Connect) {
-        if let Some(reason) = self.objection(&connect) {
+        if let Some(reason) = objection(&connect) {
             return self.refuse(now, connection, connect.version, reason);
         }
         if !self.config.authenticate {
@@ -61,26 +61,14 @@ impl Broker {
         self.close(now, connection);
     }
 
-    fn objection(&self, connect: &Connect) -> Option<ReasonCode> {
-        if connect.properties.authentication_method().is_some() {
-            return Some(ReasonCode::BAD_AUTHENTICATION_METHOD);
-        }
-        if connect.client_id.is_empty() && connect.version == Version::V3_1_1 && !connect.clean_start {
-            return Some(ReasonCode::CLIENT_IDENTIFIER_NOT_VALID);
-        }
-        if connect.will.as_ref().is_some_and(|will| will.topic.starts_with('$')) {
-            return Some(ReasonCode::NOT_AUTHORIZED);
-        }
-        let is_new = self.sessions.find(&connect.client_id).is_none();
-        let full = is_new && self.sessions.len() >= self.config.limits.sessions_max;
-        full.then_some(ReasonCode::QUOTA_EXCEEDED)
-    }
-
     fn admit_client(&mut self, now: Time, connection: ConnectionId, mut connect: Connect) {
         // A session that is over must not be resumed because nobody has looked at the clock.
         self.handle_timeout(now);
         if !self.connections.contains_key(&connection) {
             return;
+        }
+        if self.is_full_for(&connect.client_id) {
+            return self.refuse(now, connection, connect.version, ReasonCode::QUOTA_EXCEEDED);
         }
         let mut properties = announced(&self.config.limits, connect.version);
         if connect.client_id.is_empty() {
@@ -150,6 +138,10 @@ impl Broker {
         session.resume(now, &mut self.ledger);
     }
 
+    fn is_full_for(&self, client_id: &str) -> bool {
+        self.sessions.len() >= self.config.limits.sessions_max && self.sessions.find(client_id).is_none()
+    }
+
     /// 3.1.1 has no way to tell a client that its keep-alive was changed, so only 5.0 clients get another one.
     fn imposed_keep_alive(&self, connect: &Connect) -> u16 {
         let max = self.config.limits.keep_alive_max;
@@ -165,6 +157,21 @@ impl Broker {
                 return id.into();
             }
         }
+    }
+}
+
+/// Why a client cannot come in, whoever it is.
+fn objection(connect: &Connect) -> Option<ReasonCode> {
+    let nameless = connect.client_id.is_empty();
+    if connect.properties.authentication_method().is_some() {
+        Some(ReasonCode::BAD_AUTHENTICATION_METHOD)
+    } else if nameless && connect.version == Version::V3_1_1 && !connect.clean_start {
+        // Nobody could come back to such a session `[MQTT-3.1.3-8]`.
+        Some(ReasonCode::CLIENT_IDENTIFIER_NOT_VALID)
+    } else if connect.will.as_ref().is_some_and(|will| will.topic.starts_with('$')) {
+        Some(ReasonCode::NOT_AUTHORIZED)
+    } else {
+        None
     }
 }
 

@@ -232,9 +232,8 @@ impl Session {
             return;
         }
         let delivery = self.new_delivery(parcel, hop, ledger);
-        let row = |id| delivery.row(Phase::Published(id));
-        let Some(id) = self.outbound.push(delivery.hop.qos, delivery.clone()) else { return };
-        self.put(row(id), ledger);
+        let Some(id) = self.outbound.push(delivery.hop.qos, delivery) else { return };
+        self.put(self.outbound.item(id).and_then(|delivery| delivery.row(Phase::Published(id))), ledger);
         publish.packet_id = Some(id);
         ledger.send(link.connection, Packet::Publish(publish));
     }
