@@ -13,13 +13,10 @@ impl Broker {
     /// The caller's answer to [`Output::Authenticate`].
     pub fn handle_authenticated(&mut self, now: Time, connection: ConnectionId, accepted: bool) {
         let Some(known) = self.connections.get_mut(&connection) else { return };
-        if !matches!(known.state, State::Authenticating(_)) {
-            return;
-        }
-        let State::Authenticating(applicant) = std::mem::replace(&mut known.state, State::Opened) else {
-            return;
+        let Applicant { connect, packets, .. } = match std::mem::replace(&mut known.state, State::Opened) {
+            State::Authenticating(applicant) => *applicant,
+            other => return known.state = other,
         };
-        let Applicant { connect, packets, .. } = *applicant;
         if !accepted {
             return self.refuse(now, connection, connect.version, ReasonCode::BAD_USER_NAME_OR_PASSWORD);
         }
@@ -70,7 +67,7 @@ impl Broker {
         if self.is_full_for(&connect.client_id) {
             return self.refuse(now, connection, connect.version, ReasonCode::QUOTA_EXCEEDED);
         }
-        let mut properties = announced(&self.config.limits, connect.version);
+        let mut properties = announced(&self.config.limits);
         if connect.client_id.is_empty() {
             connect.client_id = self.unused_client_id();
             properties.push(Property::AssignedClientIdentifier(connect.client_id.clone()));
@@ -185,10 +182,7 @@ fn asked_expiry(connect: &Connect, limits: &Limits) -> u32 {
 }
 
 /// What every 5.0 client is told of our limits; what is not said is the protocol's default.
-fn announced(limits: &Limits, version: Version) -> Vec<Property> {
-    if version == Version::V3_1_1 {
-        return Vec::new();
-    }
+fn announced(limits: &Limits) -> Vec<Property> {
     vec![
         Property::ReceiveMaximum(limits.receive_maximum.max(1)),
         Property::MaximumPacketSize(limits.packet_size_max.max(1)),
