@@ -22,6 +22,8 @@ struct Plan {
     receive_maximum: u16,
     /// One step in this many is a cut.
     cut_every: u32,
+    /// Whether one cut in four is of both, and the broker forgets everything.
+    forgetful: bool,
     seed: u64,
 }
 
@@ -47,10 +49,16 @@ struct Pair {
     /// One step in this many is a cut now.
     cut_every: u32,
     cuts: u32,
+    losses: u32,
 }
 
 const PUBLISHER: usize = 0;
 const SUBSCRIBER: usize = 1;
+
+fn broker(plan: Plan) -> Broker {
+    let limits = Limits { receive_maximum: plan.receive_maximum, ..Limits::default() };
+    Broker::new(Config { limits, ..Config::default() })
+}
 
 impl End {
     fn new(plan: Plan, name: &'static str) -> Self {
@@ -74,11 +82,10 @@ impl End {
 
 impl Pair {
     fn new(plan: Plan) -> Self {
-        let limits = Limits { receive_maximum: plan.receive_maximum, ..Limits::default() };
         let mut pair = Self {
             plan,
             rng: Rng::with_seed(plan.seed),
-            broker: Broker::new(Config { limits, ..Config::default() }),
+            broker: broker(plan),
             connections: 0,
             ends: [End::new(plan, "publisher"), End::new(plan, "subscriber")],
             accepted: 0,
@@ -86,6 +93,7 @@ impl Pair {
             delivered: Vec::new(),
             cut_every: u32::MAX,
             cuts: 0,
+            losses: 0,
         };
         pair.connect(PUBLISHER);
         pair.connect(SUBSCRIBER);
@@ -140,6 +148,11 @@ impl Pair {
             self.connect(end);
         } else if self.rng.u32(..self.cut_every) == 0 {
             self.cut(end);
+            if self.plan.forgetful && self.rng.u8(..4) == 0 {
+                self.cut(1 - end);
+                self.broker = broker(self.plan);
+                self.losses += 1;
+            }
         } else if self.rng.bool() {
             self.move_to_broker(end);
         } else {
@@ -224,7 +237,9 @@ impl Pair {
                 self.delivered.push(std::str::from_utf8(&publish.payload).unwrap().parse().unwrap());
                 self.acknowledge(end, publish.packet_id);
             }
-            Event::SessionLost { .. } => panic!("the broker lost a session; {:?}", self.plan),
+            Event::SessionLost { .. } => {
+                assert!(self.plan.forgetful, "the broker lost a session; {:?}", self.plan)
+            }
             _ => {}
         }
     }
@@ -239,13 +254,14 @@ impl Pair {
 }
 
 /// Every plan once per seed. The seeds are fixed; a failure prints its plan.
-fn for_each_plan(check: impl Fn(Plan, Pair)) {
-    for seed in 0..25 {
+fn for_each_plan(forgetful: bool, check: impl Fn(Plan, Pair)) {
+    for seed in 0..12 {
         for version in [Version::V3_1_1, Version::V5_0] {
             for qos in [Qos::AtLeastOnce, Qos::ExactlyOnce] {
                 for acknowledge in [Acknowledge::Automatic, Acknowledge::Manual] {
                     for (receive_maximum, cut_every) in [(100, 3), (100, 20), (2, 10)] {
-                        let plan = Plan { version, qos, acknowledge, receive_maximum, cut_every, seed };
+                        let plan =
+                            Plan { version, qos, acknowledge, receive_maximum, cut_every, forgetful, seed };
                         check(plan, Pair::new(plan).run());
                     }
                 }
@@ -257,7 +273,7 @@ fn for_each_plan(check: impl Fn(Plan, Pair)) {
 #[test]
 fn every_accepted_publish_completes_once_and_arrives_in_order_whatever_is_cut() {
     let all: Vec<u64> = (0..MESSAGES).collect();
-    for_each_plan(|plan, pair| {
+    for_each_plan(false, |plan, pair| {
         assert!(pair.cuts > 0, "nothing was cut; {plan:?}");
         assert_eq!(pair.completed.len() as u64, MESSAGES, "{plan:?}");
         assert!(pair.completed.values().all(|times| *times == 1), "{:?}; {plan:?}", pair.completed);
@@ -268,6 +284,18 @@ fn every_accepted_publish_completes_once_and_arrives_in_order_whatever_is_cut() 
     });
 }
 
+/// Nothing can be said about deliveries here: the broker forgets what it acknowledged.
+#[test]
+fn every_accepted_publish_completes_once_though_the_broker_forgets_its_sessions() {
+    let losses = std::cell::Cell::new(0);
+    for_each_plan(true, |plan, pair| {
+        losses.set(losses.get() + pair.losses);
+        assert_eq!(pair.completed.len() as u64, MESSAGES, "{plan:?}");
+        assert!(pair.completed.values().all(|times| *times == 1), "{:?}; {plan:?}", pair.completed);
+    });
+    assert!(losses.get() > 0);
+}
+
 #[test]
 fn the_same_seed_gives_the_same_run() {
     let plan = Plan {
@@ -276,6 +304,7 @@ fn the_same_seed_gives_the_same_run() {
         acknowledge: Acknowledge::Automatic,
         receive_maximum: 2,
         cut_every: 5,
+        forgetful: true,
         seed: 7,
     };
     let run = || Pair::new(plan).run();
