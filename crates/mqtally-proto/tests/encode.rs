@@ -76,7 +76,7 @@ fn what_does_not_fit_is_refused() {
     let properties = Properties::default().with(Property::UserProperty("k".into(), long.clone().into()));
     refuse(
         V5,
-        Packet::Puback(Ack { properties, ..Ack::success(1) }),
+        &Packet::Puback(Ack { properties, ..Ack::success(1) }),
         "a user property's value has 65536 bytes",
     );
     refuse(V5, &subscribe("a", Some(268_435_456)), "subscription identifier is 268435456, above 268435455");
@@ -94,7 +94,7 @@ fn what_only_5_0_can_say_is_refused_in_3_1_1() {
     refuse(V3, &unsuback(&[0x00]), "UNSUBACK has reason codes");
     refuse(
         V3,
-        Packet::Puback(Ack { properties: reason_string(""), ..Ack::success(1) }),
+        &Packet::Puback(Ack { properties: reason_string(""), ..Ack::success(1) }),
         "PUBACK has properties",
     );
     let no_local = Subscription { no_local: true, ..Subscription::new("a", Qos::AtMostOnce) };
@@ -125,7 +125,7 @@ fn what_a_receiver_must_refuse_is_not_written() {
     let alias = Properties::default().with(Property::TopicAlias(1));
     refuse(
         V5,
-        Packet::Puback(Ack { properties: alias, ..Ack::success(1) }),
+        &Packet::Puback(Ack { properties: alias, ..Ack::success(1) }),
         "topic alias may not stand in PUBACK",
     );
     let will = Connect { will: Some(will("#")), ..connect(V5) };
