@@ -15,7 +15,7 @@ mod rows;
 mod watermark;
 mod write;
 
-pub use error::StoreError;
+pub use error::{StoreError, StoreErrorKind};
 
 use mqtally_proto::Time;
 use mqtally_proto::broker::{Change, Stored};
@@ -73,8 +73,8 @@ impl Store {
     /// Opens the store in `directory`, both created when absent, and loads what it holds.
     ///
     /// # Errors
-    /// [`StoreError::Locked`] when a process has it open already, [`StoreError::Newer`] when a later program wrote it,
-    /// [`StoreError::Damaged`] and [`StoreError::Behind`] when it does not hold what was acknowledged.
+    /// [`StoreErrorKind::Locked`] when a broker has it open already, [`StoreErrorKind::Newer`] when a later program
+    /// wrote it, [`StoreErrorKind::Damaged`] and [`StoreErrorKind::Behind`] when it does not hold what was acknowledged.
     pub fn open(directory: &Path, sync: Sync) -> Result<(Self, Stored), StoreError> {
         std::fs::create_dir_all(directory).map_err(|source| StoreError::io("create", directory, source))?;
         let file = directory.join(DATABASE_FILE);
@@ -173,11 +173,11 @@ fn check_format(connection: &Connection, file: &Path) -> Result<(), StoreError> 
     }
     let id: u32 = connection.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(failed)?;
     if id != APPLICATION_ID {
-        return Err(StoreError::Foreign { file: file.to_owned() });
+        return Err(StoreError::new(file, StoreErrorKind::Foreign));
     }
     let found: u32 = connection.query_row("SELECT format FROM meta", [], |row| row.get(0)).map_err(failed)?;
     if found != FORMAT {
-        return Err(StoreError::Newer { file: file.to_owned(), found, known: FORMAT });
+        return Err(StoreError::new(file, StoreErrorKind::Newer { found, known: FORMAT }));
     }
     Ok(())
 }

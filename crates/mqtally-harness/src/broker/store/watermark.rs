@@ -4,7 +4,7 @@
 //! written after each commit has reached the disk and before anything of it is acknowledged, and it is not synced: on
 //! the disk it may be behind the database and never ahead of it.
 
-use super::StoreError;
+use super::{StoreError, StoreErrorKind};
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Seek, Write};
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ impl Watermark {
         let acknowledged = watermark.read()?;
         if acknowledged > commits {
             let file = path.with_file_name(super::DATABASE_FILE);
-            return Err(StoreError::Behind { file, commits, acknowledged });
+            return Err(StoreError::new(&file, StoreErrorKind::Behind { commits, acknowledged }));
         }
         watermark.advance(commits)?;
         Ok(watermark)
