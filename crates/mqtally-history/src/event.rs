@@ -1,0 +1,207 @@
+//! The events of a run, in the one order in which its recorder wrote them.
+//!
+//! What a client sends is recorded before the write, what it receives after the parse. So "received a before sent b"
+//! in this order means that a really happened before b, and no other comparison of places in it means anything.
+
+use crate::marker::MessageId;
+use crate::packet::{Packet, Version};
+use std::sync::Arc;
+
+/// The recorder's number for a network connection; never used twice in a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u32);
+
+/// What stands before the events: everything that judging needs and no event says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Header {
+    /// Version of mqtally that wrote the history.
+    pub program: String,
+    /// The run's number, as its markers carry it.
+    pub run: u32,
+    /// The seed of every random choice.
+    pub seed: u64,
+    /// What kind of broker was judged.
+    pub broker_kind: BrokerKind,
+    /// Its name, with credentials taken out.
+    pub broker_name: String,
+    /// Profile that the broker is held to.
+    pub profile: crate::profile::Profile,
+    /// What this run set out to exercise: it is unknown, not kept, where one of these was not.
+    pub required: Vec<Requirement>,
+}
+
+/// A promise that a run has to exercise on a version of the protocol.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Requirement {
+    /// Promise id, such as `D3`.
+    pub promise: String,
+    /// On which version.
+    pub version: Version,
+}
+
+/// Where the broker came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BrokerKind {
+    /// Our own, as a child process.
+    Embedded,
+    /// Somebody's, by URL.
+    Url,
+    /// Somebody's, started by a command.
+    Command,
+}
+
+/// One thing that the recorder saw.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// Nanoseconds since the run began, on a monotonic clock.
+    pub at_ns: u64,
+    /// What happened.
+    pub kind: EventKind,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EventKind {
+    /// A part of the run begins; later events belong to it. Shown in the report.
+    GroupStarted {
+        /// Group name, such as `session`.
+        group: Arc<str>,
+        /// Version its clients speak.
+        version: Version,
+    },
+    /// The part is over; its streams have been drained, or not.
+    GroupEnded {
+        /// Group name.
+        group: Arc<str>,
+        /// Every sentinel arrived at every subscriber that it was owed to within the drain limit.
+        drained: bool,
+    },
+    /// A transport is open; a CONNECT follows.
+    Opened {
+        /// Its number.
+        connection: ConnectionId,
+        /// The client it belongs to.
+        client: Arc<str>,
+        /// The version it will speak.
+        version: Version,
+    },
+    /// A packet is about to be written.
+    Sent(ConnectionId, Packet),
+    /// A packet was read.
+    Received(ConnectionId, Packet),
+    /// A frame was read that is unlawful, or lawful only in part; a packet that can be understood follows as its own event.
+    Unlawful {
+        /// Where.
+        connection: ConnectionId,
+        /// What is wrong with it.
+        problem: String,
+        /// The frame, or its first 256 bytes.
+        bytes: Vec<u8>,
+    },
+    /// The transport is gone.
+    Closed(ConnectionId, Closing),
+    /// The client forgot its session (a crash without a store): its next connection begins a new lineage.
+    StateWiped {
+        /// Which client.
+        client: Arc<str>,
+    },
+    /// Something was done to the broker, or it did something.
+    Broker(BrokerEvent),
+    /// A fault was injected on purpose (cuts, kills); for the report's list.
+    Fault {
+        /// Kind, such as `cut-subscriber`.
+        kind: Arc<str>,
+        /// The client it struck, when one.
+        client: Option<Arc<str>>,
+    },
+    /// A name for a message in the report's table (the lesson's "message type").
+    Labelled {
+        /// Which message.
+        message: MessageId,
+        /// Its message type.
+        label: Arc<str>,
+        /// The id its envelope shows to people.
+        shown_id: u64,
+    },
+    /// The subscribing application decided about one delivery.
+    Settled {
+        /// The subscribing client.
+        client: Arc<str>,
+        /// Which message.
+        message: MessageId,
+        /// What it decided.
+        outcome: Outcome,
+    },
+    /// The subscribing application reported its statistics; they are compared with what it really received.
+    Statistics {
+        /// The subscribing client.
+        client: Arc<str>,
+        /// Its counters.
+        counters: Counters,
+    },
+    /// Events were lost before they could be recorded: nothing is certain any more.
+    Gap {
+        /// How many.
+        lost: u64,
+    },
+    /// The run was interrupted, or could not go on.
+    Aborted {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// How a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Closing {
+    /// The broker closed it.
+    ByBroker,
+    /// We closed it in order (FIN).
+    Fin,
+    /// We reset it (RST); the peer may not have read our last bytes.
+    Rst,
+    /// It broke, or the peer vanished.
+    Broken,
+}
+
+/// What happened to the broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum BrokerEvent {
+    /// It is up and accepts connections.
+    Started,
+    /// We asked it to stop (SIGTERM).
+    Terminated,
+    /// We killed it (SIGKILL).
+    Killed,
+    /// It ended by itself.
+    Exited,
+}
+
+/// What a subscribing application decided about a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// Processed.
+    Processed,
+    /// Recognised as a duplicate and not processed again.
+    Duplicate,
+    /// Same key, other body: processed, and counted as a conflict.
+    Conflict,
+    /// Processing failed.
+    Failed,
+}
+
+/// The lesson's four counters, and conflicts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Deliveries given to the application.
+    pub received: u64,
+    /// Of these, recognised as duplicates.
+    pub duplicates: u64,
+    /// Of these, conflicts (processed too).
+    pub conflicts: u64,
+    /// Of these, failed.
+    pub errors: u64,
+    /// Of these, processed.
+    pub processed: u64,
+}

@@ -1,0 +1,272 @@
+//! What a run comes to. Serialised as it stands, it is the JSON report `mqtally.report/1`.
+
+use crate::event::BrokerKind;
+use crate::profile::Profile;
+use serde::Serialize;
+
+/// The whole report.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// Always `mqtally.report/1`; fields are added, never renamed.
+    pub schema: &'static str,
+    /// The verdict over everything.
+    pub verdict: Verdict,
+    /// Why the verdict is unknown, when it is; empty otherwise.
+    pub unknown_because: Vec<String>,
+    /// Seed of the run.
+    pub seed: u64,
+    /// Which broker was judged.
+    pub broker: Broker,
+    /// Every message, counted once.
+    pub tally: Tally,
+    /// Every promise of the catalogue that this version judges.
+    pub promises: Vec<Promise>,
+    /// What was found, most severe first.
+    pub findings: Vec<Finding>,
+    /// Each stream.
+    pub streams: Vec<Stream>,
+    /// Messages that carry a label: the lesson's table.
+    pub messages: Vec<Message>,
+    /// Statistics that subscribing applications reported.
+    pub applications: Vec<Application>,
+    /// Faults injected on purpose.
+    pub faults: Vec<Fault>,
+    /// Sessions, by client.
+    pub sessions: Vec<Session>,
+    /// Parts of the run.
+    pub groups: Vec<Group>,
+    /// From the first event to the last.
+    pub elapsed_ms: u64,
+}
+
+/// The words of a verdict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// It was put to the test and held.
+    Kept,
+    /// Nothing in the run put it to the test.
+    NotExercised,
+    /// Something odd that no normative statement forbids.
+    Warn,
+    /// It could not be decided.
+    Unknown,
+    /// It did not hold.
+    Broken,
+}
+
+/// How much a broken promise matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub enum Severity {
+    /// Data: lost, duplicated at QoS 2, reordered, invented, corrupt.
+    S1,
+    /// Session or flow state is wrong, which can cause S1.
+    S2,
+    /// A flag or book-keeping is wrong.
+    S3,
+    /// Something takes for ever.
+    S4,
+}
+
+/// The broker that was judged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Broker {
+    /// Where it came from.
+    pub kind: BrokerKind,
+    /// Its name, without credentials.
+    pub name: String,
+    /// Versions that were spoken: `3.1.1`, `5`.
+    pub protocols: Vec<&'static str>,
+    /// The durability it is held to.
+    pub profile: Profile,
+}
+
+/// The tally. Apart from `published`, `acknowledged` counts messages; the outcomes count message × session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Tally {
+    /// Messages sent.
+    pub published: u64,
+    /// Messages whose final acknowledgement came.
+    pub acknowledged: u64,
+    /// First copies that arrived.
+    pub delivered: u64,
+    /// Owed, and proved missing by a sentinel.
+    pub lost: u64,
+    /// Second copies that break a promise.
+    pub duplicated: u64,
+    /// Streams' messages that arrived out of order (fewest moved).
+    pub reordered: u64,
+    /// Deliveries nobody sent.
+    pub unexpected: u64,
+    /// Deliveries whose payload or properties changed.
+    pub corrupt: u64,
+    /// Not acknowledged, and arrived.
+    pub recovered: u64,
+    /// Not acknowledged, and did not arrive (or QoS 0).
+    pub unresolved: u64,
+    /// Owed but for a reason that lifts the promise.
+    pub excused: u64,
+}
+
+/// One promise.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Promise {
+    /// Id, such as `D3`.
+    pub id: &'static str,
+    /// In words.
+    pub title: &'static str,
+    /// How much it matters.
+    pub severity: Severity,
+    /// Whether it was kept.
+    pub verdict: Verdict,
+    /// How often the run really put it to the test.
+    pub obligations: u64,
+    /// How often it was broken.
+    pub violations: u64,
+    /// Obligations by protocol version, `[3.1.1, 5]`.
+    pub obligations_by_protocol: [u64; 2],
+    /// Normative statements, each with its version.
+    pub spec: Vec<&'static str>,
+}
+
+/// One finding: everything with the same cause.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// Which promise.
+    pub promise: &'static str,
+    /// How much it matters.
+    pub severity: Severity,
+    /// `broken`, `warn` or `unknown`.
+    pub verdict: Verdict,
+    /// `3.1.1` or `5`.
+    pub protocol: &'static str,
+    /// Part of the run.
+    pub group: String,
+    /// What happened, in a sentence.
+    pub message: String,
+    /// The fault under which it happened; empty when none.
+    pub fault: String,
+    /// How many times, this finding standing for all.
+    pub count: u64,
+    /// First and last event concerned, as numbers of events in the history.
+    pub events: [u64; 2],
+    /// The packets that prove it, one a line.
+    pub excerpt: Vec<String>,
+}
+
+/// One stream: a publisher's topic at one QoS, in one part of the run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Stream {
+    /// Part of the run.
+    pub group: String,
+    /// `3.1.1` or `5`.
+    pub protocol: &'static str,
+    /// Topic.
+    pub topic: String,
+    /// QoS it was published at.
+    pub qos: u8,
+    /// Messages sent (sentinels and canaries not counted).
+    pub published: u64,
+    /// Finally acknowledged.
+    pub acknowledged: u64,
+    /// First copies received, summed over subscribers.
+    pub delivered: u64,
+    /// Further copies, lawful ones too.
+    pub duplicates: u64,
+    /// From the first byte sent to the final acknowledgement.
+    pub ack_latency_us: Percentiles,
+    /// From the first byte sent to the first copy received.
+    pub end_to_end_us: Percentiles,
+}
+
+/// Percentiles in microseconds; zero where nothing was measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Percentiles {
+    /// Median.
+    pub p50: u64,
+    /// 90 %.
+    pub p90: u64,
+    /// 99 %.
+    pub p99: u64,
+    /// Largest.
+    pub max: u64,
+}
+
+/// One labelled message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Message {
+    /// The id its envelope shows.
+    pub message_id: u64,
+    /// `3.1.1` or `5`.
+    pub protocol: &'static str,
+    /// Topic.
+    pub topic: String,
+    /// QoS.
+    pub qos: u8,
+    /// Message type.
+    pub message_type: String,
+    /// `confirmed`, `sent` (QoS 0), `pending` or `refused`.
+    pub status: &'static str,
+    /// Subscribers that received it.
+    pub received_by: u64,
+    /// Time to the final acknowledgement, when there is one.
+    pub ack_latency_us: Option<u64>,
+    /// Time to the first copy received, when there is one.
+    pub end_to_end_us: Option<u64>,
+}
+
+/// What a subscribing application said of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Application {
+    /// Its client id.
+    pub client_id: String,
+    /// `3.1.1` or `5`.
+    pub protocol: &'static str,
+    /// Deliveries given to it.
+    pub received: u64,
+    /// Recognised duplicates.
+    pub duplicates: u64,
+    /// Conflicts.
+    pub conflicts: u64,
+    /// Failures.
+    pub errors: u64,
+    /// Processed.
+    pub processed: u64,
+}
+
+/// A kind of fault that was injected.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Fault {
+    /// Kind, such as `kill-broker`.
+    pub kind: String,
+    /// When first.
+    pub at_ms: u64,
+    /// How often.
+    pub count: u64,
+}
+
+/// A client's sessions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Session {
+    /// Client id.
+    pub client_id: String,
+    /// Connections that resumed a session.
+    pub resumed: u64,
+    /// Session-present of each accepted connection, in order (at most the first 100).
+    pub session_present: Vec<bool>,
+}
+
+/// A part of the run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Group {
+    /// Name.
+    pub name: String,
+    /// `3.1.1` or `5`.
+    pub protocol: &'static str,
+    /// Messages published in it.
+    pub published: u64,
+    /// Whether its streams were drained to their sentinels.
+    pub drained: bool,
+    /// How long it took.
+    pub elapsed_ms: u64,
+}
