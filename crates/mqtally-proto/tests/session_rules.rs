@@ -238,6 +238,7 @@ fn every_step_holds_pubcomp_back_and_keeps_the_packet_id_until_it_leaves() {
     assert_eq!(bench.sent(), [Packet::Pubrec(ack(1))]);
     assert_eq!(bench.events().last(), Some(&Event::Released { packet_id: 1 }));
     bench.cut();
+    bench.session.complete(1);
     bench.connect(true);
     bench.receive(Packet::Pubrel(ack(1)));
     bench.session.complete(1);

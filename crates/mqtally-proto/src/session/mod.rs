@@ -245,9 +245,10 @@ impl Session {
         self.send_ready_acknowledgements();
     }
 
-    /// Answers a received PUBREL with PUBCOMP, where [`Acknowledge::EveryStep`] left that to the caller.
+    /// Answers a received PUBREL with PUBCOMP, where [`Acknowledge::EveryStep`] left that to the caller. Nothing happens
+    /// without a connection: the server will send its PUBREL again.
     pub fn complete(&mut self, packet_id: u16) {
-        if self.inbound.complete(packet_id) {
+        if self.link == Link::Open && self.inbound.complete(packet_id) {
             self.send(Packet::Pubcomp(Ack::success(packet_id)));
         }
     }
