@@ -7,6 +7,7 @@ mod commands;
 mod config;
 mod exit;
 mod nearest;
+mod report;
 
 use config::Parsed;
 use exit::{ExitStatus, Failure};
