@@ -10,6 +10,7 @@
 //! Reading a journal can fail. Judging cannot: what cannot be decided is unknown, with the reason.
 
 pub mod event;
+pub mod journal;
 pub mod marker;
 pub mod packet;
 pub mod profile;

@@ -1,1 +1,3 @@
-//! stub
+//! Reliable MQTT endpoints.
+pub mod connection;
+pub mod endpoint;

@@ -1,0 +1,115 @@
+//! A child process: its standard streams, its end.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
+use tokio::process::{Child, ChildStdout, Command};
+
+/// Lines of standard error that are kept for messages.
+const TAIL_LINES_MAX: usize = 20;
+/// Bytes of a line that are kept.
+const LINE_BYTES_MAX: u64 = 1_024;
+
+/// A process of ours. It is killed when this value is dropped.
+#[derive(Debug)]
+pub(crate) struct Process {
+    child: Child,
+    stdout: Option<BufReader<ChildStdout>>,
+    stderr: Tail,
+}
+
+impl Process {
+    /// Starts `program` with `arguments` in `directory` (ours when `None`).
+    pub(crate) fn spawn(program: &Path, arguments: &[String], directory: Option<&Path>) -> std::io::Result<Self> {
+        let mut command = Command::new(program);
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        if let Some(directory) = directory {
+            command.current_dir(directory);
+        }
+        let mut child = command.spawn()?;
+        let stdout = child.stdout.take().map(BufReader::new);
+        let stderr = Tail::default();
+        if let Some(stream) = child.stderr.take() {
+            tokio::spawn(stderr.clone().follow(BufReader::new(stream)));
+        }
+        Ok(Self { child, stdout, stderr })
+    }
+
+    /// The next line of standard output; `None` at its end. Call [`Self::discard_output`] when no more is wanted.
+    pub(crate) async fn line(&mut self) -> std::io::Result<Option<String>> {
+        match &mut self.stdout {
+            Some(stream) => bounded_line(stream).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Reads the rest of standard output away, so that the process never waits for a reader.
+    pub(crate) fn discard_output(&mut self) {
+        if let Some(mut stream) = self.stdout.take() {
+            tokio::spawn(async move { tokio::io::copy(&mut stream, &mut tokio::io::sink()).await });
+        }
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn ended(&mut self) -> std::io::Result<ExitStatus> {
+        self.child.wait().await
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn has_ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
+    /// SIGKILL, and waits until it is gone.
+    pub(crate) async fn kill_9(&mut self) -> std::io::Result<()> {
+        self.child.kill().await
+    }
+
+    /// SIGTERM; SIGKILL if it is not gone within `patience`.
+    pub(crate) async fn terminate(&mut self, patience: Duration) -> std::io::Result<()> {
+        let pid = self.child.id().and_then(|pid| rustix::process::Pid::from_raw(i32::try_from(pid).ok()?));
+        let Some(pid) = pid else { return Ok(()) };
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        match tokio::time::timeout(patience, self.child.wait()).await {
+            Ok(status) => status.map(drop),
+            Err(_) => self.kill_9().await,
+        }
+    }
+
+    /// The last lines of its standard error, in one line.
+    pub(crate) fn last_words(&self) -> String {
+        self.stderr.text()
+    }
+}
+
+/// The last lines of a stream.
+#[derive(Debug, Clone, Default)]
+struct Tail(Arc<Mutex<VecDeque<String>>>);
+
+impl Tail {
+    async fn follow(self, mut stream: BufReader<impl AsyncRead + Unpin>) {
+        while let Ok(Some(line)) = bounded_line(&mut stream).await {
+            let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if lines.len() == TAIL_LINES_MAX {
+                lines.pop_front();
+            }
+            lines.push_back(line);
+        }
+    }
+
+    fn text(&self) -> String {
+        let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.iter().map(|line| line.trim()).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" | ")
+    }
+}
+
+/// Reads one line of at most [`LINE_BYTES_MAX`] bytes; a longer one comes in pieces.
+async fn bounded_line(stream: &mut BufReader<impl AsyncRead + Unpin>) -> std::io::Result<Option<String>> {
+    let mut line = Vec::new();
+    let count = stream.take(LINE_BYTES_MAX).read_until(b'\n', &mut line).await?;
+    let text = String::from_utf8_lossy(&line);
+    Ok((count > 0).then(|| text.trim_end_matches(['\n', '\r']).to_owned()))
+}
