@@ -6,7 +6,9 @@
 mod commands;
 mod config;
 mod exit;
+mod explain;
 mod nearest;
+mod output;
 mod report;
 
 use config::Parsed;

@@ -1,8 +1,8 @@
 //! The table of streams: what was sent, what came of it, and how long it took.
 
+use super::prose::title;
 use super::style::Look;
 use super::table::{Cell, Column, Table};
-use super::terminal::title;
 use super::words::{count, counted, milliseconds};
 use mqtally_history::report::{Percentiles, Report, Stream};
 

@@ -54,6 +54,11 @@ impl<const N: usize> Table<N> {
         Table { columns: columns.map(|(column, _)| column), lines: vec![Line::Cells(titles)] }
     }
 
+    /// Without titles.
+    pub(super) fn bare(columns: [Column; N]) -> Table<N> {
+        Table { columns, lines: Vec::new() }
+    }
+
     pub(super) fn row(&mut self, cells: [Cell; N]) {
         self.lines.push(Line::Cells(cells));
     }

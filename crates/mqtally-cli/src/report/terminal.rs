@@ -1,5 +1,6 @@
 //! The report for people: what was run, what became of it, and the verdict last, where the eye ends up.
 
+use super::prose::title;
 use super::streams;
 use super::style::{BAD, DIM, DOUBT, GOOD, Look, PLAIN, TITLE};
 use super::table::{Cell, Column, Table};
@@ -45,11 +46,6 @@ pub(crate) fn verdict(report: &Report, look: Look) -> String {
     text.extend(rest(report.unknown_because.len(), ROWS_MAX, "reason").map(|line| line + "\n"));
     text.extend(next_step(report).map(|step| look.paint(DIM, &format!("  {step}")) + "\n"));
     text
-}
-
-/// A title and, faintly, what it is about.
-pub(super) fn title(look: Look, text: &str, about: &str) -> String {
-    format!("{}  {}\n", look.paint(TITLE, text), look.paint(DIM, about))
 }
 
 /// The line that stands for what was left out, if anything was.
