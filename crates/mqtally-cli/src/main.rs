@@ -1,2 +1,24 @@
-//! stub
-fn main() {}
+//! `mqtally`: accounts for every MQTT message.
+//!
+//! The program's story: read what was typed, with the environment and the configuration file below it ([`config`]);
+//! run one command ([`commands`]); end with one of the statuses that scripts rely on ([`exit`]).
+
+mod commands;
+mod config;
+mod exit;
+mod nearest;
+
+use config::Parsed;
+use exit::{ExitStatus, Failure};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    exit::guard(run).into()
+}
+
+fn run() -> Result<ExitStatus, Failure> {
+    match config::parse(std::env::args_os())? {
+        Parsed::Command(cli) => commands::run(&cli),
+        Parsed::Answered(status) => Ok(status),
+    }
+}
