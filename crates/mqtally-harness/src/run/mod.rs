@@ -49,7 +49,7 @@ pub fn header(plan: &Plan, broker: &BrokerUnderTest, profile: Profile) -> Header
         broker_kind: broker.kind(),
         broker_name: broker.name(),
         profile,
-        required: plan.required_on(broker),
+        required: plan.required(broker.can_restart()),
     }
 }
 

@@ -6,7 +6,6 @@
 //! Workloads judge nothing. They make things happen and wait, with a bound, until they have happened; whether a
 //! promise was kept the history tells.
 
-mod duplicates;
 mod envelope;
 mod peer;
 mod probe;
@@ -65,7 +64,7 @@ impl Stage {
 }
 
 /// Every stage of every group.
-pub(crate) static STAGES: [Stage; 14] = [
+pub(crate) static STAGES: [Stage; 12] = [
     Stage::new("qos/lesson", Group::Qos, &["D1", "D2", "D3", "D6", "D9", "Q1"], |scene| Box::pin(qos::lesson(scene))),
     Stage::new("qos/bulk", Group::Qos, &["D1", "D2", "D3", "D4", "D5", "D6", "D8", "D9", "O1", "Q1"], |scene| {
         Box::pin(qos::bulk(scene))
@@ -91,12 +90,6 @@ pub(crate) static STAGES: [Stage; 14] = [
         Box::pin(session::resumption::publisher(scene))
     }),
     Stage::new("session/takeover", Group::Session, &[], |scene| Box::pin(session::resumption::takeover(scene))),
-    Stage::new("duplicates/lost-acknowledgement", Group::Duplicates, &["D1"], |scene| {
-        Box::pin(duplicates::lost_acknowledgement(scene))
-    }),
-    Stage::new("duplicates/restarted-publisher", Group::Duplicates, &["D1"], |scene| {
-        Box::pin(duplicates::restarted_publisher(scene))
-    }),
     Stage::new("restart/kill", Group::Restart, &["D1", "D2", "D3", "S2"], |scene| Box::pin(restart::kill(scene))),
 ];
 

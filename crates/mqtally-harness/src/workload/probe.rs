@@ -186,7 +186,8 @@ impl Probe {
     /// Waits until something has come, and leaves it unread: the broker has answered and the client never knows.
     pub(crate) async fn answer_waits(&mut self) -> Result<(), Trouble> {
         match timeout_at(self.deadline(), self.connection.bytes_waiting()).await {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(true)) => Ok(()),
+            Ok(Ok(false)) => Err(Trouble::Closed { client: self.name.to_string(), awaited: "answer" }),
             Ok(Err(error)) => Err(self.failed(&error)),
             Err(_) => Err(self.silent("answer")),
         }
