@@ -9,7 +9,7 @@
 use crate::convert::{self, Converter};
 use mqtally::connection::{self, Closed, Tap, Tapped};
 use mqtally_history::event::{BrokerEvent, Closing, ConnectionId, Event, EventKind, Header};
-use mqtally_history::journal;
+use mqtally_history::journal::{self, JournalError};
 use mqtally_history::marker::{Identity, MessageId};
 use mqtally_history::packet as seen;
 use mqtally_proto::packet::{Observed, Packet, Version};
@@ -54,8 +54,9 @@ struct Arrivals {
 
 /// What the one lock guards: the order of events.
 struct Journal {
-    writer: journal::Writer<BufWriter<File>>,
-    failed: Option<std::io::Error>,
+    /// Gone when the history is finished.
+    writer: Option<journal::Writer<BufWriter<File>>>,
+    failed: Option<JournalError>,
     connections: u32,
 }
 
@@ -64,13 +65,13 @@ impl Recorder {
     ///
     /// # Errors
     /// The file cannot be created or written.
-    pub fn create(directory: &Path, header: &Header) -> std::io::Result<Self> {
+    pub fn create(directory: &Path, header: &Header) -> Result<Self, JournalError> {
         let file = BufWriter::with_capacity(1 << 18, File::create(directory.join(HISTORY_FILE))?);
         let writer = journal::Writer::new(file, header)?;
         Ok(Self(Arc::new(Shared {
             run: header.run,
             began: Instant::now(),
-            journal: Mutex::new(Journal { writer, failed: None, connections: 0 }),
+            journal: Mutex::new(Journal { writer: Some(writer), failed: None, connections: 0 }),
             arrivals: Mutex::default(),
             arrived: Notify::new(),
             published: AtomicU64::new(0),
@@ -150,17 +151,17 @@ impl Recorder {
         *lock(&self.0.arrivals) = Arrivals::default();
     }
 
-    /// Writes what is still buffered.
+    /// Ends the history and writes what is still buffered. What happens later is not recorded.
     ///
     /// # Errors
     /// The first write error of the whole history: after it, events are missing.
-    pub fn finish(&self) -> std::io::Result<()> {
+    pub fn finish(&self) -> Result<(), JournalError> {
         let mut journal = self.lock();
-        let flushed = journal.writer.flush();
-        journal.failed.take().map_or(flushed, Err)
+        let finished = journal.writer.take().map_or(Ok(()), |writer| writer.finish().map(drop));
+        journal.failed.take().map_or(finished, Err)
     }
 
-    /// The first write error so far, if any.
+    /// Whether a write has failed, so that going on is useless.
     pub fn has_failed(&self) -> bool {
         self.lock().failed.is_some()
     }
@@ -205,10 +206,9 @@ impl Arrivals {
 impl Journal {
     fn write(&mut self, began: Instant, kind: EventKind) {
         let at_ns = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        if let Err(error) = self.writer.write(&Event { at_ns, kind })
-            && self.failed.is_none()
-        {
-            self.failed = Some(error);
+        let Some(writer) = &mut self.writer else { return };
+        if let Err(error) = writer.append(&Event { at_ns, kind }) {
+            self.failed.get_or_insert(error);
         }
     }
 }

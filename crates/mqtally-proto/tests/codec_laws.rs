@@ -93,7 +93,7 @@ fn check_any_bytes(bytes: &[u8], version: Version) -> Result<(), TestCaseError> 
 
 /// A CONNECT and up to five packets after it, as one client's end of a connection.
 fn session(after: fn(Version) -> BoxedStrategy<Packet>) -> impl Strategy<Value = (Vec<Packet>, Version)> {
-    let connect = support::version().prop_flat_map(|version| support::connect(version));
+    let connect = support::version().prop_flat_map(support::connect);
     connect.prop_flat_map(move |connect: Connect| {
         let version = connect.version;
         let first = Packet::Connect(Box::new(connect));

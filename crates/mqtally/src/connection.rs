@@ -8,7 +8,9 @@
 
 use crate::endpoint::Endpoint;
 use bytes::{Buf, BytesMut};
-use mqtally_proto::packet::{DecodeError, Decoder, EncodeError, Observed, Packet, ReasonCode, Version, encode, observe};
+use mqtally_proto::packet::{
+    DecodeError, Decoder, EncodeError, Observed, Packet, ReasonCode, Version, encode, observe,
+};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -43,7 +45,7 @@ pub enum Tapped<'a> {
 /// How we end a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Closing {
-    /// In order: what was written arrives before the end does.
+    /// In order: what was queued arrives before the end does.
     Fin,
     /// Abruptly: what the peer has not read yet is lost to it, too.
     Rst,
@@ -110,7 +112,8 @@ impl Connection {
         tap: Option<Tap>,
     ) -> io::Result<Self> {
         let connecting = TcpStream::connect((endpoint.host(), endpoint.port()));
-        let timed_out = |_| io::Error::new(io::ErrorKind::TimedOut, format!("no connection within {timeout:?}"));
+        let timed_out =
+            |_| io::Error::new(io::ErrorKind::TimedOut, format!("no connection within {timeout:?}"));
         let stream = tokio::time::timeout(timeout, connecting).await.map_err(timed_out)??;
         stream.set_nodelay(true)?;
         let peer = stream.peer_addr()?;
@@ -155,11 +158,11 @@ impl Connection {
         self.stream.ready(interest).await
     }
 
-    /// Waits until there is something to read, the peer's end included, and leaves it there. Cancel-safe.
+    /// Waits until there is something to read, and leaves it there; false at the peer's end. Cancel-safe.
     ///
     /// So one can know that an answer has arrived without having taken it.
-    pub async fn bytes_waiting(&self) -> io::Result<()> {
-        self.stream.peek(&mut [0]).await.map(|_| ())
+    pub async fn bytes_waiting(&self) -> io::Result<bool> {
+        self.stream.peek(&mut [0]).await.map(|bytes| bytes > 0)
     }
 
     /// Reads what is there without waiting and appends the packets to `packets`; an error comes after the lawful
@@ -178,7 +181,7 @@ impl Connection {
         Ok(end)
     }
 
-    /// Ends our direction and leaves the other open.
+    /// Ends our direction and leaves the other open. What is queued must have been flushed.
     pub async fn half_close(&mut self) -> io::Result<()> {
         self.stream.shutdown().await
     }
@@ -193,7 +196,7 @@ impl Connection {
                 let _ = self.stream.set_zero_linger();
             }
             Closing::Fin => {
-                let _ = tokio::time::timeout(LINGER, end_in_order(&mut self.stream)).await;
+                let _ = tokio::time::timeout(LINGER, end_in_order(&mut self.stream, &self.output)).await;
             }
         }
     }
@@ -208,7 +211,9 @@ impl Connection {
             Reading::Strict(decoder) => decoder.decode(&mut self.input),
             Reading::Lenient { packet_size_max } => {
                 let packet_size_max = *packet_size_max;
-                let Some(observed) = observe(&mut self.input, self.version)? else { return Ok(None) };
+                let Some(observed) = observe(&mut self.input, self.version)? else {
+                    return check_size(self.input.len(), packet_size_max).map(|()| None);
+                };
                 self.tapped(Tapped::Received(&observed));
                 lawful(observed, packet_size_max).map(Some)
             }
@@ -224,18 +229,26 @@ impl Connection {
 
 /// The packet of a lawful frame; otherwise what is wrong with it.
 fn lawful(observed: Observed, packet_size_max: u32) -> Result<Packet, DecodeError> {
-    let size = observed.raw.len();
-    if size > packet_size_max as usize {
-        let detail = format!("a packet of {size} bytes came and {packet_size_max} are allowed");
-        return Err(DecodeError { reason: ReasonCode::PACKET_TOO_LARGE, detail });
-    }
+    check_size(observed.raw.len(), packet_size_max)?;
     match observed.packet {
         Some(packet) if observed.irregularities.is_empty() => Ok(packet),
-        _ => Err(DecodeError { reason: ReasonCode::MALFORMED_PACKET, detail: observed.irregularities.join("; ") }),
+        _ => Err(DecodeError {
+            reason: ReasonCode::MALFORMED_PACKET,
+            detail: observed.irregularities.join("; "),
+        }),
     }
 }
 
-async fn end_in_order(stream: &mut TcpStream) -> io::Result<()> {
+fn check_size(size: usize, packet_size_max: u32) -> Result<(), DecodeError> {
+    if size <= packet_size_max as usize {
+        return Ok(());
+    }
+    let detail = format!("a packet of {size} bytes or more came and {packet_size_max} are allowed");
+    Err(DecodeError { reason: ReasonCode::PACKET_TOO_LARGE, detail })
+}
+
+async fn end_in_order(stream: &mut TcpStream, output: &[u8]) -> io::Result<()> {
+    stream.write_all(output).await?;
     stream.shutdown().await?;
     let mut rest = vec![0; READ_BYTES_MAX];
     let mut bytes = 0;
@@ -250,6 +263,9 @@ async fn end_in_order(stream: &mut TcpStream) -> io::Result<()> {
 
 impl std::fmt::Debug for Connection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Connection").field("number", &self.number).field("stream", &self.stream).finish_non_exhaustive()
+        f.debug_struct("Connection")
+            .field("number", &self.number)
+            .field("stream", &self.stream)
+            .finish_non_exhaustive()
     }
 }

@@ -88,9 +88,10 @@ impl FromStr for Endpoint {
     fn from_str(url: &str) -> Result<Self, EndpointError> {
         let uri = Uri::parse(url).map_err(|error| EndpointError::Syntax(error.to_string()))?;
         check_scheme(&uri.scheme().as_str().to_ascii_lowercase())?;
-        let authority = uri.authority().filter(|authority| !authority.host().is_empty()).ok_or(EndpointError::NoHost)?;
+        let authority =
+            uri.authority().filter(|authority| !authority.host().is_empty()).ok_or(EndpointError::NoHost)?;
         check_rest(&uri)?;
-        let (username, password) = match authority.userinfo().map(|userinfo| userinfo.as_str()) {
+        let (username, password) = match authority.userinfo().map(fluent_uri::pct_enc::EStr::as_str) {
             None => (None, None),
             Some(userinfo) => credentials(userinfo)?,
         };
@@ -98,21 +99,30 @@ impl FromStr for Endpoint {
             Host::RegName(_) => decode(authority.host(), "host")?,
             _ => authority.host().trim_matches(['[', ']']).to_owned(),
         };
-        Ok(Self { host, port: port(authority.port().map(|port| port.as_str()))?, username, password })
+        Ok(Self {
+            host,
+            port: port(authority.port().map(fluent_uri::pct_enc::EStr::as_str))?,
+            username,
+            password,
+        })
     }
 }
 
 fn check_scheme(scheme: &str) -> Result<(), EndpointError> {
     match scheme {
         "mqtt" | "tcp" => Ok(()),
-        "mqtts" | "ssl" | "tls" | "ws" | "wss" | "unix" => Err(EndpointError::NotSupportedYet(scheme.to_owned())),
+        "mqtts" | "ssl" | "tls" | "ws" | "wss" | "unix" => {
+            Err(EndpointError::NotSupportedYet(scheme.to_owned()))
+        }
         _ => Err(EndpointError::UnknownScheme(scheme.to_owned())),
     }
 }
 
 fn check_rest(uri: &Uri<&str>) -> Result<(), EndpointError> {
     let path = Some(uri.path().as_str()).filter(|path| !matches!(*path, "" | "/"));
-    let rest = path.or(uri.query().map(|query| query.as_str())).or(uri.fragment().map(|fragment| fragment.as_str()));
+    let rest = path
+        .or(uri.query().map(fluent_uri::pct_enc::EStr::as_str))
+        .or(uri.fragment().map(fluent_uri::pct_enc::EStr::as_str));
     rest.map_or(Ok(()), |rest| Err(EndpointError::Superfluous(rest.to_owned())))
 }
 
@@ -130,7 +140,8 @@ fn credentials(userinfo: &str) -> Result<(Option<String>, Option<String>), Endpo
         Some((username, password)) => (username, Some(decode(password, "password")?)),
         None => (userinfo, None),
     };
-    let username = Some(decode(username, "user name")?).filter(|name| !(name.is_empty() && password.is_none()));
+    let username =
+        Some(decode(username, "user name")?).filter(|name| !(name.is_empty() && password.is_none()));
     Ok((username, password))
 }
 
@@ -176,7 +187,9 @@ impl fmt::Debug for Endpoint {
 fn write_encoded(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
     for byte in text.bytes() {
         match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => write!(f, "{}", char::from(byte))?,
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                write!(f, "{}", char::from(byte))?;
+            }
             _ => write!(f, "%{byte:02X}")?,
         }
     }
@@ -188,7 +201,8 @@ mod tests {
     use super::*;
 
     fn check(url: &str, expect: &str) {
-        let shown = url.parse::<Endpoint>().map_or_else(|error| error.to_string(), |endpoint| endpoint.to_string());
+        let shown =
+            url.parse::<Endpoint>().map_or_else(|error| error.to_string(), |endpoint| endpoint.to_string());
         assert_eq!(shown, expect, "{url}");
     }
 
@@ -219,7 +233,10 @@ mod tests {
     #[test]
     fn a_transport_that_is_not_there_is_named() {
         for scheme in ["mqtts", "ws", "wss", "unix"] {
-            check(&format!("{scheme}://broker"), &EndpointError::NotSupportedYet(scheme.to_owned()).to_string());
+            check(
+                &format!("{scheme}://broker"),
+                &EndpointError::NotSupportedYet(scheme.to_owned()).to_string(),
+            );
         }
         check("http://broker", &EndpointError::UnknownScheme("http".to_owned()).to_string());
     }

@@ -209,6 +209,14 @@ impl BrokerUnderTest {
         Ok(())
     }
 
+    /// Whether it still accepts an MQTT connection.
+    ///
+    /// # Errors
+    /// It does not within 5 s.
+    pub async fn check(&self) -> Result<(), ProcessError> {
+        reach(&self.endpoint).await
+    }
+
     /// How a broker of ours ended by itself, and its last words; `None` while it runs.
     pub fn ended(&mut self) -> Option<String> {
         let process = self.process.as_mut()?;

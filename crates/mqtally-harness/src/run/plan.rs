@@ -102,9 +102,11 @@ impl Plan {
         self
     }
 
-    /// The promises that this plan has to exercise, for the history's header.
-    pub fn required(&self) -> Vec<Requirement> {
-        let pairs = self.versions.iter().flat_map(|version| self.groups.iter().map(move |group| (*group, *version)));
+    /// The promises that this plan has to exercise, for the history's header, on a broker that can be restarted or
+    /// not.
+    pub fn required(&self, can_restart: bool) -> Vec<Requirement> {
+        let groups = self.groups.iter().copied().filter(|group| can_restart || !group.needs_restart());
+        let pairs = groups.flat_map(|group| self.versions.iter().map(move |version| (group, *version)));
         let mut required: Vec<Requirement> = Vec::new();
         for (group, version) in pairs {
             for promise in workload::exercises(group, version) {

@@ -106,6 +106,17 @@ impl Peer {
         }
     }
 
+    /// Waits until the connection is gone.
+    pub(crate) async fn until_closed(&self) -> Result<(), Trouble> {
+        let mut standing = self.standing.clone();
+        let closed = timeout(self.limit, standing.wait_for(|standing| standing.closed)).await;
+        if closed.is_ok() {
+            return Ok(());
+        }
+        let seconds = self.limit.as_secs();
+        Err(Trouble::Silent { client: self.name.to_string(), awaited: "end of the connection", seconds })
+    }
+
     /// What its events have come to so far.
     pub(crate) fn standing(&self) -> Standing {
         self.standing.borrow().clone()

@@ -164,6 +164,14 @@ impl Probe {
         self.send(Packet::Publish(Publish { dup, packet_id: Some(packet_id), ..publish.clone() })).await
     }
 
+    /// Clears the retained message of `topic`.
+    pub(crate) async fn clear_retained(&mut self, topic: &str) -> Result<(), Trouble> {
+        let packet_id = self.fresh_packet_id();
+        let empty = Publish { qos: Qos::AtLeastOnce, retain: true, topic: topic.into(), ..Publish::default() };
+        self.publish(&empty, packet_id, false).await?;
+        self.expect_ack("PUBACK", packet_id, puback).await.map(drop)
+    }
+
     /// Answers as a client must, unless told to hold.
     pub(crate) async fn answer(&mut self, packet: &Packet) -> Result<(), Trouble> {
         let answer = match packet {
@@ -178,7 +186,8 @@ impl Probe {
     /// Waits until something has come, and leaves it unread: the broker has answered and the client never knows.
     pub(crate) async fn answer_waits(&mut self) -> Result<(), Trouble> {
         match timeout_at(self.deadline(), self.connection.bytes_waiting()).await {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(true)) => Ok(()),
+            Ok(Ok(false)) => Err(Trouble::Closed { client: self.name.to_string(), awaited: "answer" }),
             Ok(Err(error)) => Err(self.failed(&error)),
             Err(_) => Err(self.silent("answer")),
         }

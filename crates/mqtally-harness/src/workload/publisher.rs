@@ -6,6 +6,7 @@ use super::source::{Outgoing, Source};
 use super::Trouble;
 use mqtally_history::marker::MessageId;
 use mqtally_proto::packet::Qos;
+use std::sync::Arc;
 use tokio::time::timeout;
 
 /// Messages that a publisher has in flight, where the stage does not say otherwise.
@@ -13,7 +14,7 @@ const IN_FLIGHT_MAX: u16 = 50;
 
 /// Publishes messages that can be told apart, and knows which were acknowledged.
 pub(crate) struct Publisher {
-    pub(crate) peer: Peer,
+    pub(crate) peer: Arc<Peer>,
     scene: Scene,
     number: u32,
     streams: u16,
@@ -30,7 +31,7 @@ impl Publisher {
     pub(crate) async fn with(scene: &Scene, role: &str, lifetime: Lifetime, window: u16) -> Result<Self, Trouble> {
         let peer = Peer::new(scene, &scene.client(role), lifetime, window, Box::new(drop));
         peer.connect().await?;
-        Ok(Self { peer, scene: scene.clone(), number: scene.publisher_number(), streams: 0, sent: 0 })
+        Ok(Self { peer: Arc::new(peer), scene: scene.clone(), number: scene.publisher_number(), streams: 0, sent: 0 })
     }
 
     /// A new stream of this publisher.

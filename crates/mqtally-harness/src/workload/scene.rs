@@ -1,6 +1,6 @@
 //! What a stage works with: names, numbers and clients of its own.
 
-use super::{Probe, Stage, Trouble};
+use super::{Probe, Source, Stage, Trouble};
 use crate::process::BrokerUnderTest;
 use crate::recorder::Recorder;
 use crate::run::Plan;
@@ -108,6 +108,11 @@ impl Scene {
     /// A number for a publishing process; a restarted one is a new one.
     pub(crate) fn publisher_number(&self) -> u32 {
         self.publishers.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A stream of a publisher of its own, for a probe to publish.
+    pub(crate) fn source(&self, topic: &str, qos: Qos) -> Source {
+        Source::new(self.plan.run, self.publisher_number(), 0, topic, qos)
     }
 
     /// Random choices for one purpose. Neither the order in which stages ask nor what others draw changes them.
