@@ -8,7 +8,7 @@ use support::{plan, play};
 
 async fn check(group: Group) {
     let directory = tempfile::tempdir().expect("no directory");
-    let template = "mosquitto -p {port}".to_owned();
+    let template = "mosquitto -v -p {port}".to_owned();
     let source = BrokerSource::Command { template, directory: directory.path().to_owned() };
     let played = play(plan(&[group]), source).await;
     println!("{:?}", played.summary);

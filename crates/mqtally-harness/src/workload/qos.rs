@@ -50,7 +50,7 @@ pub(crate) async fn lesson(scene: Scene) -> Result<(), Trouble> {
         let mut source = publisher.stream(&scene.lesson_topic(topic), qos);
         let message = source.envelope(number, message_type, content);
         scene.label(message.id, message_type, number);
-        publisher.send(message).await?;
+        publisher.send_and_settle(vec![message]).await?;
         owed.extend(send_sentinel(&mut publisher, &mut source).await?);
     }
     publisher.settle().await?;
@@ -112,6 +112,8 @@ async fn publish_through(scene: Scene, window: u16) -> Result<Vec<(String, Messa
             publisher.send(decorated(&scene, stream.load(&body), &mut random)).await?;
         }
     }
+    // Only then: a sentinel that goes through the same rush as its stream may share its fate, and proves nothing.
+    publisher.settle().await?;
     let mut owed = Vec::new();
     for stream in &mut streams {
         let sentinel = send_sentinel(&mut publisher, stream).await?;
