@@ -8,5 +8,7 @@ async fn debug() {
     p.drain_limit = std::time::Duration::from_secs(2);
     let played = play(p, url(([127, 0, 0, 1], 18883).into())).await;
     println!("{:?} {:?}", played.summary, played.troubles());
-    for (n, e) in played.events.iter().enumerate() { println!("{n} {e:?}"); }
+    for (n, e) in played.events.iter().enumerate() {
+        println!("{n} {e:?}");
+    }
 }

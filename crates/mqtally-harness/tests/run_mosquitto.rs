@@ -8,7 +8,7 @@ use support::{plan, play};
 
 async fn check(group: Group) {
     let directory = tempfile::tempdir().expect("no directory");
-    let template = "mosquitto -v -p {port}".to_owned();
+    let template = "mosquitto -p {port}".to_owned();
     let source = BrokerSource::Command { template, directory: directory.path().to_owned() };
     let played = play(plan(&[group]), source).await;
     println!("{:?}", played.summary);
@@ -26,6 +26,12 @@ async fn qos_runs_to_its_end_on_mosquitto() {
 #[ignore = "needs mosquitto"]
 async fn session_runs_to_its_end_on_mosquitto() {
     check(Group::Session).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs mosquitto"]
+async fn duplicates_runs_to_its_end_on_mosquitto() {
+    check(Group::Duplicates).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -23,9 +23,18 @@ pub(crate) struct Process {
 
 impl Process {
     /// Starts `program` with `arguments` in `directory` (ours when `None`).
-    pub(crate) fn spawn(program: &Path, arguments: &[String], directory: Option<&Path>) -> std::io::Result<Self> {
+    pub(crate) fn spawn(
+        program: &Path,
+        arguments: &[String],
+        directory: Option<&Path>,
+    ) -> std::io::Result<Self> {
         let mut command = Command::new(program);
-        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        command
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
         if let Some(directory) = directory {
             command.current_dir(directory);
         }

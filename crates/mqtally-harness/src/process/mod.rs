@@ -203,7 +203,9 @@ impl BrokerUnderTest {
             BrokerSource::Embedded { program, data } => {
                 start_embedded(program, data, &self.endpoint).await?.0
             }
-            BrokerSource::Command { template, directory } => start_command(template, directory, &self.endpoint).await?,
+            BrokerSource::Command { template, directory } => {
+                start_command(template, directory, &self.endpoint).await?
+            }
         };
         self.process = Some(process);
         Ok(())
@@ -248,9 +250,14 @@ async fn start_embedded(
 }
 
 /// Any other broker is ready when it answers CONNECT.
-async fn start_command(template: &str, directory: &Path, endpoint: &Endpoint) -> Result<Process, ProcessError> {
+async fn start_command(
+    template: &str,
+    directory: &Path,
+    endpoint: &Endpoint,
+) -> Result<Process, ProcessError> {
     let words = command_line::expand(template, endpoint.port(), directory).map_err(ProcessError::Command)?;
-    let (program, arguments) = words.split_first().ok_or_else(|| ProcessError::Command("it is empty".to_owned()))?;
+    let (program, arguments) =
+        words.split_first().ok_or_else(|| ProcessError::Command("it is empty".to_owned()))?;
     let mut process = spawn(Path::new(program), arguments, Some(directory))?;
     process.discard_output();
     let deadline = Instant::now() + READY_LIMIT;
@@ -329,11 +336,14 @@ async fn connect_once(endpoint: &Endpoint) -> Result<(), String> {
         }
     }
     let answer = match &packets[0] {
-        Packet::Connack(connack) if connack.reason.is_error() => Err(format!("it refused us: {}", connack.reason)),
+        Packet::Connack(connack) if connack.reason.is_error() => {
+            Err(format!("it refused us: {}", connack.reason))
+        }
         Packet::Connack(_) => Ok(()),
         _ => Err("its first packet is no CONNACK".to_owned()),
     };
-    let goodbye = Packet::Disconnect(Disconnect { reason: ReasonCode::SUCCESS, properties: Properties::default() });
+    let goodbye =
+        Packet::Disconnect(Disconnect { reason: ReasonCode::SUCCESS, properties: Properties::default() });
     let _ = connection.queue(&goodbye).map(|()| connection.flush());
     connection.close(Closing::Fin).await;
     answer

@@ -83,7 +83,9 @@ impl Peer {
             Err(ConnectError::Refused(connack)) => {
                 Err(Trouble::Refused { client: self.name.to_string(), reason: connack.reason })
             }
-            Err(error) => Err(Trouble::Unreachable { client: self.name.to_string(), error: error.to_string() }),
+            Err(error) => {
+                Err(Trouble::Unreachable { client: self.name.to_string(), error: error.to_string() })
+            }
         }
     }
 
@@ -122,7 +124,9 @@ impl Peer {
         let mut standing = self.standing.clone();
         match timeout(self.limit, standing.wait_for(wanted)).await {
             Ok(_) => Ok(()),
-            Err(_) => Err(Trouble::Silent { client: self.name.to_string(), awaited, seconds: self.limit.as_secs() }),
+            Err(_) => {
+                Err(Trouble::Silent { client: self.name.to_string(), awaited, seconds: self.limit.as_secs() })
+            }
         }
     }
 
