@@ -47,9 +47,10 @@ impl Converter {
                 unsubscribe.packet_id,
                 unsubscribe.filters.iter().map(|filter| Arc::from(&**filter)).collect(),
             ),
-            wire::Packet::Unsuback(unsuback) => {
-                seen::Packet::Unsuback(unsuback.packet_id, unsuback.reasons.iter().map(|reason| reason.0).collect())
-            }
+            wire::Packet::Unsuback(unsuback) => seen::Packet::Unsuback(
+                unsuback.packet_id,
+                unsuback.reasons.iter().map(|reason| reason.0).collect(),
+            ),
             wire::Packet::Pingreq => seen::Packet::Pingreq,
             wire::Packet::Pingresp => seen::Packet::Pingresp,
             wire::Packet::Disconnect(disconnect) => seen::Packet::Disconnect(
@@ -190,7 +191,9 @@ fn forwarded_properties(properties: &wire::Properties) -> Option<Box<seen::Publi
     let mut forwarded = seen::PublishProperties::default();
     for property in &properties.0 {
         match property {
-            Property::PayloadFormatIndicator(indicator) => forwarded.payload_format_indicator = Some(*indicator),
+            Property::PayloadFormatIndicator(indicator) => {
+                forwarded.payload_format_indicator = Some(*indicator)
+            }
             Property::ContentType(kind) => forwarded.content_type = Some(kind.to_string()),
             Property::ResponseTopic(topic) => forwarded.response_topic = Some(topic.to_string()),
             Property::CorrelationData(data) => forwarded.correlation_data = Some(data.to_vec()),
@@ -262,7 +265,8 @@ mod tests {
     #[test]
     fn user_properties_keep_their_order() {
         let pair = |name: &'static str| Property::UserProperty(name.into(), "v".into());
-        let packet = Converter::new(1, Version::V5_0).convert(&publish("a", vec![pair("z"), pair("a"), pair("z")]));
+        let packet =
+            Converter::new(1, Version::V5_0).convert(&publish("a", vec![pair("z"), pair("a"), pair("z")]));
         let seen::Packet::Publish(publish) = packet else { panic!("expected a PUBLISH") };
         let names: Vec<_> =
             publish.properties.iter().flat_map(|all| &all.user_properties).map(|pair| &*pair.0).collect();

@@ -129,7 +129,11 @@ impl Recorder {
     ///
     /// # Errors
     /// What is missing, when nothing at all was delivered to anybody for `patience`.
-    pub async fn await_arrivals(&self, mut owed: Vec<Arrival>, patience: Duration) -> Result<(), Vec<Arrival>> {
+    pub async fn await_arrivals(
+        &self,
+        mut owed: Vec<Arrival>,
+        patience: Duration,
+    ) -> Result<(), Vec<Arrival>> {
         loop {
             let arrival = self.0.arrived.notified();
             tokio::pin!(arrival);
@@ -170,7 +174,8 @@ impl Recorder {
         let mut journal = self.lock();
         journal.connections += 1;
         let connection = ConnectionId(journal.connections);
-        let opened = EventKind::Opened { connection, client: client.clone(), version: convert::version(version) };
+        let opened =
+            EventKind::Opened { connection, client: client.clone(), version: convert::version(version) };
         journal.write(self.0.began, opened);
         let converter = || Converter::new(self.0.run, version);
         Wire { connection, client, sent: converter(), received: converter() }

@@ -22,3 +22,8 @@ async fn qos_runs_to_its_end() {
 async fn session_runs_to_its_end() {
     check(Group::Session).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn duplicates_runs_to_its_end() {
+    check(Group::Duplicates).await;
+}

@@ -30,6 +30,12 @@ async fn session_runs_to_its_end_on_mosquitto() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs mosquitto"]
+async fn duplicates_runs_to_its_end_on_mosquitto() {
+    check(Group::Duplicates).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs mosquitto"]
 async fn restart_runs_to_its_end_on_mosquitto() {
     check(Group::Restart).await;
 }

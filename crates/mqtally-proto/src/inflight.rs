@@ -48,6 +48,8 @@ pub enum Pubrec {
 pub struct Outbound<T> {
     /// By packet id; `before` and `after` thread the entries into a list in the order of sending.
     entries: FxHashMap<u16, Entry<T>>,
+    /// Packet ids of requests (SUBSCRIBE, UNSUBSCRIBE), which come from the same space `[MQTT-2.2.1-3]`.
+    reserved: FxHashSet<u16>,
     first: u16,
     last: u16,
     next_id: u16,
@@ -74,6 +76,7 @@ impl<T> Default for Outbound<T> {
     fn default() -> Self {
         Self {
             entries: FxHashMap::default(),
+            reserved: FxHashSet::default(),
             first: NONE,
             last: NONE,
             next_id: 1,
@@ -174,6 +177,28 @@ impl<T> Outbound<T> {
         self.remove_if(id, |_| true)
     }
 
+    /// Keeps an unused packet id from messages until [`Self::unreserve`]; `None` when all are in use.
+    pub fn reserve(&mut self) -> Option<u16> {
+        let id = self.unused_id()?;
+        self.reserved.insert(id);
+        Some(id)
+    }
+
+    /// Frees a packet id that [`Self::reserve`] gave; false when it was not one.
+    pub fn unreserve(&mut self, id: u16) -> bool {
+        self.reserved.remove(&id)
+    }
+
+    /// Frees all of them: a request ends with its connection.
+    pub fn unreserve_all(&mut self) {
+        self.reserved.clear();
+    }
+
+    /// The message with this packet id, to change.
+    pub fn item_mut(&mut self, id: u16) -> Option<&mut T> {
+        self.entries.get_mut(&id).map(|entry| &mut entry.item)
+    }
+
     /// The message with this packet id.
     pub fn item(&self, id: u16) -> Option<&T> {
         self.entries.get(&id).map(|entry| &entry.item)
@@ -213,10 +238,10 @@ impl<T> Outbound<T> {
     }
 
     fn unused_id(&mut self) -> Option<u16> {
-        if self.entries.len() >= usize::from(u16::MAX) {
+        if self.entries.len() + self.reserved.len() >= usize::from(u16::MAX) {
             return None;
         }
-        while self.entries.contains_key(&self.next_id) {
+        while self.entries.contains_key(&self.next_id) || self.reserved.contains(&self.next_id) {
             self.next_id = following(self.next_id);
         }
         let id = self.next_id;
@@ -328,6 +353,18 @@ mod tests {
         assert_eq!(outbound.push(Qos::AtLeastOnce, 0), None);
         assert_eq!(outbound.puback(77), Some(76));
         assert_eq!(outbound.push(Qos::AtLeastOnce, 0), Some(77));
+    }
+
+    #[test]
+    fn a_reserved_id_is_given_to_no_message() {
+        let mut outbound = Outbound::default();
+        assert_eq!(outbound.reserve(), Some(1));
+        for item in 1..u32::from(u16::MAX) {
+            assert_ne!(outbound.push(Qos::AtLeastOnce, item), Some(1));
+        }
+        assert_eq!((outbound.push(Qos::AtLeastOnce, 0), outbound.reserve()), (None, None));
+        assert!(outbound.unreserve(1) && !outbound.unreserve(1));
+        assert_eq!(outbound.push(Qos::AtLeastOnce, 0), Some(1));
     }
 
     #[test]

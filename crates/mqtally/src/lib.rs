@@ -4,6 +4,8 @@
 //!
 //! - [`client`]: [`Client`](client::Client), a handle on one session and its connections: publish, subscribe,
 //!   acknowledge, cut, connect again. **Most users need only this.**
+//! - [`message`]: the JSON envelope that gives a message a name and a sender.
+//! - [`dedup`]: telling a repeated message from a new one by that name, and the statistics of it.
 //! - [`endpoint`]: where a broker is, from a URL.
 //! - [`connection`]: the only sockets of this crate, and the [`Tap`](connection::Tap) that sees every frame.
 //!
@@ -33,4 +35,6 @@
 
 pub mod client;
 pub mod connection;
+pub mod dedup;
 pub mod endpoint;
+pub mod message;

@@ -7,11 +7,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 /// Lines of standard error that are kept for messages.
 const TAIL_LINES_MAX: usize = 20;
 /// Bytes of a line that are kept.
 const LINE_BYTES_MAX: u64 = 1_024;
+/// How long to wait for the last words of a process that is gone; a child of its own may keep the stream open.
+const LAST_WORDS_LIMIT: Duration = Duration::from_secs(1);
 
 /// A process of ours. It is killed when this value is dropped.
 #[derive(Debug)]
@@ -19,23 +23,33 @@ pub(crate) struct Process {
     child: Child,
     stdout: Option<BufReader<ChildStdout>>,
     stderr: Tail,
+    /// Ends with standard error.
+    following: Option<JoinHandle<()>>,
 }
 
 impl Process {
     /// Starts `program` with `arguments` in `directory` (ours when `None`).
-    pub(crate) fn spawn(program: &Path, arguments: &[String], directory: Option<&Path>) -> std::io::Result<Self> {
+    pub(crate) fn spawn(
+        program: &Path,
+        arguments: &[String],
+        directory: Option<&Path>,
+    ) -> std::io::Result<Self> {
         let mut command = Command::new(program);
-        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        command
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
         if let Some(directory) = directory {
             command.current_dir(directory);
         }
         let mut child = command.spawn()?;
         let stdout = child.stdout.take().map(BufReader::new);
         let stderr = Tail::default();
-        if let Some(stream) = child.stderr.take() {
-            tokio::spawn(stderr.clone().follow(BufReader::new(stream)));
-        }
-        Ok(Self { child, stdout, stderr })
+        let follow = |stream| tokio::spawn(stderr.clone().follow(BufReader::new(stream)));
+        let following = child.stderr.take().map(follow);
+        Ok(Self { child, stdout, stderr, following })
     }
 
     /// The next line of standard output; `None` at its end. Call [`Self::discard_output`] when no more is wanted.
@@ -53,9 +67,13 @@ impl Process {
         }
     }
 
-    /// Waits for its end.
+    /// Waits for its end, and for its last words.
     pub(crate) async fn ended(&mut self) -> std::io::Result<ExitStatus> {
-        self.child.wait().await
+        let status = self.child.wait().await?;
+        if let Some(following) = self.following.take() {
+            let _ = timeout(LAST_WORDS_LIMIT, following).await;
+        }
+        Ok(status)
     }
 
     /// How it ended, if it has.
@@ -73,7 +91,7 @@ impl Process {
         let pid = self.child.id().and_then(|pid| rustix::process::Pid::from_raw(i32::try_from(pid).ok()?));
         let Some(pid) = pid else { return Ok(()) };
         rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
-        match tokio::time::timeout(patience, self.child.wait()).await {
+        match timeout(patience, self.child.wait()).await {
             Ok(status) => status.map(drop),
             Err(_) => self.kill_9().await,
         }
@@ -112,4 +130,37 @@ async fn bounded_line(stream: &mut BufReader<impl AsyncRead + Unpin>) -> std::io
     let count = stream.take(LINE_BYTES_MAX).read_until(b'\n', &mut line).await?;
     let text = String::from_utf8_lossy(&line);
     Ok((count > 0).then(|| text.trim_end_matches(['\n', '\r']).to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A broker that outlives its run would keep its port and be found by the next run.
+    #[tokio::test]
+    async fn a_dropped_process_is_killed() {
+        let mut process =
+            Process::spawn(Path::new("sh"), &["-c", "echo ready; exec sleep 60"].map(str::to_owned), None)
+                .expect("sh cannot be started");
+        assert_eq!(process.line().await.expect("no output"), Some("ready".to_owned()));
+        let pid = process.child.id().expect("it runs");
+        drop(process);
+        let gone = async {
+            while Path::new(&format!("/proc/{pid}/exe")).read_link().is_ok() {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(Duration::from_secs(5), gone).await.expect("it outlived its handle");
+    }
+
+    #[tokio::test]
+    async fn a_process_that_ignores_sigterm_is_killed() {
+        let script = "trap '' TERM; echo ready; while :; do sleep 0.1; done";
+        let mut process = Process::spawn(Path::new("sh"), &["-c", script].map(str::to_owned), None)
+            .expect("sh cannot be started");
+        process.line().await.expect("no output");
+        process.terminate(Duration::from_millis(200)).await.expect("no signal");
+        let status = process.has_ended().expect("it still runs");
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
+    }
 }

@@ -13,7 +13,10 @@ pub(crate) fn expand(template: &str, port: u16, directory: &Path) -> Result<Vec<
         return Err("the command is empty".to_owned());
     }
     let directory = directory.to_string_lossy();
-    Ok(words.iter().map(|word| word.replace("{port}", &port.to_string()).replace("{dir}", &directory)).collect())
+    Ok(words
+        .iter()
+        .map(|word| word.replace("{port}", &port.to_string()).replace("{dir}", &directory))
+        .collect())
 }
 
 fn split(line: &str) -> Result<Vec<String>, String> {
@@ -61,7 +64,10 @@ mod tests {
 
     #[test]
     fn words_are_cut_as_a_shell_would() {
-        check("mosquitto -c {dir}/m.conf  -p {port}", Ok(&["mosquitto", "-c", "/data dir/m.conf", "-p", "1234"]));
+        check(
+            "mosquitto -c {dir}/m.conf  -p {port}",
+            Ok(&["mosquitto", "-c", "/data dir/m.conf", "-p", "1234"]),
+        );
         check(r#"a 'b c' "d \" e" f\ g ''"#, Ok(&["a", "b c", "d \" e", "f g", ""]));
         check("a'b'\"c\"", Ok(&["abc"]));
         check("  ", Err("empty"));

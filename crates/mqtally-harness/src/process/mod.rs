@@ -26,8 +26,8 @@ const PACKET_SIZE_MAX: u32 = 1 << 20;
 /// How long one attempt to connect may take.
 const REACH_LIMIT: Duration = Duration::from_secs(5);
 
-/// How long a broker may take to accept its first connection.
-const READY_LIMIT: Duration = Duration::from_secs(15);
+/// How long a broker may take to accept its first connection, unless it is told otherwise.
+pub const READY_LIMIT: Duration = Duration::from_secs(15);
 /// How long one that was asked to stop may take, before it is killed.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 /// Between two attempts to connect to a broker that starts up.
@@ -115,30 +115,31 @@ pub struct BrokerUnderTest {
     source: BrokerSource,
     process: Option<Process>,
     endpoint: Endpoint,
+    ready_limit: Duration,
 }
 
 impl BrokerUnderTest {
     /// Starts it, or checks that it is there, and waits until it has accepted an MQTT connection.
     ///
     /// # Errors
-    /// It cannot be started, or does not become ready within 15 s.
-    pub async fn start(source: BrokerSource) -> Result<Self, ProcessError> {
+    /// It cannot be started, or does not become ready within `ready_limit`.
+    pub async fn start(source: BrokerSource, ready_limit: Duration) -> Result<Self, ProcessError> {
         match &source {
             BrokerSource::Url(endpoint) => {
                 let endpoint = endpoint.clone();
                 reach(&endpoint).await?;
-                Ok(Self { source, process: None, endpoint })
+                Ok(Self { source, process: None, endpoint, ready_limit })
             }
             BrokerSource::Embedded { program, data } => {
                 let any_port = Endpoint::new(LOOPBACK, 0);
-                let (process, address) = start_embedded(program, data, &any_port).await?;
+                let (process, address) = start_embedded(program, data, &any_port, ready_limit).await?;
                 let endpoint = Endpoint::new(address.ip().to_string(), address.port());
-                Ok(Self { process: Some(process), endpoint, source })
+                Ok(Self { process: Some(process), endpoint, source, ready_limit })
             }
             BrokerSource::Command { template, directory } => {
                 let endpoint = Endpoint::new(LOOPBACK, free_port()?);
-                let process = start_command(template, directory, &endpoint).await?;
-                Ok(Self { process: Some(process), endpoint, source })
+                let process = start_command(template, directory, &endpoint, ready_limit).await?;
+                Ok(Self { process: Some(process), endpoint, source, ready_limit })
             }
         }
     }
@@ -201,9 +202,11 @@ impl BrokerUnderTest {
         let process = match &self.source {
             BrokerSource::Url(_) => return Err(ProcessError::NotOurs),
             BrokerSource::Embedded { program, data } => {
-                start_embedded(program, data, &self.endpoint).await?.0
+                start_embedded(program, data, &self.endpoint, self.ready_limit).await?.0
             }
-            BrokerSource::Command { template, directory } => start_command(template, directory, &self.endpoint).await?,
+            BrokerSource::Command { template, directory } => {
+                start_command(template, directory, &self.endpoint, self.ready_limit).await?
+            }
         };
         self.process = Some(process);
         Ok(())
@@ -230,30 +233,37 @@ async fn start_embedded(
     program: &Path,
     data: &Path,
     listen: &Endpoint,
+    limit: Duration,
 ) -> Result<(Process, SocketAddr), ProcessError> {
     let listen = format!("{}:{}", listen.host(), listen.port());
     let arguments = ["broker", "--listen", &listen, "--data", &data.to_string_lossy()].map(str::to_owned);
     let mut process = spawn(program, &arguments, None)?;
-    let line = match timeout(READY_LIMIT, process.line()).await {
+    let line = match timeout(limit, process.line()).await {
         Ok(Ok(Some(line))) => line,
         Ok(_) => return Err(ended_early(process).await),
-        Err(_) => return Err(not_ready(&process, listen, "it printed no address".to_owned())),
+        Err(_) => return Err(not_ready(&process, limit, listen, "it printed no address".to_owned())),
     };
     process.discard_output();
     let address = line.rsplit([' ', '/']).next().and_then(|word| word.parse().ok());
     match address {
         Some(address) => Ok((process, address)),
-        None => Err(not_ready(&process, listen, format!("its first line is no address: {line}"))),
+        None => Err(not_ready(&process, limit, listen, format!("its first line is no address: {line}"))),
     }
 }
 
 /// Any other broker is ready when it answers CONNECT.
-async fn start_command(template: &str, directory: &Path, endpoint: &Endpoint) -> Result<Process, ProcessError> {
+async fn start_command(
+    template: &str,
+    directory: &Path,
+    endpoint: &Endpoint,
+    limit: Duration,
+) -> Result<Process, ProcessError> {
     let words = command_line::expand(template, endpoint.port(), directory).map_err(ProcessError::Command)?;
-    let (program, arguments) = words.split_first().ok_or_else(|| ProcessError::Command("it is empty".to_owned()))?;
+    let (program, arguments) =
+        words.split_first().ok_or_else(|| ProcessError::Command("it is empty".to_owned()))?;
     let mut process = spawn(Path::new(program), arguments, Some(directory))?;
     process.discard_output();
-    let deadline = Instant::now() + READY_LIMIT;
+    let deadline = Instant::now() + limit;
     loop {
         let attempt = reach(endpoint).await;
         if process.has_ended().is_some() {
@@ -262,7 +272,7 @@ async fn start_command(template: &str, directory: &Path, endpoint: &Endpoint) ->
         match attempt {
             Ok(()) => return Ok(process),
             Err(error) if Instant::now() >= deadline => {
-                return Err(not_ready(&process, endpoint.to_string(), error.to_string()));
+                return Err(not_ready(&process, limit, endpoint.to_string(), error.to_string()));
             }
             Err(_) => sleep(READY_RETRY).await,
         }
@@ -283,8 +293,8 @@ async fn ended_early(mut process: Process) -> ProcessError {
     ProcessError::EndedEarly { how, said: process.last_words() }
 }
 
-fn not_ready(process: &Process, at: String, why: String) -> ProcessError {
-    ProcessError::NotReady { seconds: READY_LIMIT.as_secs(), at, why, said: process.last_words() }
+fn not_ready(process: &Process, limit: Duration, at: String, why: String) -> ProcessError {
+    ProcessError::NotReady { seconds: limit.as_secs(), at, why, said: process.last_words() }
 }
 
 /// A port that was free a moment ago. A broker started by a command cannot tell us which one it took.
@@ -329,11 +339,14 @@ async fn connect_once(endpoint: &Endpoint) -> Result<(), String> {
         }
     }
     let answer = match &packets[0] {
-        Packet::Connack(connack) if connack.reason.is_error() => Err(format!("it refused us: {}", connack.reason)),
+        Packet::Connack(connack) if connack.reason.is_error() => {
+            Err(format!("it refused us: {}", connack.reason))
+        }
         Packet::Connack(_) => Ok(()),
         _ => Err("its first packet is no CONNACK".to_owned()),
     };
-    let goodbye = Packet::Disconnect(Disconnect { reason: ReasonCode::SUCCESS, properties: Properties::default() });
+    let goodbye =
+        Packet::Disconnect(Disconnect { reason: ReasonCode::SUCCESS, properties: Properties::default() });
     let _ = connection.queue(&goodbye).map(|()| connection.flush());
     connection.close(Closing::Fin).await;
     answer

@@ -104,7 +104,8 @@ impl<'a> Play<'a> {
         self.recorder.broker(BrokerEvent::Started);
         for group in plan.groups.iter().copied() {
             if group.needs_restart() && !self.can_restart {
-                let reason = "a broker given by URL cannot be killed; use --broker-cmd to judge restarts".to_owned();
+                let reason =
+                    "a broker given by URL cannot be killed; use --broker-cmd to judge restarts".to_owned();
                 observe(RunEvent::GroupSkipped { group, reason });
                 continue;
             }
@@ -125,7 +126,8 @@ impl<'a> Play<'a> {
     ) -> Option<String> {
         observe(RunEvent::GroupStarted { group, version });
         let name: Arc<str> = group.name().into();
-        let started = EventKind::GroupStarted { group: name.clone(), version: crate::convert::version(version) };
+        let started =
+            EventKind::GroupStarted { group: name.clone(), version: crate::convert::version(version) };
         self.recorder.record(started);
         let scenes: Vec<(&'static Stage, Scene)> =
             self.plan.stages(group, version).map(|stage| (stage, self.scene(stage, version))).collect();

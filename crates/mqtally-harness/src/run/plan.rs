@@ -35,10 +35,18 @@ impl Group {
     /// What it is for, in one line.
     pub fn about(self) -> &'static str {
         match self {
-            Self::Qos => "QoS 0, 1 and 2 side by side: the lesson's three streams, then bulk through several windows",
-            Self::Session => "persistent sessions: away and back, in-flight resumption, clean start, expiry, takeover",
-            Self::Duplicates => "lost acknowledgements, repeated messages, a restarted publisher; statistics checked",
-            Self::Restart => "kill -9 of the broker mid-traffic; everything acknowledged has to be there afterwards",
+            Self::Qos => {
+                "QoS 0, 1 and 2 side by side: the lesson's three streams, then bulk through several windows"
+            }
+            Self::Session => {
+                "persistent sessions: away and back, in-flight resumption, clean start, expiry, takeover"
+            }
+            Self::Duplicates => {
+                "lost acknowledgements, repeated messages, a restarted publisher; statistics checked"
+            }
+            Self::Restart => {
+                "kill -9 of the broker mid-traffic; everything acknowledged has to be there afterwards"
+            }
         }
     }
 
@@ -121,7 +129,11 @@ impl Plan {
     }
 
     /// The stages of `group` on `version` that are plugged in.
-    pub(crate) fn stages(&self, group: Group, version: Version) -> impl Iterator<Item = &'static workload::Stage> {
+    pub(crate) fn stages(
+        &self,
+        group: Group,
+        version: Version,
+    ) -> impl Iterator<Item = &'static workload::Stage> {
         workload::STAGES
             .iter()
             .filter(move |stage| stage.group == group && stage.runs_on(version))

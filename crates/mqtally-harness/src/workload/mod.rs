@@ -6,7 +6,8 @@
 //! Workloads judge nothing. They make things happen and wait, with a bound, until they have happened; whether a
 //! promise was kept the history tells.
 
-mod envelope;
+mod application;
+mod duplicates;
 mod peer;
 mod probe;
 mod publisher;
@@ -64,11 +65,16 @@ impl Stage {
 }
 
 /// Every stage of every group.
-pub(crate) static STAGES: [Stage; 12] = [
-    Stage::new("qos/lesson", Group::Qos, &["D1", "D2", "D3", "D6", "D9", "Q1"], |scene| Box::pin(qos::lesson(scene))),
-    Stage::new("qos/bulk", Group::Qos, &["D1", "D2", "D3", "D4", "D5", "D6", "D8", "D9", "O1", "Q1"], |scene| {
-        Box::pin(qos::bulk(scene))
+pub(crate) static STAGES: [Stage; 14] = [
+    Stage::new("qos/lesson", Group::Qos, &["D1", "D2", "D3", "D6", "D9", "Q1"], |scene| {
+        Box::pin(qos::lesson(scene))
     }),
+    Stage::new(
+        "qos/bulk",
+        Group::Qos,
+        &["D1", "D2", "D3", "D4", "D5", "D6", "D8", "D9", "O1", "Q1"],
+        |scene| Box::pin(qos::bulk(scene)),
+    ),
     Stage::new("session/lesson", Group::Session, &["D1", "S2", "S6"], |scene| {
         Box::pin(session::away::lesson(scene))
     }),
@@ -78,7 +84,8 @@ pub(crate) static STAGES: [Stage; 12] = [
     Stage::new("session/clean-start", Group::Session, &["S1"], |scene| {
         Box::pin(session::ending::clean_start(scene))
     }),
-    Stage::new("session/expiry", Group::Session, &[], |scene| Box::pin(session::ending::expiry(scene))).only_v5(),
+    Stage::new("session/expiry", Group::Session, &[], |scene| Box::pin(session::ending::expiry(scene)))
+        .only_v5(),
     Stage::new("session/refused", Group::Session, &["S3"], |scene| Box::pin(session::ending::refused(scene))),
     Stage::new("session/unacknowledged", Group::Session, &["R1", "R4", "R5"], |scene| {
         Box::pin(session::resumption::unacknowledged(scene))
@@ -89,8 +96,18 @@ pub(crate) static STAGES: [Stage; 12] = [
     Stage::new("session/publisher", Group::Session, &["D3"], |scene| {
         Box::pin(session::resumption::publisher(scene))
     }),
-    Stage::new("session/takeover", Group::Session, &[], |scene| Box::pin(session::resumption::takeover(scene))),
-    Stage::new("restart/kill", Group::Restart, &["D1", "D2", "D3", "S2"], |scene| Box::pin(restart::kill(scene))),
+    Stage::new("session/takeover", Group::Session, &[], |scene| {
+        Box::pin(session::resumption::takeover(scene))
+    }),
+    Stage::new("duplicates/lost-acknowledgement", Group::Duplicates, &["D1", "A1"], |scene| {
+        Box::pin(duplicates::lost_acknowledgement(scene))
+    }),
+    Stage::new("duplicates/restarted-publisher", Group::Duplicates, &["D1", "A1", "A2"], |scene| {
+        Box::pin(duplicates::restarted_publisher(scene))
+    }),
+    Stage::new("restart/kill", Group::Restart, &["D1", "D2", "D3", "S2"], |scene| {
+        Box::pin(restart::kill(scene))
+    }),
 ];
 
 /// The promises that a group has to put to the test on `version`, whether its stages are plugged in or not.

@@ -23,7 +23,9 @@ pub(crate) struct Standing {
     pub(crate) refused: Option<ReasonCode>,
     /// The last SUBACK.
     pub(crate) suback: Option<Suback>,
-    /// The connection is gone.
+    /// Connections that were accepted.
+    pub(crate) connections: u64,
+    /// The last of them is gone.
     pub(crate) closed: bool,
 }
 
@@ -71,12 +73,19 @@ impl Peer {
 
     /// Connects, at first or again. Returns whether the broker had the session.
     pub(crate) async fn connect(&self) -> Result<bool, Trouble> {
+        let before = self.standing().connections;
         match self.client.connect().await {
-            Ok(connected) => Ok(connected.session_present),
+            Ok(connected) => {
+                // The answer may come before its event is read; until then the standing is that of the last connection.
+                self.reach("connection", |standing| standing.connections > before).await?;
+                Ok(connected.session_present)
+            }
             Err(ConnectError::Refused(connack)) => {
                 Err(Trouble::Refused { client: self.name.to_string(), reason: connack.reason })
             }
-            Err(error) => Err(Trouble::Unreachable { client: self.name.to_string(), error: error.to_string() }),
+            Err(error) => {
+                Err(Trouble::Unreachable { client: self.name.to_string(), error: error.to_string() })
+            }
         }
     }
 
@@ -108,13 +117,17 @@ impl Peer {
 
     /// Waits until the connection is gone.
     pub(crate) async fn until_closed(&self) -> Result<(), Trouble> {
+        self.reach("end of the connection", |standing| standing.closed).await
+    }
+
+    async fn reach(&self, awaited: &'static str, wanted: impl Fn(&Standing) -> bool) -> Result<(), Trouble> {
         let mut standing = self.standing.clone();
-        let closed = timeout(self.limit, standing.wait_for(|standing| standing.closed)).await;
-        if closed.is_ok() {
-            return Ok(());
+        match timeout(self.limit, standing.wait_for(wanted)).await {
+            Ok(_) => Ok(()),
+            Err(_) => {
+                Err(Trouble::Silent { client: self.name.to_string(), awaited, seconds: self.limit.as_secs() })
+            }
         }
-        let seconds = self.limit.as_secs();
-        Err(Trouble::Silent { client: self.name.to_string(), awaited: "end of the connection", seconds })
     }
 
     /// What its events have come to so far.
@@ -161,7 +174,10 @@ impl Standing {
                 }
             }
             Event::Session(session::Event::Subscribed(suback)) => self.suback = Some(suback),
-            Event::Session(session::Event::Connected { .. }) => self.closed = false,
+            Event::Session(session::Event::Connected { .. }) => {
+                self.connections += 1;
+                self.closed = false;
+            }
             Event::Closed { .. } => self.closed = true,
             Event::Session(_) => return false,
         }

@@ -9,7 +9,8 @@ use bytestring::ByteString;
 use mqtally::connection::{Closed, Closing, Connection, ConnectionError, Read};
 use mqtally_history::marker::MessageId;
 use mqtally_proto::packet::{
-    Ack, Connack, Connect, Disconnect, Packet, Properties, Property, Publish, Qos, ReasonCode, Subscribe, Subscription,
+    Ack, Connack, Connect, Disconnect, Packet, Properties, Property, Publish, Qos, ReasonCode, Subscribe,
+    Subscription,
 };
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -49,11 +50,14 @@ impl Probe {
         name: &Arc<str>,
         connect: Connect,
     ) -> Result<(Self, Connack), Trouble> {
-        let endpoint = scene.endpoint();
         let tap = scene.recorder.tap(name, scene.version);
         let limit = scene.plan.answer_limit;
-        let dialled = Connection::dial(&endpoint, limit, scene.version, PACKET_SIZE_MAX, 1, Some(tap)).await;
-        let unreachable = |error: std::io::Error| Trouble::Unreachable { client: name.to_string(), error: error.to_string() };
+        let dialled =
+            Connection::dial(scene.endpoint(), limit, scene.version, PACKET_SIZE_MAX, 1, Some(tap)).await;
+        let unreachable = |error: std::io::Error| Trouble::Unreachable {
+            client: name.to_string(),
+            error: error.to_string(),
+        };
         let mut probe = Self {
             name: name.clone(),
             scene: scene.clone(),
@@ -123,7 +127,8 @@ impl Probe {
         packet_id: u16,
         kind: impl Fn(&Packet) -> Option<&Ack>,
     ) -> Result<ReasonCode, Trouble> {
-        let wanted = |packet: &Packet| kind(packet).filter(|ack| ack.packet_id == packet_id).map(|ack| ack.reason);
+        let wanted =
+            |packet: &Packet| kind(packet).filter(|ack| ack.packet_id == packet_id).map(|ack| ack.reason);
         self.expect(awaited, wanted).await
     }
 
@@ -148,7 +153,8 @@ impl Probe {
     pub(crate) async fn subscribe(&mut self, filters: &[(&str, Qos)]) -> Result<(), Trouble> {
         let packet_id = self.fresh_packet_id();
         let filters = filters.iter().map(|(filter, qos)| Subscription::new(*filter, *qos)).collect();
-        self.send(Packet::Subscribe(Subscribe { packet_id, properties: Properties::default(), filters })).await?;
+        self.send(Packet::Subscribe(Subscribe { packet_id, properties: Properties::default(), filters }))
+            .await?;
         let suback = self.expect("SUBACK", |packet| match packet {
             Packet::Suback(suback) if suback.packet_id == packet_id => Some(suback.reasons.clone()),
             _ => None,
@@ -160,14 +166,20 @@ impl Probe {
     }
 
     /// Sends PUBLISH with this packet id and stops there.
-    pub(crate) async fn publish(&mut self, publish: &Publish, packet_id: u16, dup: bool) -> Result<(), Trouble> {
+    pub(crate) async fn publish(
+        &mut self,
+        publish: &Publish,
+        packet_id: u16,
+        dup: bool,
+    ) -> Result<(), Trouble> {
         self.send(Packet::Publish(Publish { dup, packet_id: Some(packet_id), ..publish.clone() })).await
     }
 
     /// Clears the retained message of `topic`.
     pub(crate) async fn clear_retained(&mut self, topic: &str) -> Result<(), Trouble> {
         let packet_id = self.fresh_packet_id();
-        let empty = Publish { qos: Qos::AtLeastOnce, retain: true, topic: topic.into(), ..Publish::default() };
+        let empty =
+            Publish { qos: Qos::AtLeastOnce, retain: true, topic: topic.into(), ..Publish::default() };
         self.publish(&empty, packet_id, false).await?;
         self.expect_ack("PUBACK", packet_id, puback).await.map(drop)
     }
@@ -175,8 +187,12 @@ impl Probe {
     /// Answers as a client must, unless told to hold.
     pub(crate) async fn answer(&mut self, packet: &Packet) -> Result<(), Trouble> {
         let answer = match packet {
-            Packet::Publish(Publish { qos: Qos::AtLeastOnce, packet_id: Some(id), .. }) => Packet::Puback(Ack::success(*id)),
-            Packet::Publish(Publish { qos: Qos::ExactlyOnce, packet_id: Some(id), .. }) => Packet::Pubrec(Ack::success(*id)),
+            Packet::Publish(Publish { qos: Qos::AtLeastOnce, packet_id: Some(id), .. }) => {
+                Packet::Puback(Ack::success(*id))
+            }
+            Packet::Publish(Publish { qos: Qos::ExactlyOnce, packet_id: Some(id), .. }) => {
+                Packet::Pubrec(Ack::success(*id))
+            }
             Packet::Pubrel(ack) => Packet::Pubcomp(Ack::success(ack.packet_id)),
             _ => return Ok(()),
         };
@@ -279,7 +295,12 @@ impl Probe {
         Ok(())
     }
 
-    async fn ready(&self, interest: Interest, deadline: Instant, awaited: &'static str) -> Result<(), Trouble> {
+    async fn ready(
+        &self,
+        interest: Interest,
+        deadline: Instant,
+        awaited: &'static str,
+    ) -> Result<(), Trouble> {
         match timeout_at(deadline, self.connection.ready(interest)).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(self.failed(&error)),
@@ -292,7 +313,11 @@ impl Probe {
     }
 
     fn silent(&self, awaited: &'static str) -> Trouble {
-        Trouble::Silent { client: self.name.to_string(), awaited, seconds: self.scene.plan.answer_limit.as_secs() }
+        Trouble::Silent {
+            client: self.name.to_string(),
+            awaited,
+            seconds: self.scene.plan.answer_limit.as_secs(),
+        }
     }
 
     fn failed(&self, error: &dyn std::fmt::Display) -> Trouble {
@@ -327,7 +352,7 @@ pub(crate) fn pubcomp(packet: &Packet) -> Option<&Ack> {
 /// The CONNECT of a client that lives so long.
 pub(crate) fn connect(scene: &Scene, name: &Arc<str>, lifetime: Lifetime) -> Connect {
     let endpoint = scene.endpoint();
-    let expiry = scene.is_v5().then(|| lifetime.expiry_s).filter(|seconds| *seconds > 0);
+    let expiry = scene.is_v5().then_some(lifetime.expiry_s).filter(|seconds| *seconds > 0);
     Connect {
         version: scene.version,
         clean_start: lifetime.clean_start,

@@ -1,9 +1,9 @@
 //! A publisher: the library's client, with a number of its own and an account of what was acknowledged.
 
+use super::Trouble;
 use super::peer::Peer;
 use super::scene::{Lifetime, Scene};
 use super::source::{Outgoing, Source};
-use super::Trouble;
 use mqtally_history::marker::MessageId;
 use mqtally_proto::packet::Qos;
 use std::sync::Arc;
@@ -28,10 +28,21 @@ impl Publisher {
     }
 
     /// Connects with this lifetime and window.
-    pub(crate) async fn with(scene: &Scene, role: &str, lifetime: Lifetime, window: u16) -> Result<Self, Trouble> {
+    pub(crate) async fn with(
+        scene: &Scene,
+        role: &str,
+        lifetime: Lifetime,
+        window: u16,
+    ) -> Result<Self, Trouble> {
         let peer = Peer::new(scene, &scene.client(role), lifetime, window, Box::new(drop));
         peer.connect().await?;
-        Ok(Self { peer: Arc::new(peer), scene: scene.clone(), number: scene.publisher_number(), streams: 0, sent: 0 })
+        Ok(Self {
+            peer: Arc::new(peer),
+            scene: scene.clone(),
+            number: scene.publisher_number(),
+            streams: 0,
+            sent: 0,
+        })
     }
 
     /// A new stream of this publisher.
@@ -67,7 +78,10 @@ impl Publisher {
     }
 
     /// Both for a whole batch; returns what the messages are called.
-    pub(crate) async fn send_and_settle(&mut self, messages: Vec<Outgoing>) -> Result<Vec<MessageId>, Trouble> {
+    pub(crate) async fn send_and_settle(
+        &mut self,
+        messages: Vec<Outgoing>,
+    ) -> Result<Vec<MessageId>, Trouble> {
         let ids = messages.iter().map(|message| message.id).collect();
         for message in messages {
             self.send(message).await?;

@@ -3,11 +3,11 @@
 //! First the lesson's three streams to a subscriber with the lesson's filters, then bulk streams at QoS 0, 1 and 2
 //! through several in-flight windows to subscribers at different granted QoS.
 
+use super::Trouble;
 use super::publisher::Publisher;
 use super::scene::{Lifetime, Scene};
 use super::source::{Outgoing, Source};
 use super::subscriber::Subscriber;
-use super::Trouble;
 use bytes::Bytes;
 use mqtally_history::marker::{MARKER_LEN, MessageId};
 use mqtally_proto::packet::{Properties, Property, Qos};
@@ -41,7 +41,8 @@ const LARGE_EVERY: u32 = 200;
 
 /// The lesson's three streams, one message each, and the table that it prints.
 pub(crate) async fn lesson(scene: Scene) -> Result<(), Trouble> {
-    let filters: Vec<(String, Qos)> = LESSON_FILTERS.map(|(filter, qos)| (scene.lesson_topic(filter), qos)).into();
+    let filters: Vec<(String, Qos)> =
+        LESSON_FILTERS.map(|(filter, qos)| (scene.lesson_topic(filter), qos)).into();
     let filters: Vec<(&str, Qos)> = filters.iter().map(|(filter, qos)| (filter.as_str(), *qos)).collect();
     let subscriber = Subscriber::connect(&scene, "reliable-subscriber", Lifetime::DURABLE, &filters).await?;
     let mut publisher = Publisher::connect(&scene, "qos-publisher").await?;
@@ -50,7 +51,7 @@ pub(crate) async fn lesson(scene: Scene) -> Result<(), Trouble> {
         let mut source = publisher.stream(&scene.lesson_topic(topic), qos);
         let message = source.envelope(number, message_type, content);
         scene.label(message.id, message_type, number);
-        publisher.send(message).await?;
+        publisher.send_and_settle(vec![message]).await?;
         owed.extend(send_sentinel(&mut publisher, &mut source).await?);
     }
     publisher.settle().await?;
@@ -76,7 +77,8 @@ pub(crate) async fn bulk(scene: Scene) -> Result<(), Trouble> {
         Subscriber::connect(&scene, "bulk-granted-1", Lifetime::CLEAN, &[(&all, Qos::AtLeastOnce)]).await?,
         Subscriber::connect(&scene, "bulk-granted-2", Lifetime::CLEAN, &[(&all, Qos::ExactlyOnce)]).await?,
     ];
-    let exact = Subscriber::connect(&scene, "bulk-exact", Lifetime::CLEAN, &[(&one, Qos::ExactlyOnce)]).await?;
+    let exact =
+        Subscriber::connect(&scene, "bulk-exact", Lifetime::CLEAN, &[(&one, Qos::ExactlyOnce)]).await?;
     let windows = scene.plan.in_flight.map_or(WINDOWS.to_vec(), |window| vec![window]);
     let mut publishers = tokio::task::JoinSet::new();
     for window in windows {
@@ -112,6 +114,8 @@ async fn publish_through(scene: Scene, window: u16) -> Result<Vec<(String, Messa
             publisher.send(decorated(&scene, stream.load(&body), &mut random)).await?;
         }
     }
+    // Only then: a sentinel that goes through the same rush as its stream may share its fate, and proves nothing.
+    publisher.settle().await?;
     let mut owed = Vec::new();
     for stream in &mut streams {
         let sentinel = send_sentinel(&mut publisher, stream).await?;

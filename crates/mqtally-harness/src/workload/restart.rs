@@ -37,7 +37,8 @@ pub(crate) async fn kill(scene: Scene) -> Result<(), Trouble> {
     absent.back().await?;
     read_retained(&scene).await?;
     let sentinels = publisher.send_and_settle(streams.iter_mut().map(Source::sentinel).collect()).await?;
-    let owed = [&present, &absent].into_iter().flat_map(|to| sentinels.iter().map(|id| (to.name().clone(), *id)));
+    let owed =
+        [&present, &absent].into_iter().flat_map(|to| sentinels.iter().map(|id| (to.name().clone(), *id)));
     scene.drain(owed.collect()).await?;
     publisher.disconnect().await?;
     present.disconnect().await;

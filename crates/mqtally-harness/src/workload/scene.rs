@@ -68,7 +68,8 @@ impl Scene {
         // Numbers hang on the stage's place in the table, not on which stage asks first.
         let stages = u32::try_from(super::STAGES.len()).unwrap_or(u32::MAX);
         let place = super::STAGES.iter().position(|other| std::ptr::eq(other, stage)).unwrap_or_default();
-        let place = u32::try_from(place).unwrap_or_default() + if version == Version::V5_0 { stages } else { 0 };
+        let place =
+            u32::try_from(place).unwrap_or_default() + if version == Version::V5_0 { stages } else { 0 };
         Self {
             plan: plan.clone(),
             version,

@@ -1,10 +1,14 @@
 //! Messages to publish, each with an identity of its own.
 
-use crate::workload::envelope::Envelope;
 use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
+use mqtally::message::{self, Envelope};
 use mqtally_history::marker::{MARKER_LEN, Marker, MessageId, Purpose};
-use mqtally_proto::packet::{Properties, Publish, Qos};
+use mqtally_proto::packet::{Publish, Qos};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Sender that the lesson's publisher names.
+const SENDER: &str = "qos_publisher";
 
 /// One stream: a publisher's topic at one QoS. Its messages are numbered from 0 without a gap.
 #[derive(Debug)]
@@ -57,14 +61,12 @@ impl Source {
     /// A message of the load in the lesson's envelope.
     pub(crate) fn envelope(&mut self, message_id: u64, message_type: &str, content: &str) -> Outgoing {
         let marker = self.marker(Purpose::Load);
-        let envelope = Envelope::new(message_id, content, message_type, &marker);
-        self.outgoing(marker, envelope.to_bytes())
-    }
-
-    /// The same message submitted anew, outside its session, as a new attempt.
-    pub(crate) fn resubmitted(&self, id: MessageId, attempt: u16, body: &[u8]) -> Outgoing {
-        let marker = Marker { run: self.run, message: id, attempt, qos: self.qos as u8, purpose: Purpose::Load };
-        self.outgoing(marker, binary(marker, body))
+        let number = message::MessageId::Number(message_id);
+        let timestamp = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let mut envelope =
+            Envelope::new(number, SENDER, message_type, self.qos as u8, timestamp, content.into());
+        envelope.extra.insert("mqtally".to_owned(), marker.to_hex().into());
+        self.outgoing(marker, envelope.to_json().into())
     }
 
     fn marker(&mut self, purpose: Purpose) -> Marker {
@@ -74,15 +76,7 @@ impl Source {
     }
 
     fn outgoing(&self, marker: Marker, payload: Bytes) -> Outgoing {
-        let publish = Publish {
-            dup: false,
-            qos: self.qos,
-            retain: false,
-            topic: self.topic.clone(),
-            packet_id: None,
-            properties: Properties::default(),
-            payload,
-        };
+        let publish = Publish { qos: self.qos, topic: self.topic.clone(), payload, ..Publish::default() };
         Outgoing { id: marker.message, publish }
     }
 }

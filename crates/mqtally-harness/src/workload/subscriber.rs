@@ -52,7 +52,8 @@ impl Subscriber {
     }
 
     async fn subscribe(&self) -> Result<(), Trouble> {
-        let filters = self.filters.iter().map(|(filter, qos)| Subscription::new(filter.as_str(), *qos)).collect();
+        let filters =
+            self.filters.iter().map(|(filter, qos)| Subscription::new(filter.as_str(), *qos)).collect();
         let asked = self.peer.client.subscribe(filters, Properties::default());
         let failed = |error: &dyn std::fmt::Display| Trouble::Failed {
             client: self.peer.name.to_string(),
@@ -62,7 +63,8 @@ impl Subscriber {
         let answered = self.peer.until("SUBACK", |standing| {
             standing.suback.as_ref().is_some_and(|suback| suback.packet_id == packet_id)
         });
-        let refused = answered.await?.suback.and_then(|suback| suback.reasons.into_iter().find(|code| code.is_error()));
+        let refused =
+            answered.await?.suback.and_then(|suback| suback.reasons.into_iter().find(|code| code.is_error()));
         match refused {
             Some(reason) => {
                 Err(Trouble::NotAccepted { client: self.peer.name.to_string(), what: "SUBSCRIBE", reason })

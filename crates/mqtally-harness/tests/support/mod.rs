@@ -4,7 +4,7 @@
 
 use mqtally::endpoint::Endpoint;
 use mqtally_harness::broker::{Durability, Options, serve};
-use mqtally_harness::process::{BrokerSource, BrokerUnderTest};
+use mqtally_harness::process::{BrokerSource, BrokerUnderTest, READY_LIMIT};
 use mqtally_harness::recorder::{HISTORY_FILE, Recorder};
 use mqtally_harness::run::{Group, Plan, RunEvent, Summary, header, run};
 use mqtally_history::event::{Event, Header};
@@ -13,7 +13,7 @@ use mqtally_history::profile::Profile;
 use std::fs::File;
 use std::io::BufReader;
 use std::net::{Ipv4Addr, SocketAddr};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 
 /// The embedded broker in this process, volatile, on a free port. It ends with its handle.
@@ -77,17 +77,28 @@ impl Played {
 
 /// Plays `plan` on a broker that is there.
 pub async fn play(plan: Plan, source: BrokerSource) -> Played {
-    play_until(plan, source, std::future::pending()).await
+    play_until(plan, source, |_| false).await
 }
 
-/// The same, cancelled when `cancel` is ready.
-pub async fn play_until(plan: Plan, source: BrokerSource, cancel: impl Future<Output = ()>) -> Played {
+/// The same, cancelled with the first event that `enough` accepts.
+pub async fn play_until(
+    plan: Plan,
+    source: BrokerSource,
+    mut enough: impl FnMut(&RunEvent) -> bool,
+) -> Played {
     let directory = tempfile::tempdir().expect("no directory for the history");
-    let broker = BrokerUnderTest::start(source).await.expect("the broker did not start");
+    let broker = BrokerUnderTest::start(source, READY_LIMIT).await.expect("the broker did not start");
     let header = header(&plan, &broker, Profile::Durable);
     let recorder = Recorder::create(directory.path(), &header).expect("no history");
     let mut told = Vec::new();
-    let played = run(plan, broker, &recorder, |event| told.push(event), cancel).await;
+    let cancelled = Notify::new();
+    let observe = |event| {
+        if enough(&event) {
+            cancelled.notify_one();
+        }
+        told.push(event);
+    };
+    let played = run(plan, broker, &recorder, observe, cancelled.notified()).await;
     let summary = played.expect("the history could not be written");
     let file = BufReader::new(File::open(directory.path().join(HISTORY_FILE)).expect("no history"));
     let reader = Reader::new(file).expect("not a history");

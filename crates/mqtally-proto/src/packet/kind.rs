@@ -80,6 +80,7 @@ impl Kind {
     }
 
     /// Whether the flags, the version and the direction admit a packet of this type.
+    #[inline]
     pub(super) fn check(self, first: u8, judge: &mut Judge) -> Result<(), DecodeError> {
         let flags = first & 0x0F;
         if self != Self::Publish && flags != self.flags() {

@@ -196,6 +196,7 @@ impl Packet {
         (kind as u8) << 4 | flags
     }
 
+    #[inline]
     fn read(kind: Kind, first: u8, reader: &mut Reader) -> Result<Self, DecodeError> {
         Ok(match kind {
             Kind::Connect => Self::Connect(Box::new(Connect::read(reader)?)),
@@ -217,6 +218,7 @@ impl Packet {
     }
 
     /// Writes what follows the fixed header.
+    #[inline]
     fn write(&self, version: Version, sink: &mut impl Sink) -> Result<(), EncodeError> {
         match self {
             Self::Connect(connect) => connect.write(sink),
@@ -236,6 +238,7 @@ impl Packet {
     }
 
     /// Whether what the packet says is lawful; its form was seen to while it was read.
+    #[inline]
     fn check(&self, judge: &mut Judge) -> Result<(), DecodeError> {
         match self {
             Self::Connect(connect) => connect.check(judge),

@@ -53,6 +53,7 @@ impl Properties {
     }
 
     /// Reads a property list; 3.1.1 has none.
+    #[inline]
     pub(super) fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
         if reader.judge.version == Version::V3_1_1 {
             return Ok(Self::default());
@@ -68,8 +69,14 @@ impl Properties {
     }
 
     /// Writes the property list; 3.1.1 has none.
+    #[inline]
     pub(super) fn write(&self, version: Version, sink: &mut impl Sink) -> Result<(), EncodeError> {
         if version == Version::V3_1_1 {
+            return Ok(());
+        }
+        if self.is_empty() {
+            // Most often; counting costs more than all the rest of a small packet.
+            sink.u8(0);
             return Ok(());
         }
         let mut length = Length::default();
@@ -83,6 +90,7 @@ impl Properties {
     }
 
     /// Whether each property may stand at `place`, as often as it does and with its value.
+    #[inline]
     pub(super) fn check(&self, place: Place, judge: &mut Judge) -> Result<(), DecodeError> {
         if !self.is_empty() && judge.version == Version::V3_1_1 {
             judge.malformed(format!("{} has properties, which 3.1.1 has not", place.name()))?;

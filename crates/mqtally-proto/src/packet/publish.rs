@@ -33,6 +33,7 @@ impl Publish {
         u8::from(self.dup) << 3 | self.qos.as_u8() << 1 | u8::from(self.retain)
     }
 
+    #[inline]
     pub(super) fn read(first: u8, reader: &mut Reader) -> Result<Self, DecodeError> {
         let Some(qos) = Qos::from_u8(first >> 1 & 0b11) else {
             return Err(DecodeError::malformed("PUBLISH has QoS 3 [MQTT-3.3.1-4]"));
@@ -44,6 +45,7 @@ impl Publish {
         Ok(Self { dup, qos, retain, topic, packet_id, properties, payload: reader.rest() })
     }
 
+    #[inline]
     pub(super) fn write(&self, version: Version, sink: &mut impl Sink) -> Result<(), EncodeError> {
         sink.text(&self.topic, "the topic name")?;
         if let Some(packet_id) = self.packet_id {
@@ -54,6 +56,7 @@ impl Publish {
         Ok(())
     }
 
+    #[inline]
     pub(super) fn check(&self, judge: &mut Judge) -> Result<(), DecodeError> {
         self.check_packet_id(judge)?;
         if self.dup && self.qos == Qos::AtMostOnce {
@@ -76,7 +79,7 @@ impl Publish {
     /// [MQTT-3.3.2-1] [MQTT-3.3.2-2]; in 5.0 a topic alias may stand for the name (3.3.2.1).
     fn check_topic(&self, judge: &mut Judge) -> Result<(), DecodeError> {
         if !self.topic.is_empty() {
-            return match topic::validate_name(&self.topic) {
+            return match topic::refuse_wildcards(&self.topic) {
                 Ok(()) => Ok(()),
                 Err(error) => judge.fault(ReasonCode::TOPIC_NAME_INVALID, format!("the topic name {error}")),
             };

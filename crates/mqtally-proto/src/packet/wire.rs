@@ -31,11 +31,13 @@ impl Reader {
         self.end - self.at
     }
 
+    #[inline]
     pub(super) fn u8(&mut self, what: &str) -> Result<u8, DecodeError> {
         let at = self.advance(1, what)?;
         Ok(self.frame[at])
     }
 
+    #[inline]
     pub(super) fn u16(&mut self, what: &str) -> Result<u16, DecodeError> {
         let at = self.advance(2, what)?;
         Ok(u16::from_be_bytes([self.frame[at], self.frame[at + 1]]))
@@ -65,6 +67,7 @@ impl Reader {
     }
 
     /// Two bytes of length and as many bytes as they say.
+    #[inline]
     pub(super) fn binary(&mut self, what: &str) -> Result<Bytes, DecodeError> {
         let len = usize::from(self.u16(what)?);
         let at = self.advance(len, what)?;
@@ -72,10 +75,11 @@ impl Reader {
     }
 
     /// A UTF-8 encoded string [MQTT-1.5.4-1] [MQTT-1.5.4-2] (3.1.1: [MQTT-1.5.3-1] [MQTT-1.5.3-2]).
+    #[inline]
     pub(super) fn text(&mut self, what: &str) -> Result<ByteString, DecodeError> {
         let bytes = self.binary(what)?;
         let len = bytes.len();
-        if bytes.contains(&0) {
+        if contains_nul(&bytes) {
             self.judge.malformed(format!("{what} contains U+0000 [MQTT-1.5.4-2]"))?;
         }
         match ByteString::try_from(bytes) {
@@ -88,6 +92,7 @@ impl Reader {
     }
 
     /// Everything up to the end of the frame.
+    #[inline]
     pub(super) fn rest(&mut self) -> Bytes {
         let mut rest = std::mem::take(&mut self.frame);
         rest.advance(self.at);
@@ -109,6 +114,7 @@ impl Reader {
     }
 
     /// Steps over `len` bytes and returns where they begin.
+    #[inline]
     fn advance(&mut self, len: usize, what: &str) -> Result<usize, DecodeError> {
         if len > self.remaining_len() {
             return Err(self.cut_short(what));
@@ -154,6 +160,7 @@ pub(super) trait Sink {
         Ok(())
     }
 
+    #[inline]
     fn binary(&mut self, bytes: &[u8], what: &str) -> Result<(), EncodeError> {
         let Ok(len) = u16::try_from(bytes.len()) else {
             return Err(EncodeError::new(format!("{what} has {} bytes, above 65535", bytes.len())));
@@ -163,27 +170,34 @@ pub(super) trait Sink {
         Ok(())
     }
 
+    #[inline]
     fn text(&mut self, text: &str, what: &str) -> Result<(), EncodeError> {
-        if text.as_bytes().contains(&0) {
-            return Err(EncodeError::new(format!("{what} contains U+0000 [MQTT-1.5.4-2]")));
-        }
         self.binary(text.as_bytes(), what)
     }
 }
 
 impl Sink for BytesMut {
+    #[inline]
     fn put(&mut self, bytes: &[u8]) {
         self.extend_from_slice(bytes);
     }
 }
 
-/// A sink that counts.
+/// A sink that counts, and so is the first to see what cannot be written.
 #[derive(Debug, Default)]
 pub(super) struct Length(pub(super) usize);
 
 impl Sink for Length {
     fn put(&mut self, bytes: &[u8]) {
         self.0 += bytes.len();
+    }
+
+    #[inline]
+    fn text(&mut self, text: &str, what: &str) -> Result<(), EncodeError> {
+        if contains_nul(text.as_bytes()) {
+            return Err(EncodeError::new(format!("{what} contains U+0000 [MQTT-1.5.4-2]")));
+        }
+        self.binary(text.as_bytes(), what)
     }
 }
 
@@ -193,6 +207,11 @@ impl Length {
         let fits = u32::try_from(self.0).ok().filter(|len| *len <= VARINT_MAX);
         fits.ok_or_else(|| EncodeError::new(format!("{what} is {}, above {VARINT_MAX}", self.0)))
     }
+}
+
+/// A pass over all bytes is vectorised; one that stops early is not.
+fn contains_nul(bytes: &[u8]) -> bool {
+    bytes.iter().fold(0, |found, byte| found | u8::from(*byte == 0)) != 0
 }
 
 /// A variable byte integer at the front of some bytes.

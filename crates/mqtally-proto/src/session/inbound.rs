@@ -1,24 +1,18 @@
 //! What the server sent: remembered QoS 2 packet ids, answers owed, topic aliases.
 
+use crate::inflight;
 use bytestring::ByteString;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::VecDeque;
-
-/// How far an inbound QoS 2 handshake is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// Handed over; the application has not acknowledged it.
-    Delivered,
-    /// The application has acknowledged it: PUBREC may be sent, as often as the PUBLISH is repeated.
-    Acknowledged,
-    /// PUBREL came; PUBCOMP waits for the application.
-    Released,
-}
 
 #[derive(Debug, Default)]
 pub(super) struct Inbound {
-    /// QoS 2 packet ids between PUBLISH and PUBCOMP. They belong to the session: at most 65,535.
-    remembered: FxHashMap<u16, Phase>,
+    /// QoS 2 packet ids between PUBLISH and PUBCOMP. They belong to the session.
+    remembered: inflight::Inbound,
+    /// Those of them that the application has not acknowledged: PUBREC must wait, also where PUBLISH is repeated.
+    undecided: FxHashSet<u16>,
+    /// Those of them whose PUBREL came and whose PUBCOMP waits for the application.
+    released: FxHashSet<u16>,
     pubacks: OwedQueue,
     pubrecs: OwedQueue,
     aliases: FxHashMap<u16, ByteString>,
@@ -33,7 +27,9 @@ impl Inbound {
     }
 
     pub(super) fn forget_session(&mut self) {
-        self.remembered.clear();
+        self.remembered = inflight::Inbound::default();
+        self.undecided.clear();
+        self.released.clear();
     }
 
     /// The topic that `alias` stands for; a topic that comes with it (re)defines it. `None` for an unknown alias.
@@ -45,22 +41,26 @@ impl Inbound {
         Some(topic)
     }
 
-    /// A QoS 1 PUBLISH came.
+    /// A QoS 1 PUBLISH came that the application is to acknowledge.
     pub(super) fn owe_puback(&mut self, packet_id: u16) {
         self.pubacks.owe(packet_id, false);
     }
 
-    /// A QoS 2 PUBLISH came. True at its first time.
-    pub(super) fn owe_pubrec(&mut self, packet_id: u16) -> bool {
-        let known = self.remembered.get(&packet_id).copied();
-        self.remembered.entry(packet_id).or_insert(Phase::Delivered);
-        self.pubrecs.owe(packet_id, known.is_some_and(|phase| phase != Phase::Delivered));
-        known.is_none()
+    /// Remembers a QoS 2 packet id; false when it was remembered already.
+    pub(super) fn remember(&mut self, packet_id: u16) -> bool {
+        self.remembered.insert(packet_id)
+    }
+
+    /// A QoS 2 PUBLISH came, for the `first` time or not, that the application is to acknowledge once.
+    pub(super) fn owe_pubrec(&mut self, packet_id: u16, first: bool) {
+        if first {
+            self.undecided.insert(packet_id);
+        }
+        self.pubrecs.owe(packet_id, !self.undecided.contains(&packet_id));
     }
 
     pub(super) fn acknowledge(&mut self, packet_id: u16) {
-        if let Some(phase @ Phase::Delivered) = self.remembered.get_mut(&packet_id) {
-            *phase = Phase::Acknowledged;
+        if self.undecided.remove(&packet_id) {
             self.pubrecs.settle(packet_id);
         } else {
             self.pubacks.settle(packet_id);
@@ -75,24 +75,24 @@ impl Inbound {
         self.pubrecs.next_settled()
     }
 
-    /// PUBREL came. Whether its packet id is remembered.
+    /// PUBREL came, and PUBCOMP follows at once: forgets the packet id. False when it was not remembered.
     pub(super) fn release(&mut self, packet_id: u16) -> bool {
-        match self.remembered.get_mut(&packet_id) {
-            Some(phase) => {
-                *phase = Phase::Released;
-                true
-            }
-            None => false,
-        }
+        self.undecided.remove(&packet_id);
+        self.remembered.release(packet_id)
     }
 
-    /// Forgets a released packet id. Whether it was one.
-    pub(super) fn complete(&mut self, packet_id: u16) -> bool {
-        let released = self.remembered.get(&packet_id) == Some(&Phase::Released);
-        if released {
-            self.remembered.remove(&packet_id);
+    /// PUBREL came, and PUBCOMP waits. False when the packet id is not remembered.
+    pub(super) fn hold_release(&mut self, packet_id: u16) -> bool {
+        let known = self.remembered.contains(packet_id);
+        if known {
+            self.released.insert(packet_id);
         }
-        released
+        known
+    }
+
+    /// Forgets a packet id whose PUBCOMP waited. False when it did not.
+    pub(super) fn complete(&mut self, packet_id: u16) -> bool {
+        self.released.remove(&packet_id) && self.release(packet_id)
     }
 }
 

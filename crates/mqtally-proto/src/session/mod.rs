@@ -43,22 +43,23 @@ mod inbound;
 mod keep_alive;
 mod limits;
 mod options;
-mod outbound;
 mod receive;
+mod send;
 
 pub use error::{ProtocolError, PublishError, RequestError};
 pub use options::{Acknowledge, Options};
 
 use crate::Time;
+use crate::inflight::Outbound;
 use crate::packet::{
-    Ack, Connack, Disconnect, Packet, Properties, Property, Publish, Qos, ReasonCode, Suback, Subscribe,
+    Ack, Connack, Disconnect, Packet, Properties, Property, Publish, ReasonCode, Suback, Subscribe,
     Subscription, Unsuback, Unsubscribe, Version,
 };
 use bytestring::ByteString;
 use inbound::Inbound;
 use keep_alive::KeepAlive;
 use limits::ServerLimits;
-use outbound::{Outbound, Resend};
+use send::{InFlight, Outgoing, Waiting};
 use std::collections::VecDeque;
 
 /// What the session has to tell its owner.
@@ -133,26 +134,18 @@ pub struct Session {
     session_expiry: u32,
     server: ServerLimits,
     keep_alive: KeepAlive,
-    outbound: Outbound,
+    outbound: Outbound<InFlight>,
+    /// PUBRECs taken so far.
+    pubrecs: u64,
     inbound: Inbound,
     transmit: VecDeque<Outgoing>,
     events: VecDeque<Event>,
-    /// QoS 0 publishes in `transmit` or waiting for a connection.
-    undrained: usize,
-    /// Accepted and not yet sent on this connection, in order.
-    unsent: VecDeque<Unsent>,
-}
-
-#[derive(Debug)]
-enum Outgoing {
-    Packet(Packet),
-    AtMostOnce { token: u64, publish: Publish },
-}
-
-#[derive(Debug)]
-enum Unsent {
-    InFlight(u16),
-    AtMostOnce { token: u64, publish: Publish },
+    /// Accepted and never sent, in order.
+    waiting: VecDeque<Waiting>,
+    /// QoS 1 and 2 publishes accepted and not complete.
+    in_flight: usize,
+    /// QoS 0 publishes accepted and not taken for writing.
+    at_most_once: usize,
 }
 
 impl Session {
@@ -166,11 +159,13 @@ impl Session {
             server: ServerLimits::default(),
             keep_alive: KeepAlive::default(),
             outbound: Outbound::default(),
+            pubrecs: 0,
             inbound: Inbound::default(),
             transmit: VecDeque::new(),
             events: VecDeque::new(),
-            undrained: 0,
-            unsent: VecDeque::new(),
+            waiting: VecDeque::new(),
+            in_flight: 0,
+            at_most_once: 0,
             options,
         }
     }
@@ -235,8 +230,8 @@ impl Session {
         self.has_state &= self.session_expiry > 0;
         self.link = Link::Closed;
         self.keep_alive.stop();
-        self.outbound.end_connection();
-        self.keep_undrained();
+        self.outbound.unreserve_all();
+        self.keep_untaken();
     }
 
     /// The time of [`Session::poll_timeout`] has come. Fails when the server has been silent for a whole keep-alive
@@ -251,26 +246,6 @@ impl Session {
     /// When [`Session::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Time> {
         self.keep_alive.deadline()
-    }
-
-    /// Accepts a message for sending, now or when there is a connection; `token` comes back in [`Event::Completed`].
-    ///
-    /// `dup` and `packet_id` of `publish` are ignored.
-    pub fn publish(&mut self, token: u64, mut publish: Publish) -> Result<(), PublishError> {
-        self.server.check(&publish, self.options.version)?;
-        if !self.has_room(publish.qos) {
-            return Err(PublishError::WindowFull);
-        }
-        publish.dup = false;
-        publish.packet_id = None;
-        self.unsent.push_back(if publish.qos == Qos::AtMostOnce {
-            self.undrained += 1;
-            Unsent::AtMostOnce { token, publish }
-        } else {
-            Unsent::InFlight(self.outbound.insert(token, publish).ok_or(PublishError::WindowFull)?)
-        });
-        self.pump();
-        Ok(())
     }
 
     /// Answers a received PUBLISH: PUBACK or PUBREC, as soon as all received before it at its QoS are answered too
@@ -323,43 +298,9 @@ impl Session {
         self.stop();
     }
 
-    /// The next packet to write.
-    pub fn poll_transmit(&mut self) -> Option<Packet> {
-        match self.transmit.pop_front()? {
-            Outgoing::Packet(packet) => Some(packet),
-            Outgoing::AtMostOnce { token, publish } => {
-                self.undrained -= 1;
-                self.events.push_back(Event::Completed { token, reason: ReasonCode::SUCCESS });
-                Some(Packet::Publish(publish))
-            }
-        }
-    }
-
     /// The next thing to know.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
-    }
-
-    /// Whether a publish at `qos` is accepted now, as far as room goes.
-    pub fn has_room(&self, qos: Qos) -> bool {
-        match qos {
-            Qos::AtMostOnce => self.undrained < usize::from(self.options.in_flight_max),
-            Qos::AtLeastOnce | Qos::ExactlyOnce => self.window() > 0,
-        }
-    }
-
-    /// How many QoS 1 and 2 publishes are accepted now.
-    pub fn window(&self) -> usize {
-        self.limit().saturating_sub(self.outbound.len())
-    }
-
-    /// QoS 1 and 2 publishes that were accepted and have not completed.
-    pub fn in_flight(&self) -> usize {
-        self.outbound.len()
-    }
-
-    fn limit(&self) -> usize {
-        usize::from(self.server.receive_maximum.min(self.options.in_flight_max))
     }
 
     fn goodbye(&self, reason: ReasonCode, session_expiry: Option<u32>) -> Disconnect {
@@ -384,60 +325,7 @@ impl Session {
         if self.link != Link::Open {
             return Err(RequestError::NotConnected);
         }
-        self.outbound.insert_request().ok_or(RequestError::TooMany)
-    }
-
-    /// Sends what waits, in order, as far as the server's receive maximum allows [5.0:MQTT-3.3.4-7].
-    fn pump(&mut self) {
-        while self.link == Link::Open {
-            let Some(next) = self.unsent.pop_front() else { return };
-            match next {
-                Unsent::AtMostOnce { token, publish } => self.pump_at_most_once(token, publish),
-                Unsent::InFlight(id)
-                    if self.outbound.on_wire() < usize::from(self.server.receive_maximum) =>
-                {
-                    self.pump_in_flight(id);
-                }
-                waiting @ Unsent::InFlight(_) => return self.unsent.push_front(waiting),
-            }
-        }
-    }
-
-    fn pump_at_most_once(&mut self, token: u64, publish: Publish) {
-        match self.server.check(&publish, self.options.version) {
-            Ok(()) => {
-                self.keep_alive.sent();
-                self.transmit.push_back(Outgoing::AtMostOnce { token, publish });
-            }
-            Err(error) => {
-                self.undrained -= 1;
-                self.events.push_back(Event::Completed { token, reason: error.reason() });
-            }
-        }
-    }
-
-    fn pump_in_flight(&mut self, packet_id: u16) {
-        let Some(publish) = self.outbound.publish(packet_id) else { return };
-        match self.server.check(publish, self.options.version) {
-            Ok(()) => {
-                let packet = self.outbound.send(packet_id).map(Packet::Publish);
-                packet.into_iter().for_each(|packet| self.send(packet));
-            }
-            Err(error) => self.finish(packet_id, error.reason()),
-        }
-    }
-
-    fn finish(&mut self, packet_id: u16, reason: ReasonCode) {
-        if let Some(token) = self.outbound.remove(packet_id) {
-            self.events.push_back(Event::Completed { token, reason });
-        }
-    }
-
-    fn send(&mut self, packet: Packet) {
-        if matches!(self.link, Link::Open | Link::Opening) {
-            self.keep_alive.sent();
-            self.transmit.push_back(Outgoing::Packet(packet));
-        }
+        self.outbound.reserve().ok_or(RequestError::TooMany)
     }
 
     fn send_ready_acknowledgements(&mut self) {
@@ -446,15 +334,6 @@ impl Session {
         }
         while let Some(packet_id) = self.inbound.next_pubrec() {
             self.send(Packet::Pubrec(Ack::success(packet_id)));
-        }
-    }
-
-    /// QoS 0 publishes that nobody has taken for writing were not sent; they wait like the others.
-    fn keep_undrained(&mut self) {
-        for outgoing in std::mem::take(&mut self.transmit).into_iter().rev() {
-            if let Outgoing::AtMostOnce { token, publish } = outgoing {
-                self.unsent.push_front(Unsent::AtMostOnce { token, publish });
-            }
         }
     }
 
@@ -497,34 +376,5 @@ impl Session {
             self.session_expiry = seconds;
         }
         self.keep_alive.start(now, self.server.keep_alive.unwrap_or(self.options.keep_alive));
-    }
-
-    /// PUBRELs in the order of their PUBRECs, then PUBLISHes in their order, then what was never sent
-    /// [MQTT-4.4.0-1], [MQTT-4.6.0-1], [MQTT-4.6.0-4].
-    fn resume(&mut self) {
-        let mut resumed = VecDeque::new();
-        for resend in self.outbound.resume() {
-            match resend {
-                Resend::Pubrel(packet_id) => self.send(Packet::Pubrel(Ack::success(packet_id))),
-                Resend::Publish(packet_id) => resumed.push_back(Unsent::InFlight(packet_id)),
-            }
-        }
-        self.queue_before_new(resumed);
-    }
-
-    /// The server has no session: forget what it released, and send all that is in flight as new.
-    fn start_anew(&mut self) {
-        self.inbound.forget_session();
-        let (packet_ids, resent) = self.outbound.renew();
-        if resent > 0 {
-            self.events.push_back(Event::SessionLost { resent });
-        }
-        self.queue_before_new(packet_ids.into_iter().map(Unsent::InFlight).collect());
-    }
-
-    /// `in_flight` is all that is in flight and has a PUBLISH to send; only QoS 0 remains of what waited.
-    fn queue_before_new(&mut self, in_flight: VecDeque<Unsent>) {
-        let waiting = std::mem::replace(&mut self.unsent, in_flight);
-        self.unsent.extend(waiting.into_iter().filter(|unsent| matches!(unsent, Unsent::AtMostOnce { .. })));
     }
 }

@@ -1,7 +1,7 @@
 //! What each packet of an accepted connection does to the session.
 
-use super::outbound::Answer;
 use super::{Acknowledge, Event, ProtocolError, Session};
+use crate::inflight::Pubrec;
 use crate::packet::{Ack, Packet, Property, Publish, Qos, ReasonCode, Version};
 
 impl Session {
@@ -16,12 +16,12 @@ impl Session {
             }
             Packet::Pubcomp(ack) => self.receive_pubcomp(&ack),
             Packet::Suback(suback) => {
-                self.outbound.remove_request(suback.packet_id);
+                self.outbound.unreserve(suback.packet_id);
                 self.events.push_back(Event::Subscribed(suback));
                 Ok(())
             }
             Packet::Unsuback(unsuback) => {
-                self.outbound.remove_request(unsuback.packet_id);
+                self.outbound.unreserve(unsuback.packet_id);
                 self.events.push_back(Event::Unsubscribed(unsuback));
                 Ok(())
             }
@@ -57,23 +57,22 @@ impl Session {
     }
 
     fn receive_at_least_once(&mut self, packet_id: u16, publish: Publish) {
-        self.inbound.owe_puback(packet_id);
         self.events.push_back(Event::Message(publish));
-        self.acknowledge_automatically(packet_id);
+        if self.options.acknowledge == Acknowledge::Automatic {
+            return self.send(Packet::Puback(Ack::success(packet_id)));
+        }
+        self.inbound.owe_puback(packet_id);
     }
 
     /// Method B: handed over at the first PUBLISH, which is the one whose packet id is not remembered [MQTT-4.3.3-2
     /// in 3.1.1, MQTT-4.3.3-10 in 5.0].
     fn receive_exactly_once(&mut self, packet_id: u16, publish: Publish) {
-        let first = self.inbound.owe_pubrec(packet_id);
+        let first = self.inbound.remember(packet_id);
         self.events.push_back(if first { Event::Message(publish) } else { Event::Duplicate(publish) });
-        self.acknowledge_automatically(packet_id);
-    }
-
-    fn acknowledge_automatically(&mut self, packet_id: u16) {
         if self.options.acknowledge == Acknowledge::Automatic {
-            self.inbound.acknowledge(packet_id);
+            return self.send(Packet::Pubrec(Ack::success(packet_id)));
         }
+        self.inbound.owe_pubrec(packet_id, first);
         self.send_ready_acknowledgements();
     }
 
@@ -95,57 +94,61 @@ impl Session {
     }
 
     fn receive_puback(&mut self, ack: &Ack) -> Result<(), ProtocolError> {
-        match self.outbound.puback(ack.packet_id) {
-            Answer::Accepted => {
-                self.finish(ack.packet_id, ack.reason);
-                self.pump();
-                Ok(())
-            }
-            Answer::Unknown | Answer::Repeated => Ok(()),
-            Answer::Unfit => Err(ProtocolError::wrong_answer(ack.packet_id, "PUBACK")),
-        }
+        let message = self.outbound.puback(ack.packet_id);
+        if self.finish(message, ack.reason) { Ok(()) } else { self.require_unknown(ack, "PUBACK") }
     }
 
     fn receive_pubrec(&mut self, ack: &Ack) -> Result<(), ProtocolError> {
-        let success = !ack.reason.is_error();
-        match (self.outbound.pubrec(ack.packet_id, success), success) {
-            (Answer::Unfit, _) => return Err(ProtocolError::wrong_answer(ack.packet_id, "PUBREC")),
-            (Answer::Accepted, true) => {
-                let token = self.outbound.token(ack.packet_id);
-                self.events.extend(token.map(|token| Event::Received { token }));
-                self.send(Packet::Pubrel(Ack::success(ack.packet_id)));
-            }
-            (Answer::Repeated, true) => self.send(Packet::Pubrel(Ack::success(ack.packet_id))),
-            (Answer::Accepted | Answer::Repeated, false) => {
-                self.finish(ack.packet_id, ack.reason);
-                self.pump();
-            }
-            (Answer::Unknown, true) => self.send(Packet::Pubrel(self.unknown(ack.packet_id))),
-            (Answer::Unknown, false) => {}
+        if ack.reason.is_error() {
+            let message = self.outbound.pubrec_error(ack.packet_id);
+            return if self.finish(message, ack.reason) {
+                Ok(())
+            } else {
+                self.require_unknown(ack, "PUBREC")
+            };
         }
+        match self.outbound.pubrec(ack.packet_id) {
+            Pubrec::Released => self.received(ack.packet_id),
+            Pubrec::Repeated => {}
+            Pubrec::Unknown => {
+                self.require_unknown(ack, "PUBREC")?;
+                self.send(Packet::Pubrel(self.unknown(ack.packet_id)));
+                return Ok(());
+            }
+        }
+        self.send(Packet::Pubrel(Ack::success(ack.packet_id)));
         Ok(())
+    }
+
+    /// The server owns the message from here on.
+    fn received(&mut self, packet_id: u16) {
+        self.pubrecs += 1;
+        if let Some(message) = self.outbound.item_mut(packet_id) {
+            message.pubrec = self.pubrecs;
+            self.events.push_back(Event::Received { token: message.token });
+        }
     }
 
     /// An unknown PUBREL is answered, never an error: our PUBCOMP may have been lost with its connection.
     fn receive_pubrel(&mut self, packet_id: u16) {
-        if !self.inbound.release(packet_id) {
-            self.send(Packet::Pubcomp(self.unknown(packet_id)));
-        } else if self.options.acknowledge == Acknowledge::EveryStep {
-            self.events.push_back(Event::Released { packet_id });
-        } else {
-            self.complete(packet_id);
+        if self.options.acknowledge == Acknowledge::EveryStep && self.inbound.hold_release(packet_id) {
+            return self.events.push_back(Event::Released { packet_id });
         }
+        let known = self.inbound.release(packet_id);
+        let answer = if known { Ack::success(packet_id) } else { self.unknown(packet_id) };
+        self.send(Packet::Pubcomp(answer));
     }
 
     fn receive_pubcomp(&mut self, ack: &Ack) -> Result<(), ProtocolError> {
-        match self.outbound.pubcomp(ack.packet_id) {
-            Answer::Accepted => {
-                self.finish(ack.packet_id, ack.reason);
-                self.pump();
-                Ok(())
-            }
-            Answer::Unknown | Answer::Repeated => Ok(()),
-            Answer::Unfit => Err(ProtocolError::wrong_answer(ack.packet_id, "PUBCOMP")),
+        let message = self.outbound.pubcomp(ack.packet_id);
+        if self.finish(message, ack.reason) { Ok(()) } else { self.require_unknown(ack, "PUBCOMP") }
+    }
+
+    /// An answer to nothing is let pass; one that does not belong to the handshake of its packet id is not.
+    fn require_unknown(&self, ack: &Ack, answer: &str) -> Result<(), ProtocolError> {
+        match self.outbound.item(ack.packet_id) {
+            None => Ok(()),
+            Some(_) => Err(ProtocolError::wrong_answer(ack.packet_id, answer)),
         }
     }
 

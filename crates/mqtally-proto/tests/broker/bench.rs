@@ -102,10 +102,11 @@ impl Bench {
         self.settle();
     }
 
-    /// Sends, and gives what came back to the same client.
+    /// Sends, and gives what came back to the same client; what it had not taken before stays.
     pub(crate) fn ask(&mut self, client: Client, packet: Packet) -> Vec<Packet> {
+        let unread = self.lines[&client.0].received.len();
         self.send(client, packet);
-        self.take(client)
+        self.lines.get_mut(&client.0).expect("a client of this bench").received.split_off(unread)
     }
 
     /// Subscribes and is granted what was asked.
@@ -205,7 +206,7 @@ impl Bench {
         for output in self.broker.outputs() {
             match output {
                 Output::Send(id, packet) => {
-                    self.lines.get_mut(&id).expect("a known connection").receive(packet)
+                    self.lines.get_mut(&id).expect("a known connection").receive(packet);
                 }
                 Output::Close(id) => self.lines.get_mut(&id).expect("a known connection").closed = true,
                 Output::Authenticate(id, ..) => self.asked.push(id),

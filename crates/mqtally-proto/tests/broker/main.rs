@@ -2,5 +2,12 @@
 
 mod bench;
 mod connecting;
+mod expiry;
+mod limits;
 mod qos;
+mod retained;
 mod sessions;
+mod shared;
+mod simulation;
+mod subscribing;
+mod wills;

@@ -1,4 +1,5 @@
-//! Strategies that generate lawful packets, for every property test of the crate.
+//! Strategies that generate lawful packets and topics, for every property test of the crate.
+#![allow(dead_code, reason = "each test binary uses its part, so that an expectation would fail in some")]
 
 use bytes::Bytes;
 use bytestring::ByteString;

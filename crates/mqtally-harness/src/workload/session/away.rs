@@ -110,7 +110,8 @@ async fn send_all(
     streams: &mut [Source],
     count: usize,
 ) -> Result<Vec<MessageId>, Trouble> {
-    let messages = (0..count).flat_map(|_| streams.iter_mut().map(|stream| stream.load(b"away")).collect::<Vec<_>>());
+    let messages =
+        (0..count).flat_map(|_| streams.iter_mut().map(|stream| stream.load(b"away")).collect::<Vec<_>>());
     let messages = messages.collect();
     publisher.send_and_settle(messages).await
 }

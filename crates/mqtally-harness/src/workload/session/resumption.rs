@@ -122,7 +122,8 @@ impl Interrupted {
 /// or for an id nobody knows, is answered with PUBCOMP. A QoS 2 witness that is never disturbed counts the copies.
 pub(crate) async fn publisher(scene: Scene) -> Result<(), Trouble> {
     let topic = scene.topic("witnessed");
-    let mut witness = Probe::open(&scene, &scene.client("witness"), super::super::scene::Lifetime::CLEAN).await?;
+    let mut witness =
+        Probe::open(&scene, &scene.client("witness"), super::super::scene::Lifetime::CLEAN).await?;
     witness.subscribe(&[(&topic, Qos::ExactlyOnce)]).await?;
     let name = scene.client("resuming-publisher");
     let mut source = scene.source(&topic, Qos::ExactlyOnce);
