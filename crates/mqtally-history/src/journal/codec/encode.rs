@@ -292,7 +292,9 @@ impl Encoder {
 
     fn counters(&mut self, counters: Counters) {
         let Counters { received, duplicates, conflicts, errors, processed } = counters;
-        [received, duplicates, conflicts, errors, processed].map(|count| self.number(count));
+        for count in [received, duplicates, conflicts, errors, processed] {
+            self.number(count);
+        }
     }
 
     fn begin(&mut self, tag: u8) {
