@@ -2,7 +2,7 @@
 
 mod support;
 
-use mqtally_harness::run::{Group, Plan};
+use mqtally_harness::run::Group;
 use mqtally_history::report::{Report, Severity, Verdict};
 use mqtally_proto::packet::Version;
 use support::mutant::{Mutant, Proxy};
@@ -11,7 +11,8 @@ use support::{Embedded, plan, play, url};
 /// Plays one group on one version through the proxy and judges what came of it.
 async fn judge(mutant: Mutant, group: Group, version: Version) -> (u32, Report, Vec<String>) {
     let broker = Embedded::start().await;
-    let plan = Plan { versions: vec![version], ..plan(&[group]) };
+    let mut plan = plan(&[group]);
+    plan.versions = vec![version];
     let proxy = Proxy::start(broker.address, mutant, plan.run).await;
     let played = play(plan, url(proxy.address)).await;
     (proxy.strikes(), played.report(), played.troubles())

@@ -60,9 +60,8 @@ pub(crate) async fn lesson(scene: Scene) -> Result<(), Trouble> {
     }
     publisher.settle().await?;
     scene.drain(owed.into_iter().map(|message| (subscriber.name().clone(), message)).collect()).await?;
-    publisher.disconnect().await?;
-    subscriber.disconnect().await;
-    Ok(())
+    subscriber.stay(&scene);
+    publisher.disconnect().await
 }
 
 /// Ends a stream. At QoS 0 nothing is owed, so nothing is waited for.
@@ -97,7 +96,7 @@ pub(crate) async fn bulk(scene: Scene) -> Result<(), Trouble> {
         published.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
     }
     for subscriber in subscribers.into_iter().chain([exact]) {
-        subscriber.disconnect().await;
+        subscriber.stay(&scene);
     }
     Ok(())
 }

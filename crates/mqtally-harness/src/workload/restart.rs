@@ -40,10 +40,9 @@ pub(crate) async fn kill(scene: Scene) -> Result<(), Trouble> {
     let owed =
         [&present, &absent].into_iter().flat_map(|to| sentinels.iter().map(|id| (to.name().clone(), *id)));
     scene.drain(owed.collect()).await?;
-    publisher.disconnect().await?;
-    present.disconnect().await;
-    absent.disconnect().await;
-    Ok(())
+    present.stay(&scene);
+    absent.stay(&scene);
+    publisher.disconnect().await
 }
 
 /// Sends `messages` and kills the broker after `acknowledged` of them.
