@@ -6,7 +6,7 @@
 mod support;
 
 use bytes::BytesMut;
-use mqtally_proto::packet::{Decoder, Packet, Properties, Property, Publish, Version, encode};
+use mqtally_proto::packet::{Decoder, Packet, Properties, Property, Publish, Version, encode, observe};
 use mqtt_proto::{QosPid, v3, v5};
 use proptest::prelude::*;
 
@@ -46,6 +46,91 @@ proptest! {
         prop_assert_eq!(theirs.properties.message_expiry_interval, properties.message_expiry_interval());
         prop_assert_eq!(theirs.properties.correlation_data.as_ref(), properties.correlation_data());
     }
+}
+
+/// A property alone in each packet and in the will: both codecs take it at the same places (table 2-4).
+#[test]
+fn both_codecs_allow_each_property_in_the_same_packets() {
+    let mut taken = 0;
+    for property in one_of_each_property() {
+        let list = [&[property.len() as u8], &property[..]].concat();
+        for (place, frame) in with_property_list(&list) {
+            let agreed = we_take(&frame) == they_take(&frame);
+            assert!(agreed, "property 0x{:02X} in {place}: we take it: {}", property[0], we_take(&frame));
+            taken += usize::from(we_take(&frame));
+        }
+    }
+    assert_eq!(taken, 64, "places in table 2-4");
+}
+
+/// Every code in every packet that has one: both codecs take the same, but for 0x8C in DISCONNECT, which section 2.4
+/// allows, while section 3.14.2.1 leaves it out.
+#[test]
+fn both_codecs_allow_the_same_reason_codes() {
+    for code in 0..=u8::MAX {
+        for (name, frame) in with_reason_code(code) {
+            let disputed = (name, code) == ("DISCONNECT", 0x8C);
+            assert_eq!(we_take(&frame), they_take(&frame) || disputed, "0x{code:02X} in {name}");
+        }
+    }
+}
+
+fn we_take(frame: &[u8]) -> bool {
+    let observed = observe(&mut BytesMut::from(frame), Version::V5_0).expect("readable").expect("whole");
+    observed.irregularities.is_empty()
+}
+
+fn they_take(frame: &[u8]) -> bool {
+    matches!(v5::Packet::decode(frame), Ok(Some(_)))
+}
+
+/// Identifier and a lawful value of each property; authentication data brings the method that it needs.
+fn one_of_each_property() -> Vec<Vec<u8>> {
+    let bytes = [0x01, 0x17, 0x19, 0x24, 0x25, 0x28, 0x29, 0x2A].map(|id| vec![id, 1]);
+    let shorts = [0x13, 0x21, 0x22, 0x23].map(|id| vec![id, 0, 1]);
+    let longs = [0x02, 0x11, 0x18, 0x27].map(|id| vec![id, 0, 0, 0, 1]);
+    let texts = [0x03, 0x08, 0x09, 0x12, 0x15, 0x1A, 0x1C, 0x1F].map(|id| vec![id, 0, 1, b'a']);
+    let others =
+        [vec![0x0B, 1], vec![0x26, 0, 1, b'a', 0, 1, b'b'], vec![0x16, 0, 1, b'a', 0x15, 0, 1, b'b']];
+    [&bytes[..], &shorts, &longs, &texts, &others].concat()
+}
+
+/// One packet for each place where a property list may stand, with that `list` in it.
+fn with_property_list(list: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
+    let body = |first: u8, before: &[u8], after: &[u8]| {
+        let length = (before.len() + list.len() + after.len()) as u8;
+        [&[first, length], before, list, after].concat()
+    };
+    vec![
+        ("CONNECT", body(0x10, b"\0\x04MQTT\x05\x02\0\0", b"\0\x01c")),
+        ("the will", body(0x10, b"\0\x04MQTT\x05\x06\0\0\0\0\x01c", b"\0\x01w\0\0")),
+        ("CONNACK", body(0x20, &[0, 0], &[])),
+        ("PUBLISH", body(0x30, b"\0\x01a", &[])),
+        ("PUBACK", body(0x40, &[0, 1, 0], &[])),
+        ("PUBREC", body(0x50, &[0, 1, 0], &[])),
+        ("PUBREL", body(0x62, &[0, 1, 0], &[])),
+        ("PUBCOMP", body(0x70, &[0, 1, 0], &[])),
+        ("SUBSCRIBE", body(0x82, &[0, 1], b"\0\x01a\0")),
+        ("SUBACK", body(0x90, &[0, 1], &[0])),
+        ("UNSUBSCRIBE", body(0xA2, &[0, 1], b"\0\x01a")),
+        ("UNSUBACK", body(0xB0, &[0, 1], &[0])),
+        ("DISCONNECT", body(0xE0, &[0], &[])),
+        ("AUTH", body(0xF0, &[0x18], &[])),
+    ]
+}
+
+fn with_reason_code(code: u8) -> Vec<(&'static str, Vec<u8>)> {
+    vec![
+        ("CONNACK", vec![0x20, 3, 0, code, 0]),
+        ("PUBACK", vec![0x40, 4, 0, 1, code, 0]),
+        ("PUBREC", vec![0x50, 4, 0, 1, code, 0]),
+        ("PUBREL", vec![0x62, 4, 0, 1, code, 0]),
+        ("PUBCOMP", vec![0x70, 4, 0, 1, code, 0]),
+        ("SUBACK", vec![0x90, 4, 0, 1, 0, code]),
+        ("UNSUBACK", vec![0xB0, 4, 0, 1, 0, code]),
+        ("DISCONNECT", vec![0xE0, 2, code, 0]),
+        ("AUTH", vec![0xF0, 2, code, 0]),
+    ]
 }
 
 /// What `mqtt-proto` 0.4 cannot say or gets wrong, though the packet is lawful.

@@ -79,7 +79,8 @@ fn start_engine(options: Options, inbox: Arc<Inbox>) -> Result<EngineEnd, Broker
         None => Broker::new(config),
     };
     let gate = options.users.map(|users| Gate::new(users, Arc::clone(&inbox), Handle::current()));
-    let engine = Engine { broker, store, clock, inbox, gate, peers, served: Served::default() };
+    let engine =
+        Engine { broker, store, clock, inbox, gate, peers, outputs: Vec::new(), served: Served::default() };
     let (sender, end) = oneshot::channel();
     std::thread::Builder::new()
         .name("broker-engine".to_owned())

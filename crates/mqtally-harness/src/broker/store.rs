@@ -63,6 +63,7 @@ pub struct Store {
     directory: PathBuf,
     connection: Connection,
     pending: Pending,
+    waiting_since: Option<Time>,
     flows: Flows,
     commits: u64,
     time: Time,
@@ -89,6 +90,7 @@ impl Store {
             directory: directory.to_owned(),
             connection,
             pending: Pending::default(),
+            waiting_since: None,
             flows: loaded.flows,
             commits: loaded.commits,
             time: loaded.time,
@@ -103,8 +105,14 @@ impl Store {
     }
 
     /// Takes a change for the next commit. What a later change of the same batch undoes is never written.
-    pub fn apply(&mut self, change: Change) {
+    pub fn apply(&mut self, now: Time, change: Change) {
+        self.waiting_since.get_or_insert(now);
         self.pending.apply(change, &mut self.flows);
+    }
+
+    /// When the oldest change was applied that is not committed; `None` when all are.
+    pub fn waiting_since(&self) -> Option<Time> {
+        self.waiting_since
     }
 
     /// Makes everything applied since the last commit durable; nothing to write costs nothing.
@@ -114,7 +122,9 @@ impl Store {
     /// # Errors
     /// The disk's or SQLite's. The store must then be dropped, and what was applied must not be acknowledged.
     pub fn commit(&mut self, now: Time) -> Result<bool, StoreError> {
+        self.waiting_since = None;
         if self.pending.is_empty() {
+            self.pending.clear();
             return Ok(false);
         }
         self.commits += 1;

@@ -9,9 +9,9 @@ use mqtally_history::event::BrokerEvent;
 use mqtally_proto::packet::Qos;
 
 /// How often the broker is killed.
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 4;
 /// Messages of each round and QoS, unless the plan says otherwise.
-const MESSAGES: u32 = 200;
+const MESSAGES: u32 = 100;
 /// Messages in flight when the broker dies.
 const WINDOW: u16 = 20;
 

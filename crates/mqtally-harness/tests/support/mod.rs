@@ -2,9 +2,11 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub mod mutant;
+
 use mqtally::endpoint::Endpoint;
 use mqtally_harness::broker::{Durability, Options, serve};
-use mqtally_harness::process::{BrokerSource, BrokerUnderTest, READY_LIMIT};
+use mqtally_harness::process::{BrokerSource, BrokerUnderTest};
 use mqtally_harness::recorder::{HISTORY_FILE, Recorder};
 use mqtally_harness::run::{Group, Plan, RunEvent, Summary, header, run};
 use mqtally_history::event::{Event, Header};
@@ -87,7 +89,7 @@ pub async fn play_until(
     mut enough: impl FnMut(&RunEvent) -> bool,
 ) -> Played {
     let directory = tempfile::tempdir().expect("no directory for the history");
-    let broker = BrokerUnderTest::start(source, READY_LIMIT).await.expect("the broker did not start");
+    let broker = BrokerUnderTest::start(source).await.expect("the broker did not start");
     let header = header(&plan, &broker, Profile::Durable);
     let recorder = Recorder::create(directory.path(), &header).expect("no history");
     let mut told = Vec::new();

@@ -98,7 +98,9 @@ impl StoreError {
             }
             Some(ErrorCode::DatabaseCorrupt) => Self::damaged(file, source.to_string()),
             Some(ErrorCode::NotADatabase) => Self::damaged(file, "not a SQLite database"),
-            _ => Self::new(file, StoreErrorKind::Sqlite { act, source }),
+            // Not SQLite's verdict: a value has another type than was written, or a row is not there.
+            None => Self::damaged(file, source.to_string()),
+            Some(_) => Self::new(file, StoreErrorKind::Sqlite { act, source }),
         }
     }
 }

@@ -162,11 +162,7 @@ impl Loader<'_> {
         sql: &str,
         read: impl Fn(&Row<'_>) -> rusqlite::Result<Option<T>>,
     ) -> Result<Vec<T>, StoreError> {
-        let failed = |source| match source {
-            // A flipped bit can also change a column's type or make a text invalid.
-            rusqlite::Error::SqliteFailure(..) => StoreError::sqlite("read", self.file, source),
-            other => self.damaged(other.to_string()),
-        };
+        let failed = |source| StoreError::sqlite("read", self.file, source);
         let mut statement = self.connection.prepare(sql).map_err(failed)?;
         let rows = statement.query_map([], |row| read(row)).map_err(failed)?;
         rows.map(|row| row.map_err(failed)?.ok_or_else(|| self.damaged(format!("a checksum fails: {sql}"))))
