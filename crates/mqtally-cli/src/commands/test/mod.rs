@@ -11,7 +11,7 @@ use crate::output::Target;
 use crate::report::{self, Look, prose};
 use clap::ValueEnum;
 use clap::builder::RangedU64ValueParser;
-use mqtally_harness::process::{BrokerUnderTest, ProcessError, READY_LIMIT};
+use mqtally_harness::process::{BrokerUnderTest, ProcessError};
 use mqtally_harness::recorder::Recorder;
 use mqtally_harness::run::{self, Group};
 use mqtally_history::journal::JournalError;
@@ -154,9 +154,8 @@ async fn repeat(setup: &Setup, global: &Global) -> Result<(Report, ExitStatus), 
 async fn play(setup: &Setup, index: u32, global: &Global) -> Result<(Report, ExitStatus), Failure> {
     let plan = setup.plan(index);
     let scratch = setup.scratch()?;
-    let broker = BrokerUnderTest::start(setup.source(&scratch)?, READY_LIMIT)
-        .await
-        .map_err(|error| unavailable(&error, setup))?;
+    let broker =
+        BrokerUnderTest::start(setup.source(&scratch)?).await.map_err(|error| unavailable(&error, setup))?;
     let place = setup.history_in(&scratch);
     let recorder = Recorder::create(place, &run::header(&plan, &broker, setup.profile))
         .map_err(|error| unrecorded(place, error))?;
