@@ -26,7 +26,7 @@ pub(super) fn window(topic: &str) -> Option<u32> {
     topic.split('/').find_map(|level| level.strip_prefix("window-")?.parse().ok())
 }
 
-/// A filter for two topics or filters: `+` for the levels that differ, `#` for what only one has.
+/// A filter for two topics or filters: `+` for the levels that differ, `#` from where only one goes on.
 pub(super) fn covering(a: &str, b: &str) -> String {
     let mut levels = Vec::new();
     let (mut left, mut right) = (a.split('/'), b.split('/'));
@@ -35,6 +35,8 @@ pub(super) fn covering(a: &str, b: &str) -> String {
             (None, None) => break,
             (Some(a), Some(b)) if a == b => levels.push(a),
             (Some("#"), _) | (_, Some("#")) | (Some(_), None) | (None, Some(_)) => {
+                let known = levels.iter().rposition(|level| *level != "+").map_or(0, |last| last + 1);
+                levels.truncate(known);
                 levels.push("#");
                 break;
             }
@@ -79,7 +81,8 @@ mod tests {
         check("a/1", "a/2", "a/+");
         check("a/+", "a/2", "a/+");
         check("a/b", "a/b/c", "a/b/#");
-        check("a/b/c", "x/y", "+/+/#");
+        check("a/b/c", "x/y", "#");
+        check("a/b/c", "a/d", "a/#");
         check("a/#", "a/b/c", "a/#");
         check("a/b", "a/b", "a/b");
     }
