@@ -89,7 +89,7 @@ async fn kill_and_restart(scene: &Scene) -> Result<(), Trouble> {
 /// A retained message that has to survive.
 async fn retain(scene: &Scene, publisher: &mut Publisher) -> Result<(), Trouble> {
     let topic = scene.topic("retained/state");
-    scene.leaves_retained(&topic);
+    scene.leaves_retained(&publisher.peer.name, &topic);
     let mut message = publisher.stream(&topic, Qos::AtLeastOnce).load(b"retained");
     message.publish.retain = true;
     publisher.send_and_settle(vec![message]).await.map(drop)

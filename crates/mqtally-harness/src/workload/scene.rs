@@ -53,7 +53,8 @@ pub(crate) struct Scene {
 #[derive(Debug, Default)]
 pub(crate) struct LeftBehind {
     pub(crate) sessions: Vec<Arc<str>>,
-    pub(crate) retained: Vec<String>,
+    /// With the client that clears it: one that the group has seen, so that clearing it is not a part of its own.
+    pub(crate) retained: Vec<(Arc<str>, String)>,
 }
 
 impl Scene {
@@ -162,8 +163,9 @@ impl Scene {
     }
 
     /// Notes a retained message to be cleared after the group.
-    pub(crate) fn leaves_retained(&self, topic: &str) {
-        self.left_behind.lock().unwrap_or_else(PoisonError::into_inner).retained.push(topic.to_owned());
+    pub(crate) fn leaves_retained(&self, client: &Arc<str>, topic: &str) {
+        let mut left = self.left_behind.lock().unwrap_or_else(PoisonError::into_inner);
+        left.retained.push((client.clone(), topic.to_owned()));
     }
 
     /// Ends the sessions and clears the retained messages that the stage leaves.
@@ -172,11 +174,9 @@ impl Scene {
         for name in left.sessions {
             Probe::open(self, &name, Lifetime::CLEAN).await?.disconnect().await?;
         }
-        if !left.retained.is_empty() {
-            let mut probe = Probe::open(self, &self.client("cleaner"), Lifetime::CLEAN).await?;
-            for topic in left.retained {
-                probe.clear_retained(&topic).await?;
-            }
+        for (name, topic) in left.retained {
+            let mut probe = Probe::open(self, &name, Lifetime::CLEAN).await?;
+            probe.clear_retained(&topic).await?;
             probe.disconnect().await?;
         }
         Ok(())

@@ -9,9 +9,11 @@ use mqtally_harness::broker::{Durability, Options, serve};
 use mqtally_harness::process::{BrokerSource, BrokerUnderTest};
 use mqtally_harness::recorder::{HISTORY_FILE, Recorder};
 use mqtally_harness::run::{Group, Plan, RunEvent, Summary, header, run};
+use mqtally_history::checker::check;
 use mqtally_history::event::{Event, Header};
 use mqtally_history::journal::Reader;
 use mqtally_history::profile::Profile;
+use mqtally_history::report::Report;
 use std::fs::File;
 use std::io::BufReader;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -68,6 +70,11 @@ pub struct Played {
 }
 
 impl Played {
+    /// What the checker says to it.
+    pub fn report(&self) -> Report {
+        check(&self.header, self.events.iter().cloned())
+    }
+
     pub fn troubles(&self) -> Vec<String> {
         let troubles = self.told.iter().filter_map(|event| match event {
             RunEvent::Trouble { stage, version, reason } => Some(format!("{stage} on {version:?}: {reason}")),
