@@ -139,10 +139,12 @@ fn an_interrupted_run_is_reported_as_far_as_it_went() {
 
 #[test]
 fn the_embedded_broker_is_not_configured_by_what_is_around() {
-    let program = Program::new().file("mqtally.toml", "[broker]\nvolatile = true\nusers = 'nobody'\n");
-    let program = program.env("MQTALLY_VOLATILE", "1").env("MQTALLY_DATA", "elsewhere");
-    let ended = program.run("test restart --protocol 3.1.1 --messages 50 --quiet");
-    assert_eq!(ended.status, 0, "{}{}", ended.stdout, ended.stderr);
+    let file = Program::new().file("mqtally.toml", "[broker]\nusers = 'nowhere'\n");
+    for program in [file, Program::new().env("MQTALLY_USERS", "nowhere")] {
+        assert_eq!(program.run("broker --listen 127.0.0.1:0").status, 74, "a broker of the user's own is");
+        let ended = program.run(&format!("{SHORT} --quiet"));
+        assert_eq!(ended.status, 0, "{}{}", ended.stdout, ended.stderr);
+    }
 }
 
 #[test]
