@@ -45,7 +45,7 @@ pub(crate) struct Args {
     #[arg(long)]
     list: bool,
 
-    /// Judge the broker at this URL: mqtt://[USER[:PASSWORD]@]HOST[:PORT]
+    /// Judge the broker at this URL, such as mqtt://USER:PASSWORD@HOST:1883
     #[arg(long, value_name = "URL", help_heading = "Broker", conflicts_with = "broker_cmd")]
     broker: Option<String>,
     /// Start the broker with this command, kill it and start it again; {port} and {dir} are filled in
