@@ -6,7 +6,10 @@
 mod commands;
 mod config;
 mod exit;
+mod explain;
 mod nearest;
+mod output;
+mod report;
 
 use config::Parsed;
 use exit::{ExitStatus, Failure};

@@ -2,6 +2,7 @@
 
 mod broker;
 mod completions;
+mod explain;
 mod man;
 
 use crate::exit::{ExitStatus, Failure};
@@ -37,6 +38,7 @@ pub(crate) struct Global {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Explain(explain::Args),
     Broker(broker::Args),
     Completions(completions::Args),
     Man(man::Args),
@@ -45,6 +47,7 @@ pub(crate) enum Command {
 /// Runs the command that was typed.
 pub(crate) fn run(cli: &Cli) -> Result<ExitStatus, Failure> {
     match &cli.command {
+        Command::Explain(args) => explain::run(args),
         Command::Broker(args) => broker::run(args, &cli.global),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),

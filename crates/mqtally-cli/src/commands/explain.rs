@@ -1,0 +1,58 @@
+//! `mqtally explain`: what a word of the reports means, without leaving the terminal.
+
+use crate::exit::{self, ExitStatus, Failure};
+use crate::explain::{self, Entry};
+use crate::nearest;
+use crate::report::{Look, prose};
+
+/// Say what a promise, a normative id, a QoS level, a fault or a verdict means
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  mqtally explain                      everything that can be explained
+  mqtally explain D3                   a promise: what it says, when it must hold, when it need not
+  mqtally explain 3.1.1:MQTT-4.3.3-1   the promises that rest on a normative statement
+  mqtally explain qos1                 a level; 'choose' says which QoS is for what")]
+pub(crate) struct Args {
+    /// What to explain; everything that can be is listed when it is left out
+    word: Option<String>,
+}
+
+pub(crate) fn run(args: &Args) -> Result<ExitStatus, Failure> {
+    let look = Look::of_stdout();
+    let text = match &args.word {
+        Some(word) => explained(word, look)?,
+        None => list(look),
+    };
+    exit::print(text.as_bytes())?;
+    Ok(ExitStatus::Success)
+}
+
+fn explained(word: &str, look: Look) -> Result<String, Failure> {
+    let entries = explain::find(word);
+    if entries.is_empty() {
+        return Err(unknown(word));
+    }
+    Ok(entries.iter().map(|entry| shown(entry, look)).collect::<Vec<_>>().join("\n"))
+}
+
+fn unknown(word: &str) -> Failure {
+    let advice = match nearest::nearest(word, explain::words()) {
+        Some(near) => format!("did you mean '{near}'?"),
+        None => "'mqtally explain' lists what can be explained".to_owned(),
+    };
+    Failure::usage(format!("nothing is known about '{word}'"), "mqtally explain", advice)
+}
+
+fn shown(entry: &Entry, look: Look) -> String {
+    prose::title(look, entry.words[0], entry.title) + &prose::paragraphs(entry.text, look)
+}
+
+/// Every entry on a line, under the heading of its section.
+fn list(look: Look) -> String {
+    let sections = explain::SECTIONS.iter().map(|(heading, entries)| {
+        let rows = entries.iter().map(|entry| (entry.words.join(", "), entry.title));
+        prose::list(look, heading, rows)
+    });
+    sections.collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,107 @@
+//! What the run's tests share: brokers to run against, and a run in one call.
+
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+use mqtally::endpoint::Endpoint;
+use mqtally_harness::broker::{Durability, Options, serve};
+use mqtally_harness::process::{BrokerSource, BrokerUnderTest, READY_LIMIT};
+use mqtally_harness::recorder::{HISTORY_FILE, Recorder};
+use mqtally_harness::run::{Group, Plan, RunEvent, Summary, header, run};
+use mqtally_history::event::{Event, Header};
+use mqtally_history::journal::Reader;
+use mqtally_history::profile::Profile;
+use std::fs::File;
+use std::io::BufReader;
+use std::net::{Ipv4Addr, SocketAddr};
+use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinHandle;
+
+/// The embedded broker in this process, volatile, on a free port. It ends with its handle.
+pub struct Embedded {
+    pub address: SocketAddr,
+    serving: JoinHandle<()>,
+}
+
+impl Embedded {
+    pub async fn start() -> Self {
+        let (ready, address) = oneshot::channel();
+        let options = Options::new((Ipv4Addr::LOCALHOST, 0).into(), Durability::Volatile);
+        let serving = tokio::spawn(async move {
+            let ready = |address| drop(ready.send(address));
+            serve(options, ready, std::future::pending()).await.expect("the embedded broker failed");
+        });
+        Self { address: address.await.expect("the embedded broker did not start"), serving }
+    }
+
+    pub fn source(&self) -> BrokerSource {
+        url(self.address)
+    }
+}
+
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+/// A broker that listens at `address`.
+pub fn url(address: SocketAddr) -> BrokerSource {
+    BrokerSource::Url(Endpoint::new(address.ip().to_string(), address.port()))
+}
+
+/// A plan of a few small groups with short limits.
+pub fn plan(groups: &[Group]) -> Plan {
+    let mut plan = Plan::new(fastrand::u32(..), 42);
+    plan.groups = groups.to_vec();
+    plan.messages = Some(60);
+    plan
+}
+
+/// A run and what it left.
+pub struct Played {
+    pub summary: Summary,
+    pub told: Vec<RunEvent>,
+    pub header: Header,
+    pub events: Vec<Event>,
+}
+
+impl Played {
+    pub fn troubles(&self) -> Vec<String> {
+        let troubles = self.told.iter().filter_map(|event| match event {
+            RunEvent::Trouble { stage, version, reason } => Some(format!("{stage} on {version:?}: {reason}")),
+            _ => None,
+        });
+        troubles.collect()
+    }
+}
+
+/// Plays `plan` on a broker that is there.
+pub async fn play(plan: Plan, source: BrokerSource) -> Played {
+    play_until(plan, source, |_| false).await
+}
+
+/// The same, cancelled with the first event that `enough` accepts.
+pub async fn play_until(
+    plan: Plan,
+    source: BrokerSource,
+    mut enough: impl FnMut(&RunEvent) -> bool,
+) -> Played {
+    let directory = tempfile::tempdir().expect("no directory for the history");
+    let broker = BrokerUnderTest::start(source, READY_LIMIT).await.expect("the broker did not start");
+    let header = header(&plan, &broker, Profile::Durable);
+    let recorder = Recorder::create(directory.path(), &header).expect("no history");
+    let mut told = Vec::new();
+    let cancelled = Notify::new();
+    let observe = |event| {
+        if enough(&event) {
+            cancelled.notify_one();
+        }
+        told.push(event);
+    };
+    let played = run(plan, broker, &recorder, observe, cancelled.notified()).await;
+    let summary = played.expect("the history could not be written");
+    let file = BufReader::new(File::open(directory.path().join(HISTORY_FILE)).expect("no history"));
+    let reader = Reader::new(file).expect("not a history");
+    let events = reader.map(|event| event.expect("a damaged history")).collect();
+    Played { summary, told, header, events }
+}
