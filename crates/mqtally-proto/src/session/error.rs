@@ -1,6 +1,7 @@
 //! Why something cannot be done, by act.
 
 use crate::packet::{EncodeError, Packet, ReasonCode};
+use crate::topic::TopicError;
 
 /// The server broke the protocol, or fell silent: the connection has to be closed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -63,7 +64,7 @@ pub enum PublishError {
     RetainNotSupported,
     /// Not a topic name.
     #[error("not a topic name to publish to: {0}")]
-    InvalidTopic(String),
+    InvalidTopic(#[from] TopicError),
     /// A topic alias on a message that may have to be sent again on another connection.
     #[error("a topic alias belongs to one connection; publish with the topic instead")]
     TopicAlias,

@@ -2,7 +2,8 @@
 
 use super::PublishError;
 use crate::packet::{Connack, Packet, Property, Publish, Qos, Version, encode};
-use bytes::BytesMut;
+use crate::topic;
+use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
 
 /// Largest remaining length and largest whole packet that the format can express, bytes.
@@ -61,7 +62,7 @@ impl ServerLimits {
 
     /// Whether `publish` may be sent [5.0:MQTT-3.2.2-11], [5.0:MQTT-3.2.2-14], [5.0:MQTT-3.2.2-15].
     pub(super) fn check(&self, publish: &Publish, version: Version) -> Result<(), PublishError> {
-        check_topic(&publish.topic)?;
+        topic::validate_name(&publish.topic)?;
         if publish.properties.0.iter().any(|property| matches!(property, Property::TopicAlias(_))) {
             return Err(PublishError::TopicAlias);
         }
@@ -79,29 +80,16 @@ impl ServerLimits {
     }
 }
 
-fn check_topic(topic: &str) -> Result<(), PublishError> {
-    let fault = match topic {
-        "" => "it is empty",
-        topic if topic.len() > usize::from(u16::MAX) => "it is longer than 65,535 bytes",
-        topic if topic.contains(['+', '#']) => "it has a wildcard",
-        topic if topic.contains('\0') => "it has a NUL character",
-        _ => return Ok(()),
-    };
-    Err(PublishError::InvalidTopic(fault.to_owned()))
-}
-
 /// Bytes of the whole packet. Properties are rare and many-shaped: they are measured by writing them.
 fn packet_size(publish: &Publish, version: Version) -> Result<usize, PublishError> {
-    let plain = version == Version::V3_1_1 || publish.properties.0.is_empty();
     let payload = publish.payload.len();
     let packet_id = if publish.qos == Qos::AtMostOnce { 0 } else { 2 };
     let header = 2 + publish.topic.len() + packet_id;
-    if plain {
+    if publish.properties.0.is_empty() {
         return Ok(whole(header + usize::from(version == Version::V5_0) + payload));
     }
     let mut bytes = BytesMut::new();
-    let probe =
-        Publish { packet_id: (packet_id > 0).then_some(1), payload: bytes::Bytes::new(), ..publish.clone() };
+    let probe = Publish { packet_id: (packet_id > 0).then_some(1), payload: Bytes::new(), ..publish.clone() };
     encode(&Packet::Publish(probe), version, &mut bytes)?;
     let length_bytes = 1 + bytes[1..].iter().take_while(|byte| **byte & 0x80 != 0).count();
     Ok(whole(bytes.len() - 1 - length_bytes + payload))
@@ -112,8 +100,7 @@ fn whole(remaining: usize) -> usize {
         0..=127 => 1,
         128..=16_383 => 2,
         16_384..=2_097_151 => 3,
-        _ => 4,
+        _ => 4, // beyond the format's end the sum only has to be seen to be too large
     };
-    // Beyond the format's end the number only has to be seen to be too large.
     1 + length_bytes + remaining
 }

@@ -185,6 +185,12 @@ impl Session {
         &self.client_id
     }
 
+    /// Whether the connection has to be closed once everything is written: DISCONNECT was queued or received, or the
+    /// server refused.
+    pub fn is_closing(&self) -> bool {
+        self.link == Link::Closing
+    }
+
     /// Whether the next CONNECT asks for a clean start.
     pub fn set_clean_start(&mut self, clean_start: bool) {
         self.options.clean_start = clean_start;
@@ -252,16 +258,17 @@ impl Session {
     /// `dup` and `packet_id` of `publish` are ignored.
     pub fn publish(&mut self, token: u64, mut publish: Publish) -> Result<(), PublishError> {
         self.server.check(&publish, self.options.version)?;
-        publish.dup = false;
-        if publish.qos == Qos::AtMostOnce {
-            publish.packet_id = None;
-            return self.publish_at_most_once(token, publish);
-        }
-        if self.window() == 0 {
+        if !self.has_room(publish.qos) {
             return Err(PublishError::WindowFull);
         }
-        let packet_id = self.outbound.insert(token, publish).ok_or(PublishError::WindowFull)?;
-        self.unsent.push_back(Unsent::InFlight(packet_id));
+        publish.dup = false;
+        publish.packet_id = None;
+        self.unsent.push_back(if publish.qos == Qos::AtMostOnce {
+            self.undrained += 1;
+            Unsent::AtMostOnce { token, publish }
+        } else {
+            Unsent::InFlight(self.outbound.insert(token, publish).ok_or(PublishError::WindowFull)?)
+        });
         self.pump();
         Ok(())
     }
@@ -305,20 +312,15 @@ impl Session {
 
     /// Queues DISCONNECT as the last packet of this connection. `session_expiry` (5.0, seconds) replaces the
     /// interval of the CONNECT; a server takes it as an error where that was 0.
+    ///
+    /// 3.1.1 has no DISCONNECT with a failure: then nothing is queued, and closing says it (and lets the will out).
     pub fn disconnect(&mut self, reason: ReasonCode, session_expiry: Option<u32>) {
-        if !matches!(self.link, Link::Open | Link::Opening) {
-            return;
-        }
         let v5 = self.options.version == Version::V5_0;
-        let mut disconnect = Disconnect { reason: ReasonCode::SUCCESS, properties: Properties::default() };
-        if v5 {
-            disconnect.reason = reason;
-            self.session_expiry = session_expiry.unwrap_or(self.session_expiry);
-            disconnect.properties.0.extend(session_expiry.map(Property::SessionExpiryInterval));
+        if v5 || !reason.is_error() {
+            self.send(Packet::Disconnect(self.goodbye(reason, session_expiry)));
+            self.session_expiry = session_expiry.filter(|_| v5).unwrap_or(self.session_expiry);
         }
-        self.send(Packet::Disconnect(disconnect));
-        self.link = Link::Closing;
-        self.keep_alive.stop();
+        self.stop();
     }
 
     /// The next packet to write.
@@ -338,6 +340,14 @@ impl Session {
         self.events.pop_front()
     }
 
+    /// Whether a publish at `qos` is accepted now, as far as room goes.
+    pub fn has_room(&self, qos: Qos) -> bool {
+        match qos {
+            Qos::AtMostOnce => self.undrained < usize::from(self.options.in_flight_max),
+            Qos::AtLeastOnce | Qos::ExactlyOnce => self.window() > 0,
+        }
+    }
+
     /// How many QoS 1 and 2 publishes are accepted now.
     pub fn window(&self) -> usize {
         self.limit().saturating_sub(self.outbound.len())
@@ -352,21 +362,29 @@ impl Session {
         usize::from(self.server.receive_maximum.min(self.options.in_flight_max))
     }
 
+    fn goodbye(&self, reason: ReasonCode, session_expiry: Option<u32>) -> Disconnect {
+        match self.options.version {
+            Version::V3_1_1 => Disconnect { reason: ReasonCode::SUCCESS, properties: Properties::default() },
+            Version::V5_0 => {
+                let expiry = session_expiry.map(Property::SessionExpiryInterval);
+                Disconnect { reason, properties: Properties(expiry.into_iter().collect()) }
+            }
+        }
+    }
+
+    /// Nothing more is sent or taken on this connection.
+    fn stop(&mut self) {
+        if self.link != Link::Closed {
+            self.link = Link::Closing;
+            self.keep_alive.stop();
+        }
+    }
+
     fn request(&mut self) -> Result<u16, RequestError> {
         if self.link != Link::Open {
             return Err(RequestError::NotConnected);
         }
         self.outbound.insert_request().ok_or(RequestError::TooMany)
-    }
-
-    fn publish_at_most_once(&mut self, token: u64, publish: Publish) -> Result<(), PublishError> {
-        if self.undrained >= usize::from(self.options.in_flight_max) {
-            return Err(PublishError::WindowFull);
-        }
-        self.undrained += 1;
-        self.unsent.push_back(Unsent::AtMostOnce { token, publish });
-        self.pump();
-        Ok(())
     }
 
     /// Sends what waits, in order, as far as the server's receive maximum allows [5.0:MQTT-3.3.4-7].
@@ -442,7 +460,7 @@ impl Session {
 
     fn handle_connack(&mut self, now: Time, connack: Connack) -> Result<(), ProtocolError> {
         if connack.reason != ReasonCode::SUCCESS {
-            self.link = Link::Closing;
+            self.stop();
             self.events.push_back(Event::Refused(connack));
             return Ok(());
         }

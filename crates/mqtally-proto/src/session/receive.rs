@@ -27,6 +27,7 @@ impl Session {
             }
             Packet::Pingresp => Ok(()),
             Packet::Disconnect(disconnect) => {
+                self.stop();
                 self.events.push_back(Event::Disconnected(disconnect));
                 Ok(())
             }
