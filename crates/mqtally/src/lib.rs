@@ -5,6 +5,8 @@
 //! - [`client`]: [`Client`](client::Client), a handle on one session and its connections: publish, subscribe,
 //!   acknowledge, cut, connect again. **Most users need only this.**
 //! - [`endpoint`]: where a broker is, from a URL.
+//! - [`inbox`]: the durable heart of a reliable subscriber: store, acknowledge, then handle.
+//! - [`store`]: the files behind it: opened, owned, checked.
 //! - [`connection`]: the only sockets of this crate, and the [`Tap`](connection::Tap) that sees every frame.
 //!
 //! The protocol itself, packets and session rules, is in [`mqtally_proto`]; nothing of it is repeated here.
@@ -34,3 +36,5 @@
 pub mod client;
 pub mod connection;
 pub mod endpoint;
+pub mod inbox;
+pub mod store;
