@@ -8,6 +8,7 @@
 //! - [`dedup`]: telling a repeated message from a new one by that name, and the statistics of it.
 //! - [`endpoint`]: where a broker is, from a URL.
 //! - [`inbox`]: the durable heart of a reliable subscriber: store, acknowledge, then handle.
+//! - [`handler`]: where messages go: a file, a program, a webhook, a table, your own function.
 //! - [`store`]: the files behind it: opened, owned, checked.
 //! - [`connection`]: the only sockets of this crate, and the [`Tap`](connection::Tap) that sees every frame.
 //!
@@ -39,6 +40,7 @@ pub mod client;
 pub mod connection;
 pub mod dedup;
 pub mod endpoint;
+pub mod handler;
 pub mod inbox;
 pub mod message;
 pub mod store;
