@@ -24,14 +24,22 @@ async fn the_exit_status_decides() {
     check("echo later >&2; exit 75", "retry: exit status 75: later").await;
     check("echo no such customer >&2; exit 1", "dead: exit status 1: no such customer").await;
     check("exit 127", "dead: exit status 127").await;
-    check("kill -9 $$", "retry: signal 9").await;
+    check("exit 255", "dead: exit status 255").await;
+}
+
+#[tokio::test]
+async fn a_signal_decides_nothing() {
+    let handler = open("exec:kill -9 $$", 10_000);
+    assert_eq!(handle(&handler, &delivery(1, "")).await, "retry: signal 9");
+    check("exit 137", "retry: exit status 137").await;
 }
 
 #[tokio::test]
 async fn the_message_comes_on_stdin_and_in_the_environment() {
     let directory = tempfile::tempdir().unwrap();
     let out = directory.path().join("out");
-    let names = "$MQTALLY_TOPIC $MQTALLY_KEY $MQTALLY_ATTEMPT $MQTALLY_QOS $MQTALLY_RETAIN $MQTALLY_RECEIVED_AT";
+    let names =
+        "$MQTALLY_TOPIC $MQTALLY_KEY $MQTALLY_ATTEMPT $MQTALLY_QOS $MQTALLY_RETAIN $MQTALLY_RECEIVED_AT";
     let text = format!("{{ echo \"{names}\"; cat; }} > {}", out.display());
     let handler = open(&command(directory.path(), &text), 10_000);
     let mut message = delivery(1, "pay\0load");
@@ -55,7 +63,7 @@ async fn a_program_that_does_not_read_its_stdin_is_none_the_worse() {
 #[tokio::test]
 async fn what_it_says_is_kept_within_bounds() {
     let directory = tempfile::tempdir().unwrap();
-    let text = "yes filler | head -c 5000000 >&2; echo the end >&2; exit 1";
+    let text = "yes filler | head -n 500000 >&2; echo the end >&2; exit 1";
     let outcome = handle(&open(&command(directory.path(), text), 20_000), &delivery(1, "")).await;
     assert!(outcome.ends_with("filler\nthe end") && outcome.len() < 1_100, "{outcome}");
 }
@@ -105,7 +113,10 @@ async fn programs_run_side_by_side_up_to_a_bound() {
     let directory = tempfile::tempdir().unwrap();
     let running = directory.path().join("running");
     std::fs::create_dir(&running).unwrap();
-    let text = format!("touch {0}/$MQTALLY_KEY; ls {0} | wc -l >&2; sleep 0.2; rm {0}/$MQTALLY_KEY; exit 1", running.display());
+    let text = format!(
+        "touch {0}/$MQTALLY_KEY; ls {0} | wc -l >&2; sleep 0.2; rm {0}/$MQTALLY_KEY; exit 1",
+        running.display()
+    );
     let handler = open(&command(directory.path(), &text), 20_000);
     let allowed = handler.concurrency_max();
     let outcomes = handle_all(handler, (0..40).map(|number| delivery(number, "")).collect()).await;

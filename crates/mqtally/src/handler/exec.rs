@@ -6,7 +6,8 @@
 //!
 //! Exit status 0 is done, 75 (`EX_TEMPFAIL`) is retry, everything else a dead letter with the end of what it said on
 //! standard error. A command that takes too long is killed with all that it started, and retried, as is one that a
-//! signal ends: neither has decided anything. What a command leaves running behind it goes on.
+//! signal ends (also a status from 129 to 159, by which a shell tells that): neither has decided anything. What a
+//! command leaves running behind it goes on.
 
 use super::process::{Program, Tail, in_words};
 use super::{Options, PARALLEL_MAX, dead, record, retry};
@@ -23,6 +24,9 @@ use tokio::time::timeout;
 const LINGER: Duration = Duration::from_millis(100);
 /// `EX_TEMPFAIL` of sysexits.h.
 const TRY_AGAIN: i32 = 75;
+/// How a shell tells that what it ran was ended by a signal: 128 and its number.
+const BY_SIGNAL_MIN: i32 = 129;
+const BY_SIGNAL_MAX: i32 = 159;
 
 pub(super) struct Exec {
     command: String,
@@ -117,7 +121,7 @@ async fn run(program: &mut Program, payload: &[u8], tail: &mut Tail) -> io::Resu
 fn judge(status: ExitStatus, tail: &Tail) -> Outcome {
     match status.code() {
         Some(0) => Outcome::Done,
-        Some(TRY_AGAIN) | None => retry(tail.after(&in_words(status))),
+        Some(TRY_AGAIN | BY_SIGNAL_MIN..=BY_SIGNAL_MAX) | None => retry(tail.after(&in_words(status))),
         Some(_) => dead(tail.after(&in_words(status))),
     }
 }

@@ -81,9 +81,9 @@ impl Stdio {
         Self { command: command.to_owned(), time_max: options.time_max, keeper: OnceLock::new() }
     }
 
-    /// Waiting for its turn, then for the answer.
+    /// Waiting for its turn, then for the answer, and for the end of a program that has to be killed.
     pub(super) fn time_max(&self) -> Duration {
-        self.time_max * 2
+        self.time_max * 2 + ENDING * 4
     }
 
     pub(super) async fn handle(&self, delivery: &Delivery) -> Outcome {
@@ -125,7 +125,7 @@ struct Keeper {
     last_id: u64,
 }
 
-/// Why one run of the program is over.
+/// What comes after one run of the program.
 enum End {
     /// It ended, or had to; whether it had answered before.
     Ended { answered: bool },
@@ -170,29 +170,24 @@ impl Keeper {
             }
         };
         session.ask(self.next_id(), delivery, reply, self.time_max);
-        let ended = self.converse(&mut session).await;
-        let answered = session.answered;
-        match ended {
-            Ok(()) => {
-                session.end("the handler was closed").await;
-                End::Closed
-            }
-            Err(why) => {
-                session.end(&why).await;
-                End::Ended { answered }
-            }
-        }
+        let over = self.converse(&mut session).await;
+        let end = match over {
+            Over::Closed => End::Closed,
+            Over::ByItself | Over::Killed(_) => End::Ended { answered: session.answered },
+        };
+        session.end(over).await;
+        end
     }
 
-    /// Asks and takes answers until the program has to end, and says why; or until the handler is closed.
-    async fn converse(&mut self, session: &mut Session) -> Result<(), String> {
+    /// Asks and takes answers until that is over.
+    async fn converse(&mut self, session: &mut Session) -> Over {
         loop {
             let may_ask = session.unsent.is_empty() && session.waiting.len() < PARALLEL_MAX;
             let next = tokio::select! {
-                moved = session.step() => {
-                    moved?;
-                    continue;
-                }
+                moved = session.step() => match moved {
+                    Ok(()) => continue,
+                    Err(over) => return over,
+                },
                 request = self.requests.recv(), if may_ask => request,
                 () = self.stop.notified() => None,
             };
@@ -207,13 +202,23 @@ impl Keeper {
         session.stdin = None;
         // It may answer what it has, and then it ends; how is of no interest any more.
         let _ = timeout(CLOSING, async { while session.step().await.is_ok() {} }).await;
-        Ok(())
+        Over::Closed
     }
 
     fn next_id(&mut self) -> u64 {
         self.last_id += 1;
         self.last_id
     }
+}
+
+/// Why one run of the program is over.
+enum Over {
+    /// It ended, or closed its standard output.
+    ByItself,
+    /// It has to be killed, because of this.
+    Killed(String),
+    /// The handler was closed.
+    Closed,
 }
 
 /// One run of the program.
@@ -247,14 +252,14 @@ impl Session {
         self.waiting.insert(id, (reply, Instant::now() + time_max));
     }
 
-    /// Writes or reads something, whichever comes first; the error says why the program has to end. Cancellation-safe.
-    async fn step(&mut self) -> Result<(), String> {
+    /// Writes or reads something, whichever comes first. Cancellation-safe.
+    async fn step(&mut self) -> Result<(), Over> {
         let (mut said, mut heard) = ([0; 4_096], [0; 4_096]);
         let too_late = self.waiting.values().map(|(_, until)| *until).min();
         tokio::select! {
             read = self.stdout.read(&mut said) => match read {
                 Ok(length @ 1..) => self.take(&said[..length]),
-                _ => Err("it ended".to_owned()),
+                _ => Err(Over::ByItself),
             },
             read = read_some(&mut self.stderr, &mut heard) => {
                 self.tail.push(&heard[..read]);
@@ -265,21 +270,21 @@ impl Session {
                 Ok(())
             }
             () = sleep_until(too_late.unwrap_or_else(Instant::now)), if too_late.is_some() => {
-                Err("killed, because an answer took too long".to_owned())
+                Err(Over::Killed("an answer took too long".to_owned()))
             }
         }
     }
 
     /// Takes a piece of the program's standard output.
-    fn take(&mut self, bytes: &[u8]) -> Result<(), String> {
+    fn take(&mut self, bytes: &[u8]) -> Result<(), Over> {
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             self.line.extend_from_slice(piece);
             if self.line.len() > ANSWER_BYTES_MAX {
-                return Err(format!("killed, because an answer has more than {ANSWER_BYTES_MAX} bytes"));
+                return Err(Over::Killed(format!("an answer has more than {ANSWER_BYTES_MAX} bytes")));
             }
             if piece.ends_with(b"\n") {
                 let line = std::mem::take(&mut self.line);
-                self.settle(&line)?;
+                self.settle(&line).map_err(Over::Killed)?;
             }
         }
         Ok(())
@@ -288,11 +293,11 @@ impl Session {
     fn settle(&mut self, line: &[u8]) -> Result<(), String> {
         let answer: Answer = serde_json::from_slice(line).map_err(|error| {
             let shown: String = String::from_utf8_lossy(line).trim_end().chars().take(100).collect();
-            format!("killed, because {shown:?} is no answer: {error}")
+            format!("{shown:?} is no answer: {error}")
         })?;
         let id = answer.id;
         let Some((reply, _)) = self.waiting.remove(&id) else {
-            return Err(format!("killed, because it answered id {id}, which was not asked or was answered"));
+            return Err(format!("it answered id {id}, which was not asked or was answered"));
         };
         self.answered = true;
         // Whoever has stopped waiting gets the message again.
@@ -301,8 +306,9 @@ impl Session {
     }
 
     /// Lets it end, or ends it, and gives its messages back.
-    async fn end(mut self, why: &str) {
-        if timeout(ENDING, self.program.ended()).await.is_err() {
+    async fn end(mut self, over: Over) {
+        let let_go = matches!(over, Over::ByItself) && timeout(ENDING, self.program.ended()).await.is_ok();
+        if !let_go {
             self.program.kill();
         }
         let status = timeout(ENDING, self.program.ended()).await;
@@ -311,10 +317,15 @@ impl Session {
             let _ = timeout(ENDING, self.tail.fill(stderr)).await;
         }
         let how = match status {
-            Ok(Ok(status)) => format!("{why} ({})", in_words(status)),
-            _ => why.to_owned(),
+            Ok(Ok(status)) => format!(" ({})", in_words(status)),
+            _ => String::new(),
         };
-        let error = self.tail.after(&format!("the program did not answer; {how}"));
+        let why = match over {
+            Over::ByItself => "it ended".to_owned(),
+            Over::Killed(why) => format!("killed, because {why}"),
+            Over::Closed => "the handler was closed".to_owned(),
+        };
+        let error = self.tail.after(&format!("the program did not answer; {why}{how}"));
         for (reply, _) in std::mem::take(&mut self.waiting).into_values() {
             let _ = reply.send(retry(error.clone()));
         }

@@ -19,8 +19,8 @@
 use super::{OpenError, Options, PARALLEL_MAX, SpecError, chain, dead, record, retry};
 use crate::inbox::{Delivery, Outcome};
 use mqtally_proto::packet::Property;
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -124,7 +124,7 @@ impl Webhook {
 /// Whether the URL can be called.
 pub(super) fn check_url(url: &str) -> Result<(), SpecError> {
     let uri: Uri = url.parse().map_err(|_| SpecError::Url("cannot be read"))?;
-    match uri.host() {
+    match uri.host().filter(|_| uri.scheme().is_some()) {
         None | Some("") => Err(SpecError::Url("names no host")),
         Some(_) if uri.port_u16() == Some(0) => Err(SpecError::Url("has port 0")),
         Some(_) => Ok(()),
@@ -158,7 +158,10 @@ fn tls(ca_file: Option<&Path>) -> Result<TlsConfig, OpenError> {
 
 fn own_authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, OpenError> {
     let unusable = |why: String| {
-        OpenError::Webhook(format!("the CA file {} is not usable: {why}; give PEM certificates", path.display()))
+        OpenError::Webhook(format!(
+            "the CA file {} is not usable: {why}; give PEM certificates",
+            path.display()
+        ))
     };
     let certificates: Vec<_> = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect)
@@ -204,7 +207,9 @@ fn own_event(delivery: &Delivery) -> Option<(&str, &str, &str)> {
 fn content_type(delivery: &Delivery) -> &str {
     let own = delivery.properties.content_type().map(|text| &**text);
     // Of an unlawful header value nothing can be kept.
-    if let Some(own) = own.filter(|own| !own.is_empty() && own.bytes().all(|byte| matches!(byte, b' '..=b'~'))) {
+    if let Some(own) =
+        own.filter(|own| !own.is_empty() && own.bytes().all(|byte| matches!(byte, b' '..=b'~')))
+    {
         return own;
     }
     if is_json(&delivery.payload) {
@@ -245,12 +250,13 @@ fn judge(mut response: Response<Body>) -> Outcome {
         200..=299 | 409 => Outcome::Done,
         429 | 500..=599 => {
             let after = text("retry-after").and_then(|value| delay_in(value, SystemTime::now()));
-            let Outcome::Retry { error, .. } = retry(said(status, &body)) else { return Outcome::Done };
-            Outcome::Retry { after, error }
+            Outcome::Retry { after, error: said(status, &body) }
         }
         300..=399 => {
             let host = text("location").map(without_secrets).unwrap_or_default();
-            dead(format!("answered {status}, a redirect to {host:?}, which is not followed; name the final URL"))
+            dead(format!(
+                "answered {status}, a redirect to {host:?}, which is not followed; name the final URL"
+            ))
         }
         _ => dead(said(status, &body)),
     }
