@@ -83,7 +83,7 @@ async fn nobody_listens_and_the_start_says_so() {
     let address = listener.local_addr().expect("no address");
     drop(listener);
     let started =
-        mqtally_harness::process::BrokerUnderTest::start(url(address), Duration::from_secs(1)).await;
+        mqtally_harness::process::BrokerUnderTest::start_within(url(address), Duration::from_secs(1)).await;
     let error = started.expect_err("it started").to_string();
     assert!(error.contains("check the URL and that the broker runs"), "{error}");
 }

@@ -13,7 +13,7 @@ async fn start_command(template: &str) -> Result<BrokerUnderTest, ProcessError> 
     let directory = tempfile::tempdir().expect("no directory");
     let source =
         BrokerSource::Command { template: template.to_owned(), directory: directory.path().to_owned() };
-    BrokerUnderTest::start(source, SHORT).await
+    BrokerUnderTest::start_within(source, SHORT).await
 }
 
 fn said(result: Result<BrokerUnderTest, ProcessError>) -> String {
@@ -48,7 +48,7 @@ async fn a_command_that_cannot_be_read_is_refused() {
 #[tokio::test]
 async fn an_embedded_broker_that_prints_no_address_is_refused() {
     let source = BrokerSource::Embedded { program: "/bin/echo".into(), data: "/tmp".into() };
-    let error = said(BrokerUnderTest::start(source, SHORT).await);
+    let error = said(BrokerUnderTest::start_within(source, SHORT).await);
     assert!(error.contains("its first line is no address"), "{error}");
 }
 
@@ -67,20 +67,20 @@ async fn listen(answer: &'static [u8]) -> SocketAddr {
 
 #[tokio::test]
 async fn a_listener_that_closes_every_connection_is_no_broker() {
-    let error = said(BrokerUnderTest::start(support::url(listen(b"").await), SHORT).await);
+    let error = said(BrokerUnderTest::start_within(support::url(listen(b"").await), SHORT).await);
     assert!(error.contains("no MQTT broker answers at mqtt://127.0.0.1:"), "{error}");
 }
 
 #[tokio::test]
 async fn a_listener_that_speaks_http_is_no_broker() {
     let address = listen(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
-    let error = said(BrokerUnderTest::start(support::url(address), SHORT).await);
+    let error = said(BrokerUnderTest::start_within(support::url(address), SHORT).await);
     assert!(error.contains("no MQTT broker answers"), "{error}");
 }
 
 #[tokio::test]
 async fn a_broker_that_refuses_us_says_why() {
     let not_authorized = b"\x20\x02\x00\x05";
-    let error = said(BrokerUnderTest::start(support::url(listen(not_authorized).await), SHORT).await);
+    let error = said(BrokerUnderTest::start_within(support::url(listen(not_authorized).await), SHORT).await);
     assert!(error.contains("it refused us: 0x87 not authorized"), "{error}");
 }

@@ -27,7 +27,7 @@ const PACKET_SIZE_MAX: u32 = 1 << 20;
 const REACH_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long a broker may take to accept its first connection, unless it is told otherwise.
-pub const READY_LIMIT: Duration = Duration::from_secs(15);
+const READY_LIMIT: Duration = Duration::from_secs(15);
 /// How long one that was asked to stop may take, before it is killed.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 /// Between two attempts to connect to a broker that starts up.
@@ -122,8 +122,16 @@ impl BrokerUnderTest {
     /// Starts it, or checks that it is there, and waits until it has accepted an MQTT connection.
     ///
     /// # Errors
+    /// It cannot be started, or does not become ready within 15 s.
+    pub async fn start(source: BrokerSource) -> Result<Self, ProcessError> {
+        Self::start_within(source, READY_LIMIT).await
+    }
+
+    /// The same with another limit, for [`Self::restart`] too.
+    ///
+    /// # Errors
     /// It cannot be started, or does not become ready within `ready_limit`.
-    pub async fn start(source: BrokerSource, ready_limit: Duration) -> Result<Self, ProcessError> {
+    pub async fn start_within(source: BrokerSource, ready_limit: Duration) -> Result<Self, ProcessError> {
         match &source {
             BrokerSource::Url(endpoint) => {
                 let endpoint = endpoint.clone();
@@ -236,7 +244,9 @@ async fn start_embedded(
     limit: Duration,
 ) -> Result<(Process, SocketAddr), ProcessError> {
     let listen = format!("{}:{}", listen.host(), listen.port());
-    let arguments = ["broker", "--listen", &listen, "--data", &data.to_string_lossy()].map(str::to_owned);
+    // What configures the broker of whoever runs us (a file here, the environment in `spawn`) is not for this one.
+    let (data, no_config) = (data.to_string_lossy(), "/dev/null");
+    let arguments = ["broker", "--listen", &listen, "--data", &data, "--config", no_config].map(str::to_owned);
     let mut process = spawn(program, &arguments, None)?;
     let line = match timeout(limit, process.line()).await {
         Ok(Ok(Some(line))) => line,

@@ -107,7 +107,7 @@ pub(crate) async fn restarted_publisher(scene: Scene) -> Result<(), Trouble> {
         publisher.disconnect().await?;
     }
     application.report();
-    subscriber.disconnect().await;
+    subscriber.stay(&scene);
     Ok(())
 }
 
@@ -129,6 +129,6 @@ async fn finish(
     scene.drain(vec![(subscriber.name().clone(), sentinel.id)]).await?;
     application.until_handled(sentinel.id).await?;
     application.report();
-    subscriber.disconnect().await;
+    subscriber.stay(scene);
     Ok(())
 }

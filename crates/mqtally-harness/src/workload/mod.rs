@@ -81,11 +81,13 @@ pub(crate) static STAGES: [Stage; 14] = [
     Stage::new("session/away", Group::Session, &["D1", "D2", "O1", "S2", "S5", "S6"], |scene| {
         Box::pin(session::away::away(scene))
     }),
-    Stage::new("session/clean-start", Group::Session, &["S1"], |scene| {
+    Stage::new("session/clean-start", Group::Session, &["S1", "D11"], |scene| {
         Box::pin(session::ending::clean_start(scene))
     }),
-    Stage::new("session/expiry", Group::Session, &[], |scene| Box::pin(session::ending::expiry(scene)))
-        .only_v5(),
+    Stage::new("session/expiry", Group::Session, &["S7", "S8"], |scene| {
+        Box::pin(session::ending::expiry(scene))
+    })
+    .only_v5(),
     Stage::new("session/refused", Group::Session, &["S3"], |scene| Box::pin(session::ending::refused(scene))),
     Stage::new("session/unacknowledged", Group::Session, &["R1", "R4", "R5"], |scene| {
         Box::pin(session::resumption::unacknowledged(scene))
@@ -93,10 +95,10 @@ pub(crate) static STAGES: [Stage; 14] = [
     Stage::new("session/unreleased", Group::Session, &["R2", "R3"], |scene| {
         Box::pin(session::resumption::unreleased(scene))
     }),
-    Stage::new("session/publisher", Group::Session, &["D3"], |scene| {
+    Stage::new("session/publisher", Group::Session, &["D3", "R9"], |scene| {
         Box::pin(session::resumption::publisher(scene))
     }),
-    Stage::new("session/takeover", Group::Session, &[], |scene| {
+    Stage::new("session/takeover", Group::Session, &["S9"], |scene| {
         Box::pin(session::resumption::takeover(scene))
     }),
     Stage::new("duplicates/lost-acknowledgement", Group::Duplicates, &["D1", "A1"], |scene| {

@@ -169,7 +169,8 @@ impl Standing {
         match event {
             Event::Session(session::Event::Completed { reason, .. }) => {
                 self.completed += 1;
-                if reason.is_error() {
+                // Packet id not found answers a PUBREL that is sent again after the broker had completed it.
+                if reason.is_error() && reason != ReasonCode::PACKET_IDENTIFIER_NOT_FOUND {
                     self.refused.get_or_insert(reason);
                 }
             }

@@ -132,21 +132,25 @@ impl Probe {
         self.expect(awaited, wanted).await
     }
 
-    /// Takes and answers packets until every message of `owed` has arrived. Returns the publishes that came.
+    /// Takes and answers packets until every message of `owed` has arrived and was taken. Returns the publishes that
+    /// came.
     pub(crate) async fn take(&mut self, owed: &[MessageId]) -> Result<Vec<Publish>, Trouble> {
         let mut taken = Vec::new();
-        while let Some(missing) = self.missing(owed) {
+        loop {
+            let missing = self.missing(owed);
+            if missing.is_none() && self.inbox.is_empty() {
+                return Ok(taken);
+            }
             let deadline = Instant::now() + self.scene.plan.drain_limit;
-            let packet = match self.next(deadline, "delivery").await {
-                Err(Trouble::Silent { .. }) => return Err(missing),
-                other => other?,
+            let packet = match (self.next(deadline, "delivery").await, missing) {
+                (Err(Trouble::Silent { .. }), Some(missing)) => return Err(missing),
+                (packet, _) => packet?,
             };
             self.answer(&packet).await?;
             if let Packet::Publish(publish) = packet {
                 taken.push(publish);
             }
         }
-        Ok(taken)
     }
 
     /// Subscribes to each filter at its QoS; every one has to be granted.

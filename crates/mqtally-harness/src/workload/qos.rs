@@ -12,6 +12,7 @@ use bytes::Bytes;
 use mqtally_history::marker::{MARKER_LEN, MessageId};
 use mqtally_proto::packet::{Properties, Property, Qos};
 use std::sync::Arc;
+use tokio::task::JoinSet;
 
 /// The lesson's subscriptions.
 const LESSON_FILTERS: [(&str, Qos); 4] = [
@@ -31,8 +32,11 @@ const LESSON_MESSAGES: [(&str, Qos, &str, &str); 3] = [
 /// In-flight windows of the bulk publishers.
 const WINDOWS: [u16; 4] = [1, 10, 50, 200];
 /// Messages of each bulk stream through a window of 1, and through the others.
-const MESSAGES_ONE_BY_ONE: u32 = 100;
-const MESSAGES: u32 = 500;
+const MESSAGES_ONE_BY_ONE: u32 = 200;
+const MESSAGES: u32 = 1_500;
+/// Messages of a bulk stream before its publisher waits until they have arrived: many brokers keep no more than 1,000
+/// messages for a client that is slower than its publishers.
+const MESSAGES_AHEAD_MAX: u32 = 100;
 /// Largest payload of the usual messages, and of the few large ones, bytes.
 const PAYLOAD_BYTES_MAX: usize = 512;
 const LARGE_PAYLOAD_BYTES: usize = 64 * 1_024;
@@ -56,9 +60,8 @@ pub(crate) async fn lesson(scene: Scene) -> Result<(), Trouble> {
     }
     publisher.settle().await?;
     scene.drain(owed.into_iter().map(|message| (subscriber.name().clone(), message)).collect()).await?;
-    publisher.disconnect().await?;
-    subscriber.disconnect().await;
-    Ok(())
+    subscriber.stay(&scene);
+    publisher.disconnect().await
 }
 
 /// Ends a stream. At QoS 0 nothing is owed, so nothing is waited for.
@@ -79,51 +82,79 @@ pub(crate) async fn bulk(scene: Scene) -> Result<(), Trouble> {
     ];
     let exact =
         Subscriber::connect(&scene, "bulk-exact", Lifetime::CLEAN, &[(&one, Qos::ExactlyOnce)]).await?;
+    let receivers = Receivers {
+        acknowledging: [subscribers[1].name().clone(), subscribers[2].name().clone()],
+        exact: (one.clone(), exact.name().clone()),
+    };
     let windows = scene.plan.in_flight.map_or(WINDOWS.to_vec(), |window| vec![window]);
-    let mut publishers = tokio::task::JoinSet::new();
+    let mut publishers = JoinSet::new();
     for window in windows {
-        publishers.spawn(publish_through(scene.clone(), window));
+        publishers.spawn(publish_through(scene.clone(), window, receivers.clone()));
     }
-    let mut owed: Vec<(Arc<str>, MessageId)> = Vec::new();
     while let Some(published) = publishers.join_next().await {
         // A panic in there is a fault of ours and must not look like one of the broker's.
-        let sentinels = published.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
-        let acknowledged = subscribers.iter().skip(1);
-        owed.extend(acknowledged.flat_map(|to| sentinels.iter().map(|(_, id)| (to.name().clone(), *id))));
-        let matching = sentinels.iter().filter(|(topic, _)| *topic == one);
-        owed.extend(matching.map(|(_, id)| (exact.name().clone(), *id)));
+        published.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
     }
-    scene.drain(owed).await?;
     for subscriber in subscribers.into_iter().chain([exact]) {
-        subscriber.disconnect().await;
+        subscriber.stay(&scene);
     }
     Ok(())
 }
 
-/// One publisher's three streams, interleaved; returns the sentinels that are owed, with their topics.
-async fn publish_through(scene: Scene, window: u16) -> Result<Vec<(String, MessageId)>, Trouble> {
+/// Who is owed what.
+#[derive(Clone)]
+struct Receivers {
+    /// Owed every message above QoS 0.
+    acknowledging: [Arc<str>; 2],
+    /// Owed the messages of one topic.
+    exact: (String, Arc<str>),
+}
+
+impl Receivers {
+    fn owed(&self, topic: &str, message: MessageId) -> impl Iterator<Item = (Arc<str>, MessageId)> {
+        let exact = (self.exact.0 == topic).then_some(&self.exact.1);
+        self.acknowledging.iter().chain(exact).map(move |name| (name.clone(), message))
+    }
+}
+
+/// One publisher's three streams, interleaved.
+async fn publish_through(scene: Scene, window: u16, receivers: Receivers) -> Result<(), Trouble> {
     let role = format!("bulk-window-{window}");
     let mut random = scene.random(&role);
     let mut publisher = Publisher::with(&scene, &role, Lifetime::CLEAN, window).await?;
     let mut streams = [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce]
         .map(|qos| publisher.stream(&scene.topic(&format!("window-{window}/{}", qos as u8)), qos));
     let usual = if window == 1 { MESSAGES_ONE_BY_ONE } else { MESSAGES };
-    for number in 0..scene.plan.messages.unwrap_or(usual) {
+    let messages = scene.plan.messages.unwrap_or(usual);
+    for number in 0..messages {
         for stream in &mut streams {
             let body = body(&scene, number, &mut random);
             publisher.send(decorated(&scene, stream.load(&body), &mut random)).await?;
         }
+        if (number + 1) % MESSAGES_AHEAD_MAX == 0 || number + 1 == messages {
+            drain(&scene, &mut publisher, &mut streams, &receivers).await?;
+        }
     }
-    // Only then: a sentinel that goes through the same rush as its stream may share its fate, and proves nothing.
+    publisher.disconnect().await
+}
+
+/// Waits until everything sent so far has arrived where it is owed.
+async fn drain(
+    scene: &Scene,
+    publisher: &mut Publisher,
+    streams: &mut [Source],
+    receivers: &Receivers,
+) -> Result<(), Trouble> {
+    // First the messages: a sentinel that goes through the same rush as its stream may share its fate, and then
+    // proves nothing.
     publisher.settle().await?;
     let mut owed = Vec::new();
-    for stream in &mut streams {
-        let sentinel = send_sentinel(&mut publisher, stream).await?;
-        owed.extend(sentinel.map(|id| (stream.topic().to_owned(), id)));
+    for stream in streams {
+        let sentinel = send_sentinel(publisher, stream).await?;
+        owed.extend(sentinel.into_iter().flat_map(|message| receivers.owed(stream.topic(), message)));
     }
     publisher.settle().await?;
-    publisher.disconnect().await?;
-    Ok(owed)
+    scene.drain(owed).await
 }
 
 /// What stands behind the marker: of the size that was asked for, else mostly small, sometimes nothing, rarely large.

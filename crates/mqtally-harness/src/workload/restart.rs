@@ -9,9 +9,9 @@ use mqtally_history::event::BrokerEvent;
 use mqtally_proto::packet::Qos;
 
 /// How often the broker is killed.
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 4;
 /// Messages of each round and QoS, unless the plan says otherwise.
-const MESSAGES: u32 = 200;
+const MESSAGES: u32 = 100;
 /// Messages in flight when the broker dies.
 const WINDOW: u16 = 20;
 
@@ -40,10 +40,9 @@ pub(crate) async fn kill(scene: Scene) -> Result<(), Trouble> {
     let owed =
         [&present, &absent].into_iter().flat_map(|to| sentinels.iter().map(|id| (to.name().clone(), *id)));
     scene.drain(owed.collect()).await?;
-    publisher.disconnect().await?;
-    present.disconnect().await;
-    absent.disconnect().await;
-    Ok(())
+    present.stay(&scene);
+    absent.stay(&scene);
+    publisher.disconnect().await
 }
 
 /// Sends `messages` and kills the broker after `acknowledged` of them.
@@ -89,7 +88,7 @@ async fn kill_and_restart(scene: &Scene) -> Result<(), Trouble> {
 /// A retained message that has to survive.
 async fn retain(scene: &Scene, publisher: &mut Publisher) -> Result<(), Trouble> {
     let topic = scene.topic("retained/state");
-    scene.leaves_retained(&topic);
+    scene.leaves_retained(&publisher.peer.name, &topic);
     let mut message = publisher.stream(&topic, Qos::AtLeastOnce).load(b"retained");
     message.publish.retain = true;
     publisher.send_and_settle(vec![message]).await.map(drop)

@@ -1,5 +1,6 @@
 //! What a stage works with: names, numbers and clients of its own.
 
+use super::peer::Peer;
 use super::{Probe, Source, Stage, Trouble};
 use crate::process::BrokerUnderTest;
 use crate::recorder::Recorder;
@@ -9,7 +10,7 @@ use mqtally_history::event::EventKind;
 use mqtally_history::marker::MessageId;
 use mqtally_proto::packet::{Qos, Version};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Publishers that one stage may have.
 const PUBLISHERS_MAX: u32 = 1_000;
@@ -50,10 +51,13 @@ pub(crate) struct Scene {
 }
 
 /// What a stage leaves at the broker.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct LeftBehind {
+    /// Clients that stay connected until the group is over: what a clean session is owed ends with its connection.
+    pub(crate) connected: Vec<Peer>,
     pub(crate) sessions: Vec<Arc<str>>,
-    pub(crate) retained: Vec<String>,
+    /// With the client that clears it: one that the group has seen, so that clearing it is not a part of its own.
+    pub(crate) retained: Vec<(Arc<str>, String)>,
 }
 
 impl Scene {
@@ -153,30 +157,40 @@ impl Scene {
         })
     }
 
+    /// Keeps a client connected until the group is over.
+    pub(crate) fn leaves_connected(&self, peer: Peer) {
+        self.left_behind().connected.push(peer);
+    }
+
     /// Notes a session to be ended after the group.
     pub(crate) fn leaves_session(&self, name: &Arc<str>) {
-        let mut left = self.left_behind.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut left = self.left_behind();
         if !left.sessions.contains(name) {
             left.sessions.push(name.clone());
         }
     }
 
     /// Notes a retained message to be cleared after the group.
-    pub(crate) fn leaves_retained(&self, topic: &str) {
-        self.left_behind.lock().unwrap_or_else(PoisonError::into_inner).retained.push(topic.to_owned());
+    pub(crate) fn leaves_retained(&self, client: &Arc<str>, topic: &str) {
+        self.left_behind().retained.push((client.clone(), topic.to_owned()));
+    }
+
+    fn left_behind(&self) -> MutexGuard<'_, LeftBehind> {
+        self.left_behind.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends the sessions and clears the retained messages that the stage leaves.
     pub(crate) async fn clean_up(&self) -> Result<(), Trouble> {
-        let left = std::mem::take(&mut *self.left_behind.lock().unwrap_or_else(PoisonError::into_inner));
+        let left = std::mem::take(&mut *self.left_behind());
+        for peer in left.connected {
+            peer.disconnect().await;
+        }
         for name in left.sessions {
             Probe::open(self, &name, Lifetime::CLEAN).await?.disconnect().await?;
         }
-        if !left.retained.is_empty() {
-            let mut probe = Probe::open(self, &self.client("cleaner"), Lifetime::CLEAN).await?;
-            for topic in left.retained {
-                probe.clear_retained(&topic).await?;
-            }
+        for (name, topic) in left.retained {
+            let mut probe = Probe::open(self, &name, Lifetime::CLEAN).await?;
+            probe.clear_retained(&topic).await?;
             probe.disconnect().await?;
         }
         Ok(())

@@ -73,8 +73,8 @@ impl Subscriber {
         }
     }
 
-    /// DISCONNECT and an orderly end.
-    pub(crate) async fn disconnect(self) {
-        self.peer.disconnect().await;
+    /// Nothing more is wanted of it, but what it was owed is still to be judged: it stays until the group is over.
+    pub(crate) fn stay(self, scene: &Scene) {
+        scene.leaves_connected(self.peer);
     }
 }

@@ -2,14 +2,18 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub mod mutant;
+
 use mqtally::endpoint::Endpoint;
 use mqtally_harness::broker::{Durability, Options, serve};
-use mqtally_harness::process::{BrokerSource, BrokerUnderTest, READY_LIMIT};
+use mqtally_harness::process::{BrokerSource, BrokerUnderTest};
 use mqtally_harness::recorder::{HISTORY_FILE, Recorder};
 use mqtally_harness::run::{Group, Plan, RunEvent, Summary, header, run};
+use mqtally_history::checker::check;
 use mqtally_history::event::{Event, Header};
 use mqtally_history::journal::Reader;
 use mqtally_history::profile::Profile;
+use mqtally_history::report::Report;
 use std::fs::File;
 use std::io::BufReader;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -66,6 +70,11 @@ pub struct Played {
 }
 
 impl Played {
+    /// What the checker says to it.
+    pub fn report(&self) -> Report {
+        check(&self.header, self.events.iter().cloned())
+    }
+
     pub fn troubles(&self) -> Vec<String> {
         let troubles = self.told.iter().filter_map(|event| match event {
             RunEvent::Trouble { stage, version, reason } => Some(format!("{stage} on {version:?}: {reason}")),
@@ -87,7 +96,7 @@ pub async fn play_until(
     mut enough: impl FnMut(&RunEvent) -> bool,
 ) -> Played {
     let directory = tempfile::tempdir().expect("no directory for the history");
-    let broker = BrokerUnderTest::start(source, READY_LIMIT).await.expect("the broker did not start");
+    let broker = BrokerUnderTest::start(source).await.expect("the broker did not start");
     let header = header(&plan, &broker, Profile::Durable);
     let recorder = Recorder::create(directory.path(), &header).expect("no history");
     let mut told = Vec::new();

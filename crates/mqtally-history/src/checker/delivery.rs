@@ -285,7 +285,7 @@ impl Reader<'_> {
         let until = message.acked.max(message.first_sent);
         let open = |at: &&usize| {
             let it = &self.client.subscriptions[**at];
-            let asked_again = it.grants.iter().any(|grant| grant.asked > resumed);
+            let asked_again = it.grants.iter().any(|grant| grant.asked > resumed && grant.asked < until);
             it.covers(resumed, until) && !it.shared && !asked_again
         };
         self.matching.iter().filter(open).map(|at| (self.ix, *at, resume)).collect()

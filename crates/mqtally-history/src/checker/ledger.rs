@@ -126,10 +126,10 @@ impl Ledger {
         }
     }
 
-    /// Events are missing.
-    pub(crate) fn gap(&mut self, lost: u64) {
+    /// Events are missing: from here on nothing is broken for certain.
+    pub(crate) fn incomplete(&mut self, reason: impl Into<String>) {
         self.gap = true;
-        self.unknown(format!("{lost} events were lost before they could be recorded"));
+        self.unknown(reason);
     }
 
     fn find(

@@ -78,7 +78,7 @@ impl Checker {
         self.judge(event);
         if !self.world.tell(event) {
             let place = self.world.now.place;
-            self.ledger.unknown(format!("event {place} is of a connection that was never opened"));
+            self.ledger.incomplete(format!("event {place} is of a connection that was never opened"));
         }
         if let EventKind::GroupEnded { .. } = event.kind {
             self.judge_ended_groups();
@@ -120,7 +120,9 @@ impl Checker {
                 self.application.reported(&self.world, client, *counters);
             }
             EventKind::Fault { client, .. } => self.handshake.fault(&self.world, client.as_deref()),
-            EventKind::Gap { lost } => self.ledger.gap(*lost),
+            EventKind::Gap { lost } => {
+                self.ledger.incomplete(format!("{lost} events were lost before they could be recorded"));
+            }
             EventKind::Aborted { reason } => self.ledger.unknown(format!("the run was cut short: {reason}")),
             EventKind::GroupStarted { .. }
             | EventKind::GroupEnded { .. }
@@ -140,6 +142,7 @@ impl Checker {
     fn judge_received(&mut self, id: ConnectionId, packet: &Packet) {
         let Some(at) = self.world.connection_of(id) else { return };
         let Self { world, ledger, .. } = self;
+        ledger.oblige(PromiseId::P1, world.connection(at).version);
         self.session.received(world, at, packet, ledger);
         self.handshake.received(world, at, packet, ledger);
         match packet {

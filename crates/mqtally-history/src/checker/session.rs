@@ -153,7 +153,10 @@ fn judge_presence(world: &World, at: ConnIx, present: bool, ledger: &mut Ledger)
         Expected::AbsentEnded if connection.version == Version::V3_1_1 => (PromiseId::S13, present),
         Expected::AbsentEnded => (PromiseId::S2, present),
     };
-    ledger.oblige(id, connection.version);
+    // That a client is new says little: it counts where it goes wrong, and tests nothing where it does not.
+    if expected != Expected::AbsentNever || wrong {
+        ledger.oblige(id, connection.version);
+    }
     if wrong {
         let what = match expected {
             Expected::Present => "came back to its session and was told that there is none",

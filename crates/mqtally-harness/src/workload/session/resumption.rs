@@ -2,6 +2,8 @@
 
 use super::away::subscribed;
 use crate::workload::probe::{pubcomp, pubrec, pubrel};
+use crate::workload::scene::Lifetime;
+use crate::workload::subscriber::Subscriber;
 use crate::workload::{Probe, Publisher, Scene, Trouble};
 use mqtally::connection::Closing;
 use mqtally_history::marker::MessageId;
@@ -122,14 +124,12 @@ impl Interrupted {
 /// or for an id nobody knows, is answered with PUBCOMP. A QoS 2 witness that is never disturbed counts the copies.
 pub(crate) async fn publisher(scene: Scene) -> Result<(), Trouble> {
     let topic = scene.topic("witnessed");
-    let mut witness =
-        Probe::open(&scene, &scene.client("witness"), super::super::scene::Lifetime::CLEAN).await?;
-    witness.subscribe(&[(&topic, Qos::ExactlyOnce)]).await?;
+    let filters = [(topic.as_str(), Qos::ExactlyOnce)];
+    let witness = Subscriber::connect(&scene, "witness", Lifetime::CLEAN, &filters).await?;
     let name = scene.client("resuming-publisher");
     let mut source = scene.source(&topic, Qos::ExactlyOnce);
 
     let messages = source.loads(2);
-    let mut owed: Vec<MessageId> = messages.iter().map(|message| message.id).collect();
     for (message, lost) in messages.iter().zip([LostAnswer::Pubrec, LostAnswer::Pubcomp]) {
         publish_interrupted(&scene, &name, &message.publish, lost).await?;
     }
@@ -138,12 +138,10 @@ pub(crate) async fn publisher(scene: Scene) -> Result<(), Trouble> {
     publisher.expect_ack("PUBCOMP for an unknown packet id", UNKNOWN_PACKET_ID, pubcomp).await?;
     publisher.ping().await?;
     let sentinel = source.sentinel();
-    owed.push(sentinel.id);
     publish_whole(&mut publisher, &sentinel.publish, 99).await?;
-    witness.take(&owed).await?;
-    witness.ping().await?;
-    publisher.disconnect().await?;
-    witness.disconnect().await
+    scene.drain(vec![(witness.name().clone(), sentinel.id)]).await?;
+    witness.stay(&scene);
+    publisher.disconnect().await
 }
 
 /// Which answer the publisher never gets to see.

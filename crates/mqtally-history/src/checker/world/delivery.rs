@@ -125,10 +125,21 @@ impl World {
         self.connections[delivery.connection as usize].last_heard_ns = delivery.now.at_ns;
         self.connections[delivery.connection as usize].last_heard = delivery.now.place;
         if let Some(known) = &delivery.known {
+            self.settle_moved(delivery, known);
             self.count_copy(delivery, known);
         }
         if publish.qos > 0 {
             self.hold_inbound(delivery.connection, publish, delivery.subject, delivery.is_overlapped());
+        }
+    }
+
+    /// A message that comes back with another packet id is not owed under the old one too.
+    fn settle_moved(&mut self, delivery: &Delivery<'_>, known: &Known<'_>) {
+        let inbound = &mut self.clients[delivery.client as usize].inbound;
+        let Some(held) = inbound.get_mut(&known.copies.packet_id) else { return };
+        let moved = known.copies.packet_id != delivery.publish.packet_id && held.subject == delivery.subject;
+        if moved && held.phase == Phase::Publish && held.connection != delivery.connection {
+            held.phase = Phase::Acked;
         }
     }
 
