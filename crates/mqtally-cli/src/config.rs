@@ -7,8 +7,9 @@
 use crate::commands::Cli;
 use crate::exit::{self, ExitStatus, Failure};
 use clap::builder::FalseyValueParser;
+use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
-use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches};
+use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches, Id};
 use std::borrow::Cow;
 use std::ffi::OsString;
 use std::fs;
@@ -29,33 +30,59 @@ pub(crate) enum Parsed {
 }
 
 /// Reads the command line `args` (program name first), the environment and the configuration file.
+///
+/// Each layer is parsed with those above it, so that what is wrong can be blamed on the layer that brought it.
 pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, Failure> {
     let args: Vec<OsString> = args.into_iter().collect();
-    let command = with_environment(Cli::command());
+    let command = Cli::command();
     let name = command_name(&command, &args);
-    let typed = match command.clone().try_get_matches_from(&args) {
+    let flags = match command.clone().try_get_matches_from(&args) {
         Ok(matches) => matches,
         Err(error) => return exit::answer(&error, &name).map(Parsed::Answered),
     };
+    let command = with_environment(command, &flags);
+    let typed = command.clone().try_get_matches_from(&args).map_err(|error| {
+        exit::misuse(&error, &name).at(blamed(&error).map_or(name.clone(), |flag| variable(&flag)))
+    })?;
     let matches = match File::find(typed.get_one::<PathBuf>("config"))? {
-        Some(file) => file.below(command, &typed, &args)?,
+        Some(file) => file.below(command, &typed, &args, &name)?,
         None => typed,
     };
     let cli = Cli::from_arg_matches(&matches).map_err(|error| exit::misuse(&error, &name))?;
     Ok(Parsed::Command(Box::new(cli)))
 }
 
-fn with_environment(command: Command) -> Command {
-    command.mut_args(variable).mut_subcommands(|command| command.mut_args(variable))
+/// Lets every flag be set by its variable, but for those that what was typed excludes.
+fn with_environment(command: Command, flags: &ArgMatches) -> Command {
+    let with_variables = |command: Command, flags: Option<&ArgMatches>| {
+        let excluded = |arg: &&Arg| flags.is_some_and(|flags| overruled(&command, arg, flags));
+        let excluded: Vec<Id> =
+            command.get_arguments().filter(excluded).map(|arg| arg.get_id().clone()).collect();
+        command.mut_args(|arg| if excluded.contains(arg.get_id()) { arg } else { with_variable(arg) })
+    };
+    with_variables(command, Some(flags)).mut_subcommands(|command| {
+        let flags = flags.subcommand_matches(command.get_name());
+        with_variables(command, flags)
+    })
 }
 
-fn variable(arg: Arg) -> Arg {
+fn with_variable(arg: Arg) -> Arg {
     let Some(long) = arg.get_long() else { return arg };
-    let name = format!("MQTALLY_{}", long.to_uppercase().replace('-', "_"));
-    let switch = is_switch(&arg);
+    let (name, switch) = (variable(long), is_switch(&arg));
     // The rule is the same for all and stated once: a name behind every flag would bury the help.
     let arg = arg.env(name).hide_env(true);
     if switch { arg.value_parser(FalseyValueParser::new()) } else { arg }
+}
+
+/// The variable for `--long`.
+fn variable(long: &str) -> String {
+    format!("MQTALLY_{}", long.to_uppercase().replace('-', "_"))
+}
+
+/// The flag that an error is about, without its dashes.
+fn blamed(error: &clap::Error) -> Option<String> {
+    let ContextValue::String(arg) = error.get(ContextKind::InvalidArg)? else { return None };
+    arg.strip_prefix("--")?.split([' ', '=']).next().map(str::to_owned)
 }
 
 fn is_switch(arg: &Arg) -> bool {
@@ -89,15 +116,20 @@ impl File {
         }
     }
 
-    /// Parses `args` again with the file's values below them. They had been accepted without the file, so what is
-    /// wrong now is in the file.
-    fn below(&self, command: Command, typed: &ArgMatches, args: &[OsString]) -> Result<ArgMatches, Failure> {
+    /// Parses `args` again with the file's values below them.
+    fn below(
+        &self,
+        command: Command,
+        typed: &ArgMatches,
+        args: &[OsString],
+        name: &str,
+    ) -> Result<ArgMatches, Failure> {
         let table = DeTable::parse(&self.text).map_err(|error| self.unreadable(&error))?;
-        let name = command_name(&command, args);
         let command = self.apply(command, table.get_ref(), Some(typed), true)?;
-        command
-            .try_get_matches_from(args)
-            .map_err(|error| exit::misuse(&error, &name).at(self.path.display().to_string()))
+        command.try_get_matches_from(args).map_err(|error| {
+            let key = blamed(&error).and_then(|flag| offset(table.get_ref(), name, &flag));
+            exit::misuse(&error, name).at(self.place(key.unwrap_or(0)))
+        })
     }
 
     /// Makes the values of `table` defaults of `command`. `typed` is what was typed for this command, if it was.
@@ -167,6 +199,15 @@ impl File {
     }
 }
 
+/// Where the file sets a flag of the command that the reader calls `name`.
+fn offset(table: &DeTable<'_>, name: &str, flag: &str) -> Option<usize> {
+    let key = |table: &DeTable<'_>| {
+        table.iter().find(|(key, _)| key.get_ref().as_ref() == flag).map(|(key, _)| key.span().start)
+    };
+    let inner = name.strip_prefix("mqtally ").and_then(|command| table.get(command)?.get_ref().as_table());
+    inner.and_then(key).or_else(|| key(table))
+}
+
 fn single(value: &DeValue<'_>) -> Option<String> {
     match value {
         DeValue::String(text) => Some(text.to_string()),
@@ -183,8 +224,13 @@ fn flag<'a>(command: &'a Command, name: &str) -> Option<&'a Arg> {
 
 /// Whether something that was typed, or set in the environment, excludes this flag.
 fn overruled(command: &Command, arg: &Arg, typed: &ArgMatches) -> bool {
-    let given = |id: &str| {
-        matches!(typed.value_source(id), Some(ValueSource::CommandLine | ValueSource::EnvVariable))
+    let given = |other: &&Arg| {
+        let source = typed.value_source(other.get_id().as_str());
+        matches!(source, Some(ValueSource::CommandLine | ValueSource::EnvVariable))
     };
-    command.get_arg_conflicts_with(arg).iter().any(|other| given(other.get_id().as_str()))
+    let excludes = |a: &Arg, b: &Arg| {
+        command.get_arg_conflicts_with(a).iter().any(|excluded| excluded.get_id() == b.get_id())
+    };
+    let mut given = command.get_arguments().filter(given);
+    given.any(|other| excludes(arg, other) || excludes(other, arg))
 }

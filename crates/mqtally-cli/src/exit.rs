@@ -72,6 +72,17 @@ impl Failure {
         Failure::new(ExitStatus::Io, format!("{what} ({})", plain(error)), path.display().to_string(), advice)
     }
 
+    /// From an error of the layers below that says what to do after its last semicolon.
+    pub(crate) fn told(
+        status: ExitStatus,
+        error: &dyn std::error::Error,
+        place: impl Into<String>,
+    ) -> Failure {
+        let told = error.to_string();
+        let (what, advice) = told.rsplit_once("; ").unwrap_or((&told, "see 'mqtally --help'"));
+        Failure::new(status, what, place, advice)
+    }
+
     /// The same failure, at another place.
     pub(crate) fn at(self, place: impl Into<String>) -> Failure {
         Failure { place: place.into(), ..self }
@@ -169,7 +180,7 @@ fn redact_authority(text: &str) -> String {
 pub(crate) fn misuse(error: &clap::Error, command: &str) -> Failure {
     let text = error.render().to_string();
     let said = text.split("\nUsage: ").next().unwrap_or_default();
-    let what = said.trim_start_matches("error: ").split("\n\n").next().unwrap_or_default();
+    let what = said.trim_start_matches("error: ").split("\n\n").next().unwrap_or_default().trim();
     let tip = said.lines().find_map(|line| line.trim().strip_prefix("tip: "));
     let help = format!("see '{command} --help'");
     Failure::usage(what, command, tip.map_or(help.clone(), |tip| format!("{tip}, or {help}")))
@@ -208,5 +219,16 @@ mod tests {
     fn a_failure_is_one_line() {
         let failure = Failure::usage("two\nlines", "mqtt://a:b@c", "try\n  again");
         assert_eq!(failure.to_string(), "mqtally: two lines: mqtt://a:***@c; try again");
+    }
+
+    #[test]
+    fn a_panic_anywhere_is_a_fault_of_ours() {
+        let status = [
+            guard(|| Ok(ExitStatus::Success)),
+            guard(|| panic!("in the program")),
+            guard(|| std::thread::spawn(|| panic!("in a thread")).join().map_or(Ok(ExitStatus::Success), Ok)),
+        ];
+        drop(panic::take_hook());
+        assert_eq!(status, [ExitStatus::Success, ExitStatus::Software, ExitStatus::Software]);
     }
 }

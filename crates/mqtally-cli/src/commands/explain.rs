@@ -1,7 +1,7 @@
 //! `mqtally explain`: what a word of the reports means, without leaving the terminal.
 
 use crate::exit::{self, ExitStatus, Failure};
-use crate::explain::{self, Entry};
+use crate::explain::{self, Explanation};
 use crate::nearest;
 use crate::report::{Look, prose};
 
@@ -29,11 +29,11 @@ pub(crate) fn run(args: &Args) -> Result<ExitStatus, Failure> {
 }
 
 fn explained(word: &str, look: Look) -> Result<String, Failure> {
-    let entries = explain::find(word);
-    if entries.is_empty() {
+    let found = explain::find(word);
+    if found.is_empty() {
         return Err(unknown(word));
     }
-    Ok(entries.iter().map(|entry| shown(entry, look)).collect::<Vec<_>>().join("\n"))
+    Ok(found.iter().map(|explanation| shown(explanation, look)).collect::<Vec<_>>().join("\n"))
 }
 
 fn unknown(word: &str) -> Failure {
@@ -44,15 +44,20 @@ fn unknown(word: &str) -> Failure {
     Failure::usage(format!("nothing is known about '{word}'"), "mqtally explain", advice)
 }
 
-fn shown(entry: &Entry, look: Look) -> String {
-    prose::title(look, entry.words[0], entry.title) + &prose::paragraphs(entry.text, look)
+fn shown(explanation: &Explanation, look: Look) -> String {
+    prose::title(look, explanation.name, explanation.title) + &prose::paragraphs(&explanation.text, look)
 }
 
-/// Every entry on a line, under the heading of its section.
+/// Everything on a line each, under the heading of its section.
 fn list(look: Look) -> String {
-    let sections = explain::SECTIONS.iter().map(|(heading, entries)| {
-        let rows = entries.iter().map(|entry| (entry.words.join(", "), entry.title));
-        prose::list(look, heading, rows)
-    });
-    sections.collect::<Vec<_>>().join("\n")
+    let promises = explain::promises().map(|(id, title)| (id.to_owned(), title));
+    let mut sections = vec![prose::list(look, "Promises", promises)];
+    for (heading, entries) in explain::SECTIONS {
+        sections.push(prose::list(
+            look,
+            heading,
+            entries.iter().map(|entry| (entry.words.join(", "), entry.title)),
+        ));
+    }
+    sections.join("\n")
 }

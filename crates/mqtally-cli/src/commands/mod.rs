@@ -1,9 +1,11 @@
 //! One file a command: its `Args`, whose comments are the help text, and `run`. This file only dispatches.
 
 mod broker;
+mod check;
 mod completions;
 mod explain;
 mod man;
+mod test;
 
 use crate::exit::{ExitStatus, Failure};
 use clap::{Parser, Subcommand};
@@ -38,6 +40,8 @@ pub(crate) struct Global {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Test(Box<test::Args>),
+    Check(check::Args),
     Explain(explain::Args),
     Broker(broker::Args),
     Completions(completions::Args),
@@ -47,6 +51,8 @@ pub(crate) enum Command {
 /// Runs the command that was typed.
 pub(crate) fn run(cli: &Cli) -> Result<ExitStatus, Failure> {
     match &cli.command {
+        Command::Test(args) => test::run(args, &cli.global),
+        Command::Check(args) => check::run(args, &cli.global),
         Command::Explain(args) => explain::run(args),
         Command::Broker(args) => broker::run(args, &cli.global),
         Command::Completions(args) => completions::run(args),

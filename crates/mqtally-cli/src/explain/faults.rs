@@ -9,7 +9,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         text: "Connections stay up, processes stay alive. What breaks here breaks everywhere.",
     },
     Entry {
-        words: &["F1", "cut-subscriber"],
+        words: &["F1", "cut-subscriber", "cut-fin", "cut-rst"],
         title: "the subscriber's connection is cut",
         text: "\
 In order (FIN), by reset (RST), or in the middle of a packet. On resumption the broker repeats what was unacknowledged, with the same packet ids and DUP=1, and owed PUBRELs. A reset may discard bytes that the client had sent: its last acknowledgement may never have been read, so a repeat of that packet is lawful.",

@@ -37,7 +37,7 @@ pub(super) fn kept() -> Report {
             Fault { kind: "kill-broker".into(), at_ms: 12_400, count: 2 },
         ],
         sessions: sessions(),
-        groups: ["qos", "session"].map(|name| group(name)).into(),
+        groups: ["qos", "session"].map(group).into(),
         elapsed_ms: 24_120,
     }
 }
@@ -192,9 +192,9 @@ fn streams() -> Vec<Stream> {
         stream("qos", "alerts/temperature_high", 1, 3),
         stream("qos", "actuators/valve/control", 2, 3),
     ];
-    for window in [1, 10, 50, 200] {
-        for qos in 0..=2 {
-            streams.push(stream("qos", &format!("bulk/w{window}/q{qos}"), qos, 1_200));
+    for window in [10, 50] {
+        for (publisher, qos) in [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)] {
+            streams.push(stream("qos", &format!("bulk/window-{window}/{publisher}"), qos, 1_200));
         }
     }
     streams.push(stream("session", "session/offline/q1", 1, 400));
@@ -207,7 +207,7 @@ fn stream(group: &str, topic: &str, qos: u8, published: u64) -> Stream {
     Stream {
         group: group.into(),
         protocol: "5",
-        topic: topic.into(),
+        topic: format!("mqtally/0badcafe/{topic}"),
         qos,
         published,
         acknowledged: if qos == 0 { 0 } else { published },
@@ -222,7 +222,7 @@ fn messages() -> Vec<Message> {
     let message = |message_id, topic: &str, qos, message_type: &str, status, ack_latency_us| Message {
         message_id,
         protocol: "5",
-        topic: topic.into(),
+        topic: format!("mqtally/0badcafe/{topic}"),
         qos,
         message_type: message_type.into(),
         status,

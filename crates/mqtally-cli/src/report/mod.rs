@@ -10,6 +10,7 @@ mod table;
 pub(crate) mod terminal;
 #[cfg(test)]
 mod tests;
+mod topics;
 mod words;
 
 pub(crate) use style::Look;

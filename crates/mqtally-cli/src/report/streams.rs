@@ -3,7 +3,8 @@
 use super::prose::title;
 use super::style::Look;
 use super::table::{Cell, Column, Table};
-use super::words::{count, counted, milliseconds};
+use super::topics;
+use super::words::{NOTHING, count, counted, milliseconds};
 use mqtally_history::report::{Percentiles, Report, Stream};
 
 /// More streams than this are folded.
@@ -14,7 +15,6 @@ pub(super) fn section(report: &Report, look: Look) -> String {
     if report.streams.is_empty() {
         return String::new();
     }
-    let rows = folded(&report.streams);
     let mut table = Table::new([
         (Column::Elastic, "topic"),
         (Column::Right, "QoS"),
@@ -27,24 +27,26 @@ pub(super) fn section(report: &Report, look: Look) -> String {
         (Column::Right, "p99"),
         (Column::Right, "max"),
     ]);
-    let mut part = None;
-    for row in &rows {
-        if part.replace((row.group, row.protocol)) != Some((row.group, row.protocol)) {
-            table.heading(&format!("{} on MQTT {}", row.group, row.protocol));
+    let mut rows = 0;
+    for part in report.streams.chunk_by(|a, b| (&a.group, a.protocol) == (&b.group, b.protocol)) {
+        table.heading(&format!("{} on MQTT {}", part[0].group, part[0].protocol));
+        for row in folded(part, report) {
+            table.row(row.cells());
+            rows += 1;
         }
-        table.row(row.cells());
     }
-    let slowest = if rows.len() < report.streams.len() { "; folded: the slowest" } else { "" };
+    let slowest = if rows < report.streams.len() { "; folded: the slowest" } else { "" };
     let about = format!("ms until acknowledged, QoS 0 until first arrived{slowest}");
     title(look, "Streams", &about) + &table.render(look)
 }
 
-/// One stream, or several that differ only in what folding hides.
+/// What tells rows of a part of the run apart: a topic of its own, or else window and QoS.
+type Key<'a> = (Option<&'a str>, Option<u32>, u8);
+
+/// One stream, or several that were folded.
 struct Row<'a> {
-    group: &'a str,
-    protocol: &'a str,
+    key: Key<'a>,
     topic: String,
-    qos: u8,
     streams: u64,
     published: u64,
     acknowledged: u64,
@@ -53,26 +55,28 @@ struct Row<'a> {
     latency: Percentiles,
 }
 
-fn folded(streams: &[Stream]) -> Vec<Row<'_>> {
-    let many = streams.len() > ROWS_MAX;
+/// The rows of a part of the run: the lesson's streams before the rest, small windows first.
+fn folded<'a>(part: &'a [Stream], report: &'a Report) -> Vec<Row<'a>> {
+    let (shared, many) = (topics::shared(report), report.streams.len() > ROWS_MAX);
     let mut rows: Vec<Row<'_>> = Vec::new();
-    for stream in streams {
-        let row = Row::new(stream, many);
-        match rows.iter_mut().find(|other| other.same(&row)) {
+    for stream in part {
+        let lesson = report.messages.iter().any(|message| message.topic == stream.topic);
+        let own = (lesson || !many).then_some(stream.topic.as_str());
+        let row = Row::new(stream, (own, topics::window(&stream.topic), stream.qos), shared);
+        match rows.iter_mut().find(|other| other.key == row.key) {
             Some(other) => other.add(&row),
             None => rows.push(row),
         }
     }
+    rows.sort_by_key(|row| (row.key.0.is_none(), row.key.1, row.key.2));
     rows
 }
 
 impl<'a> Row<'a> {
-    fn new(stream: &'a Stream, fold: bool) -> Row<'a> {
+    fn new(stream: &Stream, key: Key<'a>, shared: &str) -> Row<'a> {
         Row {
-            group: &stream.group,
-            protocol: stream.protocol,
-            topic: if fold { shape(&stream.topic) } else { stream.topic.clone() },
-            qos: stream.qos,
+            key,
+            topic: topics::below(&stream.topic, shared).to_owned(),
             streams: 1,
             published: stream.published,
             acknowledged: stream.acknowledged,
@@ -82,13 +86,9 @@ impl<'a> Row<'a> {
         }
     }
 
-    fn same(&self, other: &Row<'_>) -> bool {
-        let key = |row: &Row<'_>| (row.group.to_owned(), row.protocol.to_owned(), row.topic.clone(), row.qos);
-        key(self) == key(other)
-    }
-
     /// Percentiles of several streams cannot be merged; the slowest of each is an upper bound that holds for all.
     fn add(&mut self, other: &Row<'_>) {
+        self.topic = topics::covering(&self.topic, &other.topic);
         self.streams += 1;
         self.published += other.published;
         self.acknowledged += other.acknowledged;
@@ -107,10 +107,11 @@ impl<'a> Row<'a> {
             1 => self.topic.clone(),
             streams => format!("{} ({})", self.topic, counted(streams, "stream")),
         };
-        let acknowledged = if self.qos == 0 { "–".to_owned() } else { count(self.acknowledged) };
+        let (_, _, qos) = self.key;
+        let acknowledged = if qos == 0 { NOTHING.to_owned() } else { count(self.acknowledged) };
         [
             topic.into(),
-            self.qos.to_string().into(),
+            qos.to_string().into(),
             count(self.published).into(),
             acknowledged.into(),
             count(self.delivered).into(),
@@ -121,10 +122,4 @@ impl<'a> Row<'a> {
             milliseconds(self.latency.max).into(),
         ]
     }
-}
-
-/// The topic with every level that is numbered through made a `+`.
-fn shape(topic: &str) -> String {
-    let numbered = |level: &str| level.ends_with(|last: char| last.is_ascii_digit());
-    topic.split('/').map(|level| if numbered(level) { "+" } else { level }).collect::<Vec<_>>().join("/")
 }

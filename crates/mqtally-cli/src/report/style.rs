@@ -6,8 +6,6 @@ use std::io;
 
 /// Narrower than this the tables make no sense; wider, the eye loses the line.
 const WIDTH: std::ops::RangeInclusive<usize> = 80..=120;
-/// Where the output is no terminal: a file, a pipe, a log.
-const WIDTH_ELSEWHERE: usize = 100;
 
 pub(super) const TITLE: Style = Style::new().bold();
 pub(super) const DIM: Style = Style::new().dimmed();
@@ -26,11 +24,14 @@ pub(crate) struct Look {
 }
 
 impl Look {
+    /// Of no terminal: a file, a pipe, a log.
+    pub(crate) const PLAIN: Look = Look { width: 100, colour: false };
+
     /// That of standard output. `NO_COLOR` and its relatives are respected.
     pub(crate) fn of_stdout() -> Look {
         let width = terminal_size::terminal_size_of(io::stdout());
         Look {
-            width: width.map_or(WIDTH_ELSEWHERE, |(width, _)| {
+            width: width.map_or(Look::PLAIN.width, |(width, _)| {
                 usize::from(width.0).clamp(*WIDTH.start(), *WIDTH.end())
             }),
             colour: AutoStream::choice(&io::stdout()) != ColorChoice::Never,

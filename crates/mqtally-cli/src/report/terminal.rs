@@ -4,6 +4,7 @@ use super::prose::title;
 use super::streams;
 use super::style::{BAD, DIM, DOUBT, GOOD, Look, PLAIN, TITLE};
 use super::table::{Cell, Column, Table};
+use super::topics;
 use super::words::{self, NOTHING, count, counted, duration, milliseconds, share, times, visible};
 use anstyle::Style;
 use mqtally_history::event::BrokerKind;
@@ -11,7 +12,7 @@ use mqtally_history::profile::Profile;
 use mqtally_history::report::{Finding, Message, Promise, Report, Session, Verdict};
 
 /// Rows of a table that a person reads; the JSON report has all of them.
-const ROWS_MAX: usize = 24;
+const ROWS_MAX: usize = 32;
 /// Findings that a person reads.
 const FINDINGS_MAX: usize = 12;
 /// Connections of a session that are drawn.
@@ -51,7 +52,7 @@ pub(crate) fn verdict(report: &Report, look: Look) -> String {
 /// The line that stands for what was left out, if anything was.
 pub(super) fn rest(all: usize, shown: usize, thing: &str) -> Option<String> {
     let hidden = u64::try_from(all.saturating_sub(shown)).unwrap_or(u64::MAX);
-    (hidden > 0).then(|| format!("  … and {} more (--json has all)", counted(hidden, thing)))
+    (hidden > 0).then(|| format!("  … and {} (--json has all)", counted(hidden, &format!("more {thing}"))))
 }
 
 fn header(report: &Report, look: Look) -> String {
@@ -61,13 +62,17 @@ fn header(report: &Report, look: Look) -> String {
         BrokerKind::Url => "broker at",
         BrokerKind::Command => "broker started by",
     };
-    let facts = [
+    let mut facts = vec![
         "mqtally".to_owned(),
         format!("{kind} {}", visible(&broker.name)),
         format!("MQTT {}", broker.protocols.join(" and ")),
         format!("profile {}", profile(broker.profile)),
         format!("seed {}", report.seed),
     ];
+    let shared = topics::shared(report);
+    if !shared.is_empty() {
+        facts.push(format!("topics below {}", visible(shared)));
+    }
     look.paint(TITLE, &words::flow(facts, " · ", look.width).join("\n  ")) + "\n"
 }
 
@@ -95,14 +100,15 @@ fn messages(report: &Report, look: Look) -> String {
         (Column::Right, "arrived"),
         (Column::Right, "by"),
     ]);
+    let shared = topics::shared(report);
     for message in report.messages.iter().take(ROWS_MAX) {
-        table.row(message_row(message));
+        table.row(message_row(message, shared));
     }
     let about = "ms until acknowledged, ms until first arrived, by how many";
     section(look, "QoS comparison", about, &table, rest(report.messages.len(), ROWS_MAX, "message"))
 }
 
-fn message_row(message: &Message) -> [Cell; 9] {
+fn message_row(message: &Message, shared: &str) -> [Cell; 9] {
     let latency = |us: Option<u64>| us.map_or_else(|| NOTHING.to_owned(), milliseconds);
     let style = match message.status {
         "confirmed" => GOOD,
@@ -112,7 +118,7 @@ fn message_row(message: &Message) -> [Cell; 9] {
     };
     [
         message.message_id.to_string().into(),
-        (&message.topic).into(),
+        topics::below(&message.topic, shared).into(),
         message.qos.to_string().into(),
         (&message.message_type).into(),
         message.protocol.into(),
@@ -124,9 +130,9 @@ fn message_row(message: &Message) -> [Cell; 9] {
 }
 
 fn sessions(report: &Report, look: Look) -> String {
-    let (lasting, single): (Vec<_>, Vec<_>) =
-        report.sessions.iter().partition(|session| session.session_present.len() > 1);
-    if lasting.is_empty() {
+    let (resuming, others): (Vec<_>, Vec<_>) =
+        report.sessions.iter().partition(|session| session.resumed > 0);
+    if resuming.is_empty() {
         return String::new();
     }
     let mut table = Table::new([
@@ -134,17 +140,14 @@ fn sessions(report: &Report, look: Look) -> String {
         (Column::Right, "resumed"),
         (Column::Left, "its connections"),
     ]);
-    for session in lasting.iter().take(ROWS_MAX) {
-        table.row([
-            (&session.client_id).into(),
-            times(session.resumed).replace("0 times", NOTHING).into(),
-            connections(session).into(),
-        ]);
+    for session in resuming.iter().take(ROWS_MAX) {
+        table.row([(&session.client_id).into(), times(session.resumed).into(), connections(session).into()]);
     }
-    let singles = u64::try_from(single.len()).unwrap_or(u64::MAX);
-    let more = rest(lasting.len(), ROWS_MAX, "client").or_else(|| {
-        (singles > 0).then(|| format!("  … and {} with a single connection", counted(singles, "client")))
-    });
+    let never = || {
+        let clients = counted(others.len() as u64, "client");
+        (!others.is_empty()).then(|| format!("  … and {clients} that never resumed a session"))
+    };
+    let more = rest(resuming.len(), ROWS_MAX, "client").or_else(never);
     section(look, "Persistent sessions", "· new session   ✓ session present, resumed", &table, more)
 }
 
@@ -243,14 +246,15 @@ fn findings(report: &Report, look: Look) -> String {
     }
     let mut text = title(look, "Findings", "most severe first, with the packets that prove them");
     for finding in report.findings.iter().take(FINDINGS_MAX) {
-        text.push_str(&one_finding(finding, look));
+        text.push_str(&one_finding(finding, topics::shared(report), look));
     }
     text.extend(rest(report.findings.len(), FINDINGS_MAX, "finding").map(|line| line + "\n"));
     text
 }
 
-fn one_finding(finding: &Finding, look: Look) -> String {
+fn one_finding(finding: &Finding, shared: &str, look: Look) -> String {
     let style = words::style(finding.verdict);
+    let shown = |text: &str| visible(&text.replace(shared, ""));
     let [first, last] = finding.events;
     let fault = if finding.fault.is_empty() { "no fault" } else { &finding.fault };
     let head =
@@ -266,9 +270,9 @@ fn one_finding(finding: &Finding, look: Look) -> String {
     .join(" · ");
     let mut lines = vec![format!("  {}  {}", look.paint(style, &head), look.paint(DIM, &facts))];
     lines.extend(
-        words::wrap(&visible(&finding.message), look.width - 4).iter().map(|line| format!("    {line}")),
+        words::wrap(&shown(&finding.message), look.width - 4).iter().map(|line| format!("    {line}")),
     );
-    lines.extend(finding.excerpt.iter().map(|line| look.paint(DIM, &format!("      {}", visible(line)))));
+    lines.extend(finding.excerpt.iter().map(|line| look.paint(DIM, &format!("    {}", shown(line)))));
     lines.join("\n") + "\n"
 }
 

@@ -11,6 +11,7 @@ use bytestring::ByteString;
 use mqtally_proto::broker::ConnectionId;
 use rustc_hash::FxHashMap;
 use sha2::Sha512;
+use std::fmt;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
@@ -63,11 +64,18 @@ pub struct Users {
     entries: FxHashMap<String, Entry>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 struct Entry {
     iterations: u32,
     salt: Vec<u8>,
     hash: Vec<u8>,
+}
+
+/// Hashes do not belong into logs.
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Entry(..)")
+    }
 }
 
 impl Users {

@@ -1,22 +1,30 @@
 //! The command that repeats a run.
 
 use crate::exit::redact;
+use std::path::Path;
 
-/// How to see the same again: the same command line with the seed of this run. Never a password.
-pub(super) fn hint(seed: u64, keeps_history: bool) -> String {
-    let typed: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
-    let evidence = if keeps_history { "" } else { " (with --history DIR to keep the evidence)" };
-    format!("again: mqtally {}{evidence}", repeated(&typed, seed))
+/// Flags that say which runs, and where they go.
+const WHICH_RUN: [&str; 3] = ["--seed", "--history", "--runs"];
+
+/// How to see the same again, and where the evidence of this run is. Never a password.
+pub(super) fn hint(seed: u64, history: Option<&Path>) -> String {
+    let typed: Vec<String> =
+        std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    let evidence = match history {
+        Some(directory) => format!("evidence: mqtally check {}", quoted(&directory.to_string_lossy())),
+        None => "to keep the evidence, add --history DIR".to_owned(),
+    };
+    format!("again: mqtally {}\n{evidence}", repeated(&typed, seed))
 }
 
 fn repeated(typed: &[String], seed: u64) -> String {
     let mut words = Vec::new();
     let mut rest = typed.iter();
     while let Some(word) = rest.next() {
-        match word.as_str() {
-            "--seed" => drop(rest.next()),
-            seed if seed.starts_with("--seed=") => {}
-            word => words.push(quoted(&redact(word))),
+        match word.split_once('=') {
+            _ if WHICH_RUN.contains(&word.as_str()) => drop(rest.next()),
+            Some((flag, _)) if WHICH_RUN.contains(&flag) => {}
+            _ => words.push(quoted(&redact(word))),
         }
     }
     words.push(format!("--seed {seed}"));
@@ -44,8 +52,14 @@ mod tests {
         };
         check(&["test"], "test --seed 42");
         check(&["test", "--seed", "7", "qos"], "test qos --seed 42");
-        check(&["test", "--seed=7", "--only", "qos"], "test --only qos --seed 42");
-        check(&["test", "--broker", "mqtt://ann:secret@host"], "test --broker 'mqtt://ann:***@host' --seed 42");
-        check(&["test", "--broker-cmd", "b -p {port} 'x'"], r"test --broker-cmd 'b -p {port} '\''x'\''' --seed 42");
+        check(&["test", "--seed=7", "--history", "h", "--only", "qos"], "test --only qos --seed 42");
+        check(
+            &["test", "--broker", "mqtt://ann:secret@host"],
+            "test --broker 'mqtt://ann:***@host' --seed 42",
+        );
+        check(
+            &["test", "--broker-cmd", "b -p {port} 'x'"],
+            r"test --broker-cmd 'b -p {port} '\''x'\''' --seed 42",
+        );
     }
 }

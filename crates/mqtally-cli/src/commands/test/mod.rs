@@ -14,6 +14,7 @@ use clap::builder::RangedU64ValueParser;
 use mqtally_harness::process::{BrokerUnderTest, ProcessError};
 use mqtally_harness::recorder::Recorder;
 use mqtally_harness::run::{self, Group};
+use mqtally_history::journal::JournalError;
 use mqtally_history::report::Report;
 use progress::Progress;
 use setup::Setup;
@@ -32,7 +33,7 @@ Examples:
   mqtally test                                           everything, on the embedded broker
   mqtally test session --protocol 5 --seed 42            one scenario, one version, repeatable
   mqtally test --broker mqtt://ann@host --password-file ann.txt
-  mqtally test --broker-cmd 'mosquitto -c {dir}/m.conf -p {port}' --broker-files conf --profile graceful
+  mqtally test --broker-cmd 'mosquitto -p {port} -c {dir}/m.conf' --broker-files conf
   mqtally test --history run1 --json report.json         keep the evidence
 
 Exit status: 0 kept, 1 broken, 2 unknown; 'mqtally explain unknown' says when that is.")]
@@ -44,7 +45,7 @@ pub(crate) struct Args {
     #[arg(long)]
     list: bool,
 
-    /// Judge the broker at this URL: mqtt://[USER[:PASSWORD]@]HOST[:PORT]
+    /// Judge the broker at this URL, such as mqtt://USER:PASSWORD@HOST:1883
     #[arg(long, value_name = "URL", help_heading = "Broker", conflicts_with = "broker_cmd")]
     broker: Option<String>,
     /// Start the broker with this command, kill it and start it again; {port} and {dir} are filled in
@@ -56,7 +57,7 @@ pub(crate) struct Args {
     /// Durability that the broker is held to [default: durable for the embedded broker, else volatile]
     #[arg(long, value_enum, help_heading = "Broker")]
     profile: Option<Profile>,
-    /// Read the password from the first line of this file; the user name stands in the URL
+    /// Read the password from the first line of this file instead of MQTALLY_PASSWORD; the URL has the user name
     #[arg(long, value_name = "FILE", help_heading = "Broker")]
     password_file: Option<PathBuf>,
 
@@ -68,7 +69,7 @@ pub(crate) struct Args {
     seed: Option<u64>,
     /// Repeat with the seeds that follow, until a run is not kept; reports and history are those of the last run
     #[arg(long, value_name = "N", default_value = "1", help_heading = "Workload")]
-    #[arg(value_parser = RangedU64ValueParser::<u32>::new().range(1..))]
+    #[arg(value_parser = RangedU64ValueParser::<u32>::new().range(1..=1_000_000))]
     runs: u32,
     /// Messages of each bulk stream
     #[arg(long, value_name = "N", help_heading = "Workload")]
@@ -76,7 +77,7 @@ pub(crate) struct Args {
     messages: Option<u32>,
     /// In-flight window of every bulk publisher, instead of 1, 10, 50 and 200
     #[arg(long, value_name = "N", help_heading = "Workload")]
-    #[arg(value_parser = RangedU64ValueParser::<u16>::new().range(1..))]
+    #[arg(value_parser = RangedU64ValueParser::<u16>::new().range(1..=65_535))]
     in_flight: Option<u16>,
     /// Payload of every bulk message, at least 32, instead of random sizes
     #[arg(long, value_name = "BYTES", help_heading = "Workload")]
@@ -127,34 +128,41 @@ pub(crate) fn run(args: &Args, global: &Global) -> Result<ExitStatus, Failure> {
     let mut setup = Setup::resolve(args)?;
     let json = setup.json.take();
     let runtime = tokio::runtime::Runtime::new().map_err(|error| no_runtime(&error))?;
-    let mut index = 0;
-    let (report, status) = loop {
-        let (report, status) = runtime.block_on(play(&setup, index, global))?;
-        index += 1;
-        if status != ExitStatus::Success || index == setup.runs {
-            break (report, status);
-        }
-        exit::print(report::terminal::verdict(&report, Look::of_stdout()).as_bytes())?;
-    };
+    let (report, status) = runtime.block_on(repeat(&setup, global))?;
     report::publish(&report, json, global.quiet)?;
     if status != ExitStatus::Success && !global.quiet {
-        exit::complain(&again::hint(report.seed, setup.keeps_history()));
+        exit::complain(&again::hint(report.seed, setup.history.as_deref()));
     }
     Ok(status)
+}
+
+/// Runs until one is not kept, at most as often as wanted. The verdicts before the last are progress, not results.
+async fn repeat(setup: &Setup, global: &Global) -> Result<(Report, ExitStatus), Failure> {
+    for index in 1..setup.runs {
+        let (report, status) = play(setup, index - 1, global).await?;
+        if status != ExitStatus::Success {
+            return Ok((report, status));
+        }
+        if !global.quiet {
+            exit::complain(&report::terminal::verdict(&report, Look::PLAIN).trim_end());
+        }
+    }
+    play(setup, setup.runs - 1, global).await
 }
 
 /// One run, judged.
 async fn play(setup: &Setup, index: u32, global: &Global) -> Result<(Report, ExitStatus), Failure> {
     let plan = setup.plan(index);
     let scratch = setup.scratch()?;
-    let broker = BrokerUnderTest::start(setup.source(&scratch)?).await.map_err(|error| unavailable(error, setup))?;
+    let broker =
+        BrokerUnderTest::start(setup.source(&scratch)?).await.map_err(|error| unavailable(&error, setup))?;
     let place = setup.history_in(&scratch);
     let recorder = Recorder::create(place, &run::header(&plan, &broker, setup.profile))
-        .map_err(|error| unrecorded(place, &error))?;
+        .map_err(|error| unrecorded(place, error))?;
     let progress = Progress::new(&plan, global);
     let played = run::run(plan, broker, &recorder, |event| progress.tell(&event), interrupted()).await;
     progress.end();
-    let summary = played.map_err(|error| unrecorded(place, &io::Error::other(error)))?;
+    let summary = played.map_err(|error| unrecorded(place, error))?;
     let report = history::judge(place)?;
     let status = if summary.interrupted { ExitStatus::Interrupted } else { report.verdict.into() };
     Ok((report, status))
@@ -180,19 +188,46 @@ fn list() -> String {
     prose::list(Look::of_stdout(), "Scenarios", rows)
 }
 
-fn unavailable(error: ProcessError, setup: &Setup) -> Failure {
-    let status = match &error {
-        ProcessError::Command(_) | ProcessError::NotOurs => ExitStatus::Usage,
-        ProcessError::System { .. } => ExitStatus::Io,
-        _ => ExitStatus::Unavailable,
+fn unavailable(error: &ProcessError, setup: &Setup) -> Failure {
+    let (status, advice) = match error {
+        ProcessError::Unreachable { at, why } => {
+            let what = format!("no MQTT broker answers ({why})");
+            return Failure::new(
+                ExitStatus::Unavailable,
+                what,
+                at,
+                "check the URL, the password and that it runs",
+            );
+        }
+        ProcessError::Command(_) => (ExitStatus::Usage, "write it as for a shell, with {port} for the port"),
+        ProcessError::NotOurs => (ExitStatus::Usage, "give its start command with --broker-cmd"),
+        ProcessError::System { .. } => (ExitStatus::Io, "free what is short and try again"),
+        ProcessError::Spawn { .. } => (ExitStatus::Unavailable, "check the program's name and PATH"),
+        ProcessError::EndedEarly { .. } | ProcessError::NotReady { .. } => {
+            (ExitStatus::Unavailable, "start it by hand to see what it lacks")
+        }
     };
-    Failure::new(status, error.to_string(), setup.broker_name(), "check that it runs, and its address and password")
+    Failure::new(status, error.to_string(), setup.broker_name(), advice)
 }
 
-fn unrecorded(place: &Path, error: &io::Error) -> Failure {
-    Failure::io("cannot record the history", place, error, "name a directory that can be written, with room in it")
+fn unrecorded(place: &Path, error: JournalError) -> Failure {
+    let error = match error {
+        JournalError::Io(error) => error,
+        other => io::Error::other(other),
+    };
+    Failure::io(
+        "cannot record the history",
+        place,
+        &error,
+        "name a directory that can be written, with room in it",
+    )
 }
 
 fn no_runtime(error: &io::Error) -> Failure {
-    Failure::new(ExitStatus::Software, format!("cannot start ({error})"), "threads", "raise the limit of processes")
+    Failure::new(
+        ExitStatus::Software,
+        format!("cannot start ({error})"),
+        "threads",
+        "raise the limit of processes",
+    )
 }

@@ -31,20 +31,22 @@ impl Progress {
         match event {
             RunEvent::GroupStarted { group, version } => {
                 self.bar.set_prefix(format!("{} on MQTT {version}", group.name()));
-                self.line(format!("{} on MQTT {version}: started", group.name()));
+                self.line(&format!("{} on MQTT {version}: started", group.name()));
             }
             RunEvent::Progress { sent, received } => {
                 self.bar.set_message(format!("{sent} sent, {received} received"));
             }
             RunEvent::Trouble { stage, version, reason } => {
-                self.notice(format!("{stage} on MQTT {version}: {reason}"));
+                self.notice(&format!("{stage} on MQTT {version}: {reason}"));
             }
             RunEvent::GroupEnded { group, version, drained } => {
                 self.bar.inc(1);
                 let how = if *drained { "drained" } else { "not drained" };
-                self.line(format!("{} on MQTT {version}: {how}", group.name()));
+                self.line(&format!("{} on MQTT {version}: {how}", group.name()));
             }
-            RunEvent::GroupSkipped { group, reason } => self.notice(format!("{}: left out, {reason}", group.name())),
+            RunEvent::GroupSkipped { group, reason } => {
+                self.notice(&format!("{}: left out, {reason}", group.name()));
+            }
         }
     }
 
@@ -54,12 +56,12 @@ impl Progress {
     }
 
     /// For everybody who watches.
-    fn notice(&self, line: String) {
-        self.bar.println(&line);
+    fn notice(&self, line: &str) {
+        self.bar.println(line);
         self.line(line);
     }
 
-    fn line(&self, line: String) {
+    fn line(&self, line: &str) {
         if self.verbose {
             complain(&line);
         }

@@ -4,7 +4,7 @@ use super::{Args, Profile, Protocol};
 use crate::exit::{ExitStatus, Failure, redact};
 use crate::nearest;
 use crate::output::Output;
-use mqtally::endpoint::Endpoint;
+use mqtally::endpoint::{Endpoint, EndpointError};
 use mqtally_harness::process::BrokerSource;
 use mqtally_harness::recorder::HISTORY_FILE;
 use mqtally_harness::run::{Group, Plan};
@@ -30,9 +30,10 @@ pub(super) struct Setup {
     pub(super) profile: Durability,
     /// Where the JSON report goes; known to be writable.
     pub(super) json: Option<Output>,
+    /// Where the history is kept, if it is.
+    pub(super) history: Option<PathBuf>,
     plan: Plan,
     broker: Broker,
-    history: Option<PathBuf>,
 }
 
 enum Broker {
@@ -89,10 +90,6 @@ impl Setup {
         self.history.as_deref().unwrap_or(scratch.path())
     }
 
-    pub(super) fn keeps_history(&self) -> bool {
-        self.history.is_some()
-    }
-
     /// What a reader would call the broker.
     pub(super) fn broker_name(&self) -> String {
         match &self.broker {
@@ -146,7 +143,9 @@ fn groups(args: &Args) -> Result<Vec<Group>, Failure> {
     let named = named(&args.scenarios, "scenario")?;
     let (only, skip) = (self::named(&args.only, "group")?, self::named(&args.skip, "group")?);
     let wanted = |group: &Group| {
-        (named.is_empty() || named.contains(group)) && (only.is_empty() || only.contains(group)) && !skip.contains(group)
+        (named.is_empty() || named.contains(group))
+            && (only.is_empty() || only.contains(group))
+            && !skip.contains(group)
     };
     let groups: Vec<Group> = Group::ALL.into_iter().filter(wanted).collect();
     if groups.is_empty() {
@@ -167,31 +166,44 @@ fn named(names: &[String], thing: &str) -> Result<Vec<Group>, Failure> {
 
 fn broker(args: &Args) -> Result<Broker, Failure> {
     let vain = |flag: &str, other: &str| {
-        Err(Failure::usage(format!("{flag} is of no use without {other}"), "mqtally test", format!("give {other} too")))
+        Err(Failure::usage(
+            format!("{flag} is of no use without {other}"),
+            "mqtally test",
+            format!("give {other} too"),
+        ))
     };
     match (&args.broker, &args.broker_cmd) {
         (_, None) if args.broker_files.is_some() => vain("--broker-files", "--broker-cmd"),
         (None, _) if args.password_file.is_some() => vain("--password-file", "--broker"),
         (Some(url), _) => endpoint(url, args.password_file.as_deref()).map(Broker::Url),
-        (None, Some(template)) => Ok(Broker::Command { template: template.clone(), files: args.broker_files.clone() }),
+        (None, Some(template)) => {
+            Ok(Broker::Command { template: template.clone(), files: args.broker_files.clone() })
+        }
         (None, None) => Ok(Broker::Embedded),
     }
 }
 
 fn endpoint(url: &str, password_file: Option<&Path>) -> Result<Endpoint, Failure> {
-    let wrong = |what: String| Failure::usage(what, redact(url), "write mqtt://[USER[:PASSWORD]@]HOST[:PORT]");
-    let endpoint: Endpoint = url.parse().map_err(|error: mqtally::endpoint::EndpointError| wrong(error.to_string()))?;
+    let endpoint: Endpoint =
+        url.parse().map_err(|error: EndpointError| Failure::told(ExitStatus::Usage, &error, redact(url)))?;
     let Some(password) = password(password_file)? else { return Ok(endpoint) };
     match endpoint.username() {
         Some(_) => Ok(endpoint.with_password(password)),
-        None => Err(wrong("a password without a user name".to_owned())),
+        None => {
+            Err(Failure::usage("a password without a user name", redact(url), "write mqtt://USER@HOST:PORT"))
+        }
     }
 }
 
 fn password(file: Option<&Path>) -> Result<Option<String>, Failure> {
     let Some(file) = file else { return Ok(std::env::var(PASSWORD_VARIABLE).ok()) };
     let unreadable = |error: &io::Error| {
-        Failure::io("cannot read the password", file, error, "name a file with the password on its first line")
+        Failure::io(
+            "cannot read the password",
+            file,
+            error,
+            "name a file with the password on its first line",
+        )
     };
     let text = read_short(file).map_err(|error| unreadable(&error))?;
     Ok(Some(text.lines().next().unwrap_or_default().to_owned()))
@@ -206,7 +218,12 @@ fn read_short(file: &Path) -> io::Result<String> {
 /// Makes the directory, and sure that it can be written and holds no history: evidence is never overwritten.
 fn fresh_history(directory: &Path) -> Result<(), Failure> {
     let unwritable = |error: &io::Error| {
-        Failure::io("cannot keep the history", directory, error, "name a directory that can be created and written")
+        Failure::io(
+            "cannot keep the history",
+            directory,
+            error,
+            "name a directory that can be created and written",
+        )
     };
     fs::create_dir_all(directory).map_err(|error| unwritable(&error))?;
     if directory.join(HISTORY_FILE).exists() {
@@ -228,7 +245,11 @@ fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let target = to.join(entry.file_name());
-        if entry.path().is_dir() { copy_tree(&entry.path(), &target)? } else { fs::copy(entry.path(), target).map(drop)? }
+        if entry.path().is_dir() {
+            copy_tree(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
     }
     Ok(())
 }

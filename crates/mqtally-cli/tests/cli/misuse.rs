@@ -1,8 +1,6 @@
 //! What cannot work is said in one line, with what, where and what to do next, and with the status of its kind.
 
-mod common;
-
-use common::Program;
+use crate::program::Program;
 
 /// Runs every line of `arguments` in `program`, and shows each with its status and what it said.
 fn said(program: &Program, arguments: &[&str]) -> String {
@@ -86,10 +84,31 @@ fn flags_win_over_environment_over_file() {
 }
 
 #[test]
-fn a_flag_in_the_file_gives_way_to_one_that_excludes_it() {
-    let program = Program::new().file("mqtally.toml", "quiet = true\n[test]\nbroker = 'mqtt://host'\n");
-    let ended = program.run("test --list -v --broker-cmd mosquitto");
-    assert_eq!((ended.status, ended.stderr.as_str()), (0, ""));
+fn a_flag_gives_way_to_one_from_a_layer_above_that_excludes_it() {
+    let check = |program: Program, arguments: &str, expect: &str| {
+        let ended = program.run(&format!("test {arguments} --json nowhere/report"));
+        assert_eq!(ended.status, 74, "{arguments}: {}", ended.stderr);
+        assert!(ended.stderr.contains(expect), "{}", ended.stderr);
+    };
+    let file =
+        |key: &str, value: &str| Program::new().file("mqtally.toml", &format!("[test]\n{key} = '{value}'\n"));
+    let report = "cannot write the report";
+    check(file("broker", "mqtt://host"), "--broker-cmd mosquitto --broker-files .", report);
+    check(file("broker-cmd", "mosquitto"), "--broker mqtt://ann:b@host", report);
+    check(
+        Program::new().env("MQTALLY_BROKER", "mqtt://host"),
+        "--broker-cmd mosquitto --broker-files .",
+        report,
+    );
+    check(file("broker", "mqtt://host").env("MQTALLY_BROKER_CMD", "mosquitto"), "--broker-files .", report);
+    check(file("broker", "mqtt://host"), "--password-file none", "password");
+}
+
+#[test]
+fn what_is_wrong_in_the_environment_is_named() {
+    let program = Program::new().env("MQTALLY_SEED", "one");
+    insta::assert_snapshot!(said(&program, &["test --list", "test --list --seed x"]));
+    assert_eq!(program.run("test --list --seed 1").status, 0);
 }
 
 #[test]

@@ -1,8 +1,6 @@
 //! What `--help` says, and the other texts that packagers take from the program.
 
-mod common;
-
-use common::Program;
+use crate::program::Program;
 
 #[test]
 fn every_command_explains_itself() {

@@ -5,48 +5,48 @@ use std::process::{Command, Output, Stdio};
 use tempfile::TempDir;
 
 /// The program in a directory of its own.
-pub struct Program {
+pub(crate) struct Program {
     directory: TempDir,
     environment: Vec<(String, String)>,
 }
 
 /// What became of a run.
 #[derive(Debug)]
-pub struct Ended {
-    pub status: i32,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Ended {
+    pub(crate) status: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Program {
-    pub fn new() -> Program {
+    pub(crate) fn new() -> Program {
         Program { directory: tempfile::tempdir().expect("a directory"), environment: Vec::new() }
     }
 
     /// With a file in its directory.
-    pub fn file(self, name: &str, content: &str) -> Program {
+    pub(crate) fn file(self, name: &str, content: &str) -> Program {
         std::fs::write(self.directory.path().join(name), content).expect("a file");
         self
     }
 
     /// With an environment variable.
-    pub fn env(mut self, name: &str, value: &str) -> Program {
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Program {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 
     /// Where it runs.
-    pub fn directory(&self) -> &Path {
+    pub(crate) fn directory(&self) -> &Path {
         self.directory.path()
     }
 
     /// Runs it with arguments, separated by spaces, to its end.
-    pub fn run(&self, arguments: &str) -> Ended {
+    pub(crate) fn run(&self, arguments: &str) -> Ended {
         Ended::from(self.command(arguments).output().expect("the program runs"))
     }
 
     /// The command, ready to be started.
-    pub fn command(&self, arguments: &str) -> Command {
+    pub(crate) fn command(&self, arguments: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mqtally"));
         command.args(arguments.split_whitespace()).current_dir(self.directory()).stdin(Stdio::null());
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("MQTALLY_")) {
