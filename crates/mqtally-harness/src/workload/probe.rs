@@ -10,7 +10,7 @@ use mqtally::connection::{Closed, Closing, Connection, ConnectionError, Read};
 use mqtally_history::marker::MessageId;
 use mqtally_proto::packet::{
     Ack, Connack, Connect, Disconnect, Packet, Properties, Property, Publish, Qos, ReasonCode, Subscribe,
-    Subscription,
+    Subscription, Unsubscribe,
 };
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -91,6 +91,11 @@ impl Probe {
         self.answers = false;
     }
 
+    /// Acknowledges again. What was held back stays so.
+    pub(crate) fn release(&mut self) {
+        self.answers = true;
+    }
+
     /// Sends `packet` as it is.
     pub(crate) async fn send(&mut self, packet: Packet) -> Result<(), Trouble> {
         let queued = self.connection.queue(&packet);
@@ -155,8 +160,13 @@ impl Probe {
 
     /// Subscribes to each filter at its QoS; every one has to be granted.
     pub(crate) async fn subscribe(&mut self, filters: &[(&str, Qos)]) -> Result<(), Trouble> {
+        self.subscribe_to(filters.iter().map(|(filter, qos)| Subscription::new(*filter, *qos)).collect())
+            .await
+    }
+
+    /// The same with options.
+    pub(crate) async fn subscribe_to(&mut self, filters: Vec<Subscription>) -> Result<(), Trouble> {
         let packet_id = self.fresh_packet_id();
-        let filters = filters.iter().map(|(filter, qos)| Subscription::new(*filter, *qos)).collect();
         self.send(Packet::Subscribe(Subscribe { packet_id, properties: Properties::default(), filters }))
             .await?;
         let suback = self.expect("SUBACK", |packet| match packet {
@@ -167,6 +177,19 @@ impl Probe {
             Some(reason) => Err(self.not_accepted("SUBSCRIBE", reason)),
             None => Ok(()),
         }
+    }
+
+    /// Gives filters up.
+    pub(crate) async fn unsubscribe(&mut self, filters: &[&str]) -> Result<(), Trouble> {
+        let packet_id = self.fresh_packet_id();
+        let filters = filters.iter().map(|filter| ByteString::from(*filter)).collect();
+        self.send(Packet::Unsubscribe(Unsubscribe { packet_id, properties: Properties::default(), filters }))
+            .await?;
+        self.expect("UNSUBACK", |packet| match packet {
+            Packet::Unsuback(unsuback) if unsuback.packet_id == packet_id => Some(()),
+            _ => None,
+        })
+        .await
     }
 
     /// Sends PUBLISH with this packet id and stops there.
