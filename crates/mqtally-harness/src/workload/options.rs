@@ -1,6 +1,6 @@
 //! Group `qos`, what subscriptions can ask for: overlapping filters, a filter given up, receive maximum, No Local.
 
-use super::probe::{Probe, connect, pubcomp, pubrec};
+use super::probe::{Probe, connect, pubcomp, pubrec, pubrel};
 use super::publisher::Publisher;
 use super::scene::{Lifetime, Scene};
 use super::{Source, Trouble};
@@ -43,17 +43,29 @@ pub(crate) async fn receive_maximum(scene: Scene) -> Result<(), Trouble> {
     let sent = publisher.send_and_settle(source.loads(10)).await?;
 
     subscriber.hold();
-    let first = subscriber.take(&sent[..usize::from(RECEIVE_MAXIMUM)]).await?;
+    subscriber.take(&sent[..usize::from(RECEIVE_MAXIMUM)]).await?;
     // A broker that sends more has had the time to.
     subscriber.ping().await?;
-    subscriber.release();
-    for publish in first {
-        subscriber.answer(&Packet::Publish(publish)).await?;
+    let first: Vec<u16> = subscriber.held().iter().filter_map(packet_id).collect();
+    for packet_id in &first {
+        subscriber.send(Packet::Pubrec(Ack::success(*packet_id))).await?;
+        subscriber.expect_ack("PUBREL", *packet_id, pubrel).await?;
     }
+    subscriber.ping().await?;
+    // Each PUBCOMP makes room for one more, while the others are still between PUBREC and PUBCOMP.
+    for (packet_id, next) in first.iter().zip(usize::from(RECEIVE_MAXIMUM)..) {
+        subscriber.send(Packet::Pubcomp(Ack::success(*packet_id))).await?;
+        subscriber.take(&sent[..=next]).await?;
+    }
+    subscriber.release().await?;
     subscriber.take(&sent).await?;
     subscriber.take(&publisher.send_and_settle(vec![source.sentinel()]).await?).await?;
     subscriber.disconnect().await?;
     publisher.disconnect().await
+}
+
+fn packet_id(packet: &Packet) -> Option<u16> {
+    if let Packet::Publish(publish) = packet { publish.packet_id } else { None }
 }
 
 /// 5.0: what a client publishes itself does not come back to it.

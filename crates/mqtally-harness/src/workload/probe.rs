@@ -29,6 +29,8 @@ pub(crate) struct Probe {
     inbox: VecDeque<Packet>,
     at_end: bool,
     answers: bool,
+    /// What waits for an answer; a session has no more packet ids than fit into 16 bits.
+    held: Vec<Packet>,
     session_present: bool,
     last_packet_id: u16,
 }
@@ -65,6 +67,7 @@ impl Probe {
             inbox: VecDeque::new(),
             at_end: false,
             answers: true,
+            held: Vec::new(),
             session_present: false,
             last_packet_id: 0,
         };
@@ -91,9 +94,18 @@ impl Probe {
         self.answers = false;
     }
 
-    /// Acknowledges again. What was held back stays so.
-    pub(crate) fn release(&mut self) {
+    /// What was not acknowledged since the last call. Whoever takes it answers it.
+    pub(crate) fn held(&mut self) -> Vec<Packet> {
+        std::mem::take(&mut self.held)
+    }
+
+    /// Acknowledges again, and what was held back first.
+    pub(crate) async fn release(&mut self) -> Result<(), Trouble> {
         self.answers = true;
+        for packet in self.held() {
+            self.answer(&packet).await?;
+        }
+        Ok(())
     }
 
     /// Sends `packet` as it is.
@@ -223,7 +235,11 @@ impl Probe {
             Packet::Pubrel(ack) => Packet::Pubcomp(Ack::success(ack.packet_id)),
             _ => return Ok(()),
         };
-        if self.answers { self.send(answer).await } else { Ok(()) }
+        if self.answers {
+            return self.send(answer).await;
+        }
+        self.held.push(packet.clone());
+        Ok(())
     }
 
     /// Waits until something has come, and leaves it unread: the broker has answered and the client never knows.
