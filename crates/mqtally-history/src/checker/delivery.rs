@@ -316,9 +316,7 @@ fn judge_windows(
     let mut silent: BTreeMap<Window, (u32, &Missing)> = BTreeMap::new();
     let lifted = |it: &Missing| lifted_by_message(world, it) || broken_off(world, it).is_some();
     for it in missing.iter().filter(|it| it.why == Owed::Acknowledged && !lifted(it)) {
-        let open =
-            |(client, _, resume): &&Window| !world.excused_since(world.client(*client).resumes[*resume]);
-        for window in it.windows.iter().filter(|window| !alive.contains(window)).filter(open) {
+        for window in it.windows.iter().filter(|window| may_be_dead(world, window, alive)) {
             let weight = if it.message.purpose == Some(Purpose::Canary) { SILENT_MIN } else { 1 };
             silent.entry(*window).or_insert((0, it)).0 += weight;
         }
@@ -328,6 +326,19 @@ fn judge_windows(
         report_silent(world, *window, first, ledger);
     }
     silent.into_keys().collect()
+}
+
+/// Nothing came through the filter in this window or, before it was asked for again, in a later one; and no end of the
+/// broker explains that.
+fn may_be_dead(world: &World, (ix, at, resume): &Window, alive: &BTreeSet<Window>) -> bool {
+    let client = world.client(*ix);
+    let resumed = client.resumes[*resume];
+    let asked_before = |place| {
+        let grants = &client.subscriptions[*at].grants;
+        grants.iter().any(|grant| resumed < grant.asked && grant.asked < place)
+    };
+    let mut later = alive.range((*ix, *at, *resume)..=(*ix, *at, usize::MAX));
+    !world.excused_since(resumed) && !later.any(|(.., later)| !asked_before(client.resumes[*later]))
 }
 
 fn was_heard_after(world: &World, missing: &Missing) -> bool {

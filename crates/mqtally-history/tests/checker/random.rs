@@ -8,7 +8,7 @@ use mqtally_history::profile::Profile;
 use mqtally_history::promise;
 use mqtally_history::report::{Report, Severity};
 
-const SEEDS: u64 = 30;
+const SEEDS: u64 = 24;
 
 fn judged(plan: Plan, profile: Profile) -> (Report, u32) {
     let (events, broken) = run(plan);
@@ -102,7 +102,8 @@ fn each_way_to_break_a_promise_is_found_as_that_promise() {
     assert_found(Mutation::HandDupOn, 20, &["R6"], &[]);
     assert_found(Mutation::UpgradeQos, 80, &["Q1"], &[]);
     assert_found(Mutation::DamagePayload, 100, &["D8"], &[]);
-    assert_found(Mutation::InventMessage, 80, &["D6"], &["D1", "D2", "S6", "S5"]);
+    // It takes the place of one that is then missing.
+    assert_found(Mutation::InventMessage, 80, &["D6"], &["D1", "D2", "S6", "O1"]);
 }
 
 #[test]
