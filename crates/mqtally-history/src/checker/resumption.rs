@@ -135,6 +135,19 @@ impl Resumption {
     }
 }
 
+/// A PUBREL puts R3 to the test when it is the first of its exchange, and R2 when it is owed from before.
+pub(crate) fn released(world: &World, at: ConnIx, id: u16, ledger: &mut Ledger) {
+    let connection = world.connection(at);
+    let Some(held) = world.client(connection.client).inbound.get(&id).filter(|held| held.qos == 2) else {
+        return;
+    };
+    match held.phase {
+        Phase::Publish | Phase::Acked => ledger.oblige(PromiseId::R3, connection.version),
+        Phase::Release if held.connection != at => ledger.oblige(PromiseId::R2, connection.version),
+        Phase::Release | Phase::Complete => {}
+    }
+}
+
 fn judge_debts(world: &World, ix: ClientIx, client: &Client, ledger: &mut Ledger) {
     let Some(last) = client.last_accepted.map(|at| world.connection(at)).filter(|it| it.resumed) else {
         return;

@@ -39,8 +39,8 @@ fn lawful_runs_are_clean_and_exercise_what_they_should() {
         }
     }
     for id in [
-        "D1", "D2", "D3", "D4", "D5", "D6", "D8", "D9", "O1", "R1", "R4", "R5", "R6", "R7", "R10", "S2",
-        "S6", "Q1", "Q2",
+        "D1", "D2", "D3", "D4", "D5", "D6", "D8", "D9", "O1", "R1", "R2", "R3", "R4", "R5", "R6", "R7",
+        "R10", "S2", "S6", "Q1", "Q2",
     ] {
         assert!(exercised[id] > 100, "{id}: {}", exercised[id]);
     }
@@ -90,8 +90,8 @@ fn assert_found(mutation: Mutation, percent: u32, must: &[&str], may: &[&str]) {
 
 #[test]
 fn each_way_to_break_a_promise_is_found_as_that_promise() {
-    // A message that was dropped and sent again by its publisher comes late.
-    assert_found(Mutation::DropOne, 100, &["D1", "D2"], &["S6", "O1"]);
+    // A message that was dropped and sent again by its publisher comes late, or in time after all.
+    assert_found(Mutation::DropOne, 90, &["D1", "D2"], &["S6", "O1"]);
     assert_found(Mutation::DeliverQos2Twice, 100, &["D3"], &[]);
     assert_found(Mutation::SwapNeighbours, 90, &["O1"], &[]);
     assert_found(Mutation::DenySession, 80, &["S2"], &[]);
