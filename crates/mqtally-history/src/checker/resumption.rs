@@ -58,6 +58,7 @@ impl Resumption {
         let certain = delivery.is_live() && !held.overlapped && !resubmitted(delivery);
         if held.qos == 2 && matches!(held.phase, Phase::Release | Phase::Complete) {
             if certain {
+                ledger.oblige(PromiseId::R3, delivery.version);
                 broken(
                     world,
                     delivery,
@@ -135,16 +136,13 @@ impl Resumption {
     }
 }
 
-/// A PUBREL puts R3 to the test when it is the first of its exchange, and R2 when it is owed from before.
-pub(crate) fn released(world: &World, at: ConnIx, id: u16, ledger: &mut Ledger) {
+/// R2 and R3, kept: what was released before the connection ended is released again, and not published.
+pub(crate) fn judge_release(world: &World, at: ConnIx, id: u16, ledger: &mut Ledger) {
     let connection = world.connection(at);
-    let Some(held) = world.client(connection.client).inbound.get(&id).filter(|held| held.qos == 2) else {
-        return;
-    };
-    match held.phase {
-        Phase::Publish | Phase::Acked => ledger.oblige(PromiseId::R3, connection.version),
-        Phase::Release if held.connection != at => ledger.oblige(PromiseId::R2, connection.version),
-        Phase::Release | Phase::Complete => {}
+    let Some(held) = world.client(connection.client).inbound.get(&id) else { return };
+    if held.phase == Phase::Release && held.connection != at {
+        ledger.oblige(PromiseId::R2, connection.version);
+        ledger.oblige(PromiseId::R3, connection.version);
     }
 }
 

@@ -1,5 +1,10 @@
 //! Reason codes (5.0 section 2.4).
 
+use super::judge::{DecodeError, EncodeError, Judge};
+use super::kind::Kind;
+use super::wire::{Reader, Sink};
+use super::{Properties, Version};
+
 /// A reason code. Below 0x80 is success; in a SUBACK 0 to 2 is the granted QoS.
 ///
 /// It is a number rather than an enumeration, so that a code nobody has assigned can still be seen and reported.
@@ -154,4 +159,90 @@ impl std::fmt::Display for ReasonCode {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "0x{:02X} {}", self.0, self.name())
     }
+}
+
+/// 3.1.1's CONNACK return codes 0 to 5 (table 3.1), in order, as the 5.0 reasons of the same meaning.
+const RETURN_CODES: [ReasonCode; 6] = [
+    ReasonCode::SUCCESS,
+    ReasonCode::UNSUPPORTED_PROTOCOL_VERSION,
+    ReasonCode::CLIENT_IDENTIFIER_NOT_VALID,
+    ReasonCode::SERVER_UNAVAILABLE,
+    ReasonCode::BAD_USER_NAME_OR_PASSWORD,
+    ReasonCode::NOT_AUTHORIZED,
+];
+
+impl ReasonCode {
+    /// The reason that 3.1.1's CONNACK return code stands for; `None` for a reserved one.
+    pub(super) fn from_return_code(code: u8) -> Option<Self> {
+        RETURN_CODES.get(usize::from(code)).copied()
+    }
+
+    /// The 3.1.1 CONNACK return code for this reason, if it has one.
+    pub(super) fn to_return_code(self) -> Option<u8> {
+        RETURN_CODES.iter().position(|reason| *reason == self).map(|code| code as u8)
+    }
+
+    /// Whether a packet of this type may carry the code (2.4, and table 3.1 of 3.1.1).
+    fn may_stand_in(self, kind: Kind, version: Version) -> bool {
+        match version {
+            Version::V3_1_1 => match kind {
+                Kind::Connack => self.to_return_code().is_some(),
+                Kind::Suback => matches!(self.0, 0x00..=0x02 | 0x80),
+                _ => self == Self::SUCCESS,
+            },
+            Version::V5_0 => match kind {
+                Kind::Connack => matches!(self.0,
+                    0x00 | 0x80..=0x8A | 0x8C | 0x90 | 0x95 | 0x97 | 0x99..=0x9D | 0x9F),
+                Kind::Puback | Kind::Pubrec => {
+                    matches!(self.0, 0x00 | 0x10 | 0x80 | 0x83 | 0x87 | 0x90 | 0x91 | 0x97 | 0x99)
+                }
+                Kind::Pubrel | Kind::Pubcomp => matches!(self.0, 0x00 | 0x92),
+                Kind::Suback => matches!(
+                    self.0,
+                    0x00..=0x02 | 0x80 | 0x83 | 0x87 | 0x8F | 0x91 | 0x97 | 0x9E | 0xA1 | 0xA2
+                ),
+                Kind::Unsuback => matches!(self.0, 0x00 | 0x11 | 0x80 | 0x83 | 0x87 | 0x8F | 0x91),
+                Kind::Disconnect => matches!(self.0,
+                    0x00 | 0x04 | 0x80..=0x83 | 0x87 | 0x89 | 0x8B..=0x90 | 0x93..=0xA2),
+                Kind::Auth => matches!(self.0, 0x00 | 0x18 | 0x19),
+                _ => false,
+            },
+        }
+    }
+}
+
+/// A code that does not belong in the packet is a protocol error.
+pub(super) fn check_reason(reason: ReasonCode, kind: Kind, judge: &mut Judge) -> Result<(), DecodeError> {
+    if !reason.may_stand_in(kind, judge.version) {
+        judge.protocol_error(format!("{} may not carry {reason} (2.4)", kind.name()))?;
+    }
+    Ok(())
+}
+
+/// Reads the end that PUBACK, PUBREC, PUBREL, PUBCOMP, DISCONNECT and AUTH share.
+///
+/// 5.0 lets the properties be left out when there are none, and then the reason too when it is success (3.4.2.1).
+pub(super) fn read_reason_and_properties(
+    reader: &mut Reader,
+) -> Result<(ReasonCode, Properties), DecodeError> {
+    if reader.judge.version == Version::V3_1_1 || reader.is_at_end() {
+        return Ok((ReasonCode::SUCCESS, Properties::default()));
+    }
+    let reason = ReasonCode(reader.u8("the reason code")?);
+    let properties = if reader.is_at_end() { Properties::default() } else { Properties::read(reader)? };
+    Ok((reason, properties))
+}
+
+/// Writes the shortest form that [`read_reason_and_properties`] reads.
+pub(super) fn write_reason_and_properties(
+    reason: ReasonCode,
+    properties: &Properties,
+    version: Version,
+    sink: &mut impl Sink,
+) -> Result<(), EncodeError> {
+    if version == Version::V3_1_1 || (reason == ReasonCode::SUCCESS && properties.is_empty()) {
+        return Ok(());
+    }
+    sink.u8(reason.0);
+    if properties.is_empty() { Ok(()) } else { properties.write(version, sink) }
 }
