@@ -314,8 +314,9 @@ fn judge_windows(
         ledger.oblige(PromiseId::S5, world.client(*client).version);
     }
     let mut silent: BTreeMap<Window, (u32, &Missing)> = BTreeMap::new();
-    for it in missing.iter().filter(|it| it.why == Owed::Acknowledged && !lifted_by_message(world, it)) {
-        for window in it.windows.iter().filter(|window| !alive.contains(window)) {
+    let lifted = |it: &Missing| lifted_by_message(world, it) || broken_off(world, it).is_some();
+    for it in missing.iter().filter(|it| it.why == Owed::Acknowledged && !lifted(it)) {
+        for window in it.windows.iter().filter(|window| may_be_dead(world, window, alive)) {
             let weight = if it.message.purpose == Some(Purpose::Canary) { SILENT_MIN } else { 1 };
             silent.entry(*window).or_insert((0, it)).0 += weight;
         }
@@ -325,6 +326,19 @@ fn judge_windows(
         report_silent(world, *window, first, ledger);
     }
     silent.into_keys().collect()
+}
+
+/// Nothing came through the filter in this window or, before it was asked for again, in a later one; and no end of the
+/// broker explains that.
+fn may_be_dead(world: &World, (ix, at, resume): &Window, alive: &BTreeSet<Window>) -> bool {
+    let client = world.client(*ix);
+    let resumed = client.resumes[*resume];
+    let asked_before = |place| {
+        let grants = &client.subscriptions[*at].grants;
+        grants.iter().any(|grant| resumed < grant.asked && grant.asked < place)
+    };
+    let mut later = alive.range((*ix, *at, *resume)..=(*ix, *at, usize::MAX));
+    !world.excused_since(resumed) && !later.any(|(.., later)| !asked_before(client.resumes[*later]))
 }
 
 fn was_heard_after(world: &World, missing: &Missing) -> bool {
@@ -352,6 +366,12 @@ fn window_scope(world: &World, client: ClientIx, at: usize) -> Scope {
     Scope { cause: u64::from(client) << 32 | at as u64, ..world.client_scope(client) }
 }
 
+/// Why the session's lineage ended behind this message, if it did.
+fn broken_off(world: &World, it: &Missing) -> Option<Why> {
+    let breaks = &world.client(it.client).breaks;
+    breaks.iter().find(|at| at.place > it.message.first_sent).map(|at| at.why)
+}
+
 /// What lifts the obligation whatever the session did.
 fn lifted_by_message(world: &World, it: &Missing) -> bool {
     it.message.expires || world.excused_since(it.message.first_sent) || is_too_large(world, it)
@@ -370,11 +390,9 @@ fn judge_missing(world: &World, it: &Missing, dead: &BTreeSet<Window>, ledger: &
     if it.message.purpose == Some(Purpose::Canary) {
         return;
     }
-    let client = world.client(it.client);
-    let broken_off = client.breaks.iter().find(|at| at.place > it.message.first_sent);
-    if let Some(break_) = broken_off {
+    if let Some(why) = broken_off(world, it) {
         ledger.tally.excused += u64::from(it.why == Owed::Acknowledged);
-        if break_.why == Why::Lost && it.why == Owed::Acknowledged {
+        if why == Why::Lost && it.why == Owed::Acknowledged {
             ledger.consequence(PromiseId::S2, world.client_scope(it.client), 1);
         }
         return;
