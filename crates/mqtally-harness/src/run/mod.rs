@@ -51,7 +51,7 @@ pub fn header(plan: &Plan, broker: &BrokerUnderTest, profile: Profile) -> Header
         broker_kind: broker.kind(),
         broker_name: broker.name(),
         profile,
-        required: plan.required(broker.can_restart()),
+        required: plan.required(broker.can_restart() && profile >= Profile::Durable),
     }
 }
 

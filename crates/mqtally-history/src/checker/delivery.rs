@@ -19,6 +19,9 @@ use crate::marker::Purpose;
 use crate::promise::PromiseId;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// The excuse of what a broker took along when it ended.
+pub(crate) const BROKER_ENDED: &str = "the broker ended, and its profile does not cover that";
+
 /// Messages other than canaries that have to be missing behind a resumption for its filter to be called dead.
 const SILENT_MIN: u32 = 3;
 
@@ -314,7 +317,7 @@ fn judge_windows(
         ledger.oblige(PromiseId::S5, world.client(*client).version);
     }
     let mut silent: BTreeMap<Window, (u32, &Missing)> = BTreeMap::new();
-    let lifted = |it: &Missing| lifted_by_message(world, it) || broken_off(world, it).is_some();
+    let lifted = |it: &Missing| lifted_by_message(world, it).is_some() || broken_off(world, it).is_some();
     for it in missing.iter().filter(|it| it.why == Owed::Acknowledged && !lifted(it)) {
         for window in it.windows.iter().filter(|window| may_be_dead(world, window, alive)) {
             let weight = if it.message.purpose == Some(Purpose::Canary) { SILENT_MIN } else { 1 };
@@ -373,8 +376,29 @@ fn broken_off(world: &World, it: &Missing) -> Option<Why> {
 }
 
 /// What lifts the obligation whatever the session did.
-fn lifted_by_message(world: &World, it: &Missing) -> bool {
-    it.message.expires || world.excused_since(it.message.first_sent) || is_too_large(world, it)
+fn lifted_by_message(world: &World, it: &Missing) -> Option<&'static str> {
+    let reasons = [
+        (it.message.expires, "the message may have expired"),
+        (world.excused_since(it.message.first_sent), BROKER_ENDED),
+        (is_too_large(world, it), "the message was larger than the client takes"),
+    ];
+    reasons.into_iter().find_map(|(holds, reason)| holds.then_some(reason))
+}
+
+fn broken_by(why: Why) -> &'static str {
+    match why {
+        Why::CleanStart => "the session was ended by a clean start",
+        Why::Ended => "the session ended with its connection",
+        Why::Lost => "the session was lost (S2)",
+        Why::Gone => "the session was gone, as it may be",
+        Why::Wiped => "the client forgot its state",
+    }
+}
+
+fn excuse(it: &Missing, reason: &'static str, ledger: &mut Ledger) {
+    if it.why == Owed::Acknowledged {
+        ledger.excuse(reason);
+    }
 }
 
 fn is_too_large(world: &World, it: &Missing) -> bool {
@@ -391,18 +415,17 @@ fn judge_missing(world: &World, it: &Missing, dead: &BTreeSet<Window>, ledger: &
         return;
     }
     if let Some(why) = broken_off(world, it) {
-        ledger.tally.excused += u64::from(it.why == Owed::Acknowledged);
+        excuse(it, broken_by(why), ledger);
         if why == Why::Lost && it.why == Owed::Acknowledged {
             ledger.consequence(PromiseId::S2, world.client_scope(it.client), 1);
         }
         return;
     }
-    if lifted_by_message(world, it) {
-        ledger.tally.excused += u64::from(it.why == Owed::Acknowledged);
-        return;
+    if let Some(reason) = lifted_by_message(world, it) {
+        return excuse(it, reason, ledger);
     }
     if let Some((client, at, _)) = it.windows.iter().find(|window| dead.contains(window)) {
-        ledger.tally.excused += u64::from(it.why == Owed::Acknowledged);
+        excuse(it, "its filter was dead after a resumption (S5)", ledger);
         return ledger.consequence(PromiseId::S5, window_scope(world, *client, *at), 1);
     }
     match (sentinel_behind(world, it), it.why) {
