@@ -39,17 +39,18 @@ fn main() -> Result<()> {
 }
 
 fn directory() -> Result<PathBuf> {
-    let base = std::env::var_os("MQTALLY_BENCH_DIR").map_or_else(
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target"),
-        PathBuf::from,
-    );
+    let base = std::env::var_os("MQTALLY_BENCH_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target"), PathBuf::from);
     let directory = base.join(format!("inbox-bench-{}", std::process::id()));
     fs::create_dir_all(&directory)?;
     Ok(directory)
 }
 
 fn rates(directory: &Path) -> Result<()> {
-    println!("{:>6} {:>14} {:>14} {:>7} {:>16}", "batch", "rawlog msg/s", "inbox msg/s", "ratio", "CPU µs/message");
+    println!(
+        "{:>6} {:>14} {:>14} {:>7} {:>16}",
+        "batch", "rawlog msg/s", "inbox msg/s", "ratio", "CPU µs/message"
+    );
     for batch in [16, 128, 1_024] {
         let messages = (batch * 600).clamp(20_000, 300_000) / batch * batch;
         // Alternating, because the disk's mood changes; the median of three is shown.
@@ -114,7 +115,11 @@ fn inbox(path: &Path, messages: usize, batch: usize) -> Result<f64> {
     })
 }
 
-async fn work(inbox: Inbox, messages: usize, batch: usize) -> std::result::Result<(), mqtally::inbox::InboxError> {
+async fn work(
+    inbox: Inbox,
+    messages: usize,
+    batch: usize,
+) -> std::result::Result<(), mqtally::inbox::InboxError> {
     let mut settled = 0;
     while settled < messages {
         let claimed = inbox.claim(0, batch).await?;
@@ -142,7 +147,9 @@ fn opening(directory: &Path, ids: u64) -> Result<()> {
     assert_eq!(counted.keys, ids);
     let resident = (resident_kib()? - before) as f64 * 1024.0 / ids as f64;
     let index = counted.key_bytes as f64 / ids as f64;
-    println!("{ids} ids: {index:.1} bytes an id in the index ({resident:.1} resident), opened after a kill in {elapsed:.2?}");
+    println!(
+        "{ids} ids: {index:.1} bytes an id in the index ({resident:.1} resident), opened after a kill in {elapsed:.2?}"
+    );
     runtime.block_on(inbox.close());
     Ok(())
 }

@@ -43,7 +43,8 @@ fn every_crash_point_loses_nothing_and_does_nothing_twice() {
 #[test]
 fn random_kills_lose_nothing_and_do_nothing_twice() {
     let rounds: u32 = std::env::var("MQTALLY_KILL_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(8);
-    let seed = std::env::var("MQTALLY_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or_else(|| fastrand::u64(..));
+    let seed =
+        std::env::var("MQTALLY_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or_else(|| fastrand::u64(..));
     println!("MQTALLY_SEED={seed}");
     let mut random = fastrand::Rng::with_seed(seed);
     let (mut killed, mut stores) = (0, 0);
@@ -105,7 +106,8 @@ fn the_child() {
 async fn subscribe(directory: &Path, messages: u64, window_ms: u64) {
     let path = directory.join("inbox.db");
     let retry = RetryPolicy { attempts_max: u32::MAX, delay_ms: 1, delay_ms_max: 2 };
-    let (inbox, _) = Inbox::open(&path, Settings { window_ms, retry, poll_ms: 1, ..Settings::default() }).unwrap();
+    let (inbox, _) =
+        Inbox::open(&path, Settings { window_ms, retry, poll_ms: 1, ..Settings::default() }).unwrap();
     let mut broker = Broker::resume(&directory.join("broker.log"));
     let worker = tokio::spawn(work(inbox.clone(), path));
     broker.finish_exchanges(&inbox).await;
@@ -155,7 +157,8 @@ impl Broker {
 
     /// Sends PUBREL for every exchange that stands between PUBREC and PUBCOMP.
     async fn finish_exchanges(&mut self, inbox: &Inbox) {
-        let open: Vec<_> = self.acknowledged.iter().filter(|(_, what)| *what == "pubrec").map(|(n, _)| *n).collect();
+        let open: Vec<_> =
+            self.acknowledged.iter().filter(|(_, what)| *what == "pubrec").map(|(n, _)| *n).collect();
         for n in open {
             inbox.release(packet_id(n)).await.unwrap();
             self.note("pubcomp", n);
