@@ -1,5 +1,7 @@
 //! Files that are damaged, lost, foreign, full or in use: refused or repaired loudly, never silently short.
 
+#![allow(clippy::print_stdout, reason = "seeds and counts, shown with --nocapture")]
+
 mod inbox_support;
 
 use inbox_support::*;

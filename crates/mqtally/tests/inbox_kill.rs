@@ -5,6 +5,8 @@
 //! not acknowledged. Each message's effect is a row written in the inbox's transaction. At the end both sides are compared.
 //! `MQTALLY_KILL_ROUNDS=500` for many kills.
 
+#![allow(clippy::print_stdout, reason = "seeds and counts, shown with --nocapture")]
+
 mod inbox_support;
 
 use inbox_support::{message, qos_2};

@@ -269,7 +269,7 @@ async fn futures_ready<T, E: std::fmt::Debug>(claim: impl Future<Output = Result
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig::with_cases(60))]
     #[test]
     fn the_inbox_and_a_map_agree(steps in prop::collection::vec(step(), 1..60)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
