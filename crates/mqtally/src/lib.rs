@@ -6,7 +6,8 @@
 //!   acknowledge, cut, connect again. **Most users need only this.**
 //! - [`message`]: the JSON envelope that gives a message a name and a sender.
 //! - [`dedup`]: telling a repeated message from a new one by that name, and the statistics of it.
-//! - [`endpoint`]: where a broker is, from a URL.
+//! - [`endpoint`]: where a broker is, from a URL: TCP, TLS, WebSocket or a Unix socket.
+//! - [`tls`]: whom to trust there and who we are.
 //! - [`connection`]: the only sockets of this crate, and the [`Tap`](connection::Tap) that sees every frame.
 //!
 //! The protocol itself, packets and session rules, is in [`mqtally_proto`]; nothing of it is repeated here.
@@ -38,3 +39,4 @@ pub mod connection;
 pub mod dedup;
 pub mod endpoint;
 pub mod message;
+pub mod tls;
