@@ -131,7 +131,8 @@ pub(crate) fn explained(error: rustls::Error, host: &str) -> TlsError {
 fn distrusted(error: CertificateError, host: &str) -> TlsError {
     let host = host.to_owned();
     match error {
-        CertificateError::UnknownIssuer => TlsError::UnknownIssuer,
+        // A bad signature is how an authority of the same name shows, such as one that was made anew.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => TlsError::UnknownIssuer,
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => TlsError::Expired,
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => TlsError::NotValidYet,
         CertificateError::NotValidForName => TlsError::WrongName { host, names: Vec::new() },
@@ -208,9 +209,14 @@ fn unusable(what: &'static str, path: &Path, why: String) -> TlsError {
     TlsError::Unusable { what, path: path.to_owned(), why }
 }
 
+/// rustls tells a name with its kind around it: `DnsName("broker.example")`.
 fn presented(names: &[String]) -> String {
+    let bare = |name: &String| match name.split_once('(') {
+        Some((_, name)) => name.trim_matches(['"', ')']).to_owned(),
+        None => name.clone(),
+    };
     match names {
         [] => String::new(),
-        names => format!(" but for {}", names.join(", ")),
+        names => format!(" but for {}", names.iter().map(bare).collect::<Vec<_>>().join(", ")),
     }
 }
