@@ -4,10 +4,16 @@ use crate::endpoint::{Endpoint, Transport};
 use bytes::{Buf, BytesMut};
 use std::io;
 use std::net::SocketAddr;
+#[cfg(unix)]
+use std::time::Duration;
 use tokio::io::{AsyncWriteExt, Interest, Ready};
 use tokio::net::TcpStream;
 #[cfg(unix)]
 use tokio::net::UnixStream;
+
+/// Between two attempts to get into a Unix listener's queue; the dial's own limit ends them.
+#[cfg(unix)]
+const QUEUE_RETRY: Duration = Duration::from_millis(5);
 
 #[derive(Debug)]
 pub(super) enum Socket {
@@ -26,9 +32,15 @@ impl Socket {
         Ok(Self::Tcp(stream))
     }
 
+    /// Where TCP would wait for room in the listener's queue, a Unix socket says that there is none.
     #[cfg(unix)]
     async fn connect_unix(path: &str) -> io::Result<Self> {
-        UnixStream::connect(path).await.map(Self::Unix)
+        loop {
+            match UnixStream::connect(path).await {
+                Err(error) if super::blocked(&error) => tokio::time::sleep(QUEUE_RETRY).await,
+                connected => return connected.map(Self::Unix),
+            }
+        }
     }
 
     #[cfg(not(unix))]
