@@ -239,7 +239,7 @@ impl Driver {
                 self.shared.session().handle_opened(self.clock.now());
             }
             Err(source) => {
-                let endpoint = self.settings.endpoint.clone();
+                let endpoint = Box::new(self.settings.endpoint.clone());
                 let _ = reply.send(Err(ConnectError::Dial { endpoint, source }));
             }
         }

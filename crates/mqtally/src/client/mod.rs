@@ -78,7 +78,7 @@ pub enum ConnectError {
     #[error("cannot reach {endpoint}: {source}{}", advice(.source))]
     Dial {
         /// Where.
-        endpoint: Endpoint,
+        endpoint: Box<Endpoint>,
         /// Why.
         source: DialError,
     },
