@@ -6,7 +6,8 @@
 //!   acknowledge, cut, connect again. **Most users need only this.**
 //! - [`message`]: the JSON envelope that gives a message a name and a sender.
 //! - [`dedup`]: telling a repeated message from a new one by that name, and the statistics of it.
-//! - [`endpoint`]: where a broker is, from a URL.
+//! - [`endpoint`]: where a broker is, from a URL: TCP, TLS, WebSocket or a Unix socket.
+//! - [`tls`]: whom to trust there and who we are.
 //! - [`inbox`]: the durable heart of a reliable subscriber: store, acknowledge, then handle.
 //! - [`store`]: the files behind it: opened, owned, checked.
 //! - [`connection`]: the only sockets of this crate, and the [`Tap`](connection::Tap) that sees every frame.
@@ -42,3 +43,4 @@ pub mod endpoint;
 pub mod inbox;
 pub mod message;
 pub mod store;
+pub mod tls;

@@ -6,7 +6,7 @@
 use super::Trouble;
 use super::scene::{Lifetime, Scene};
 use bytestring::ByteString;
-use mqtally::connection::{Closed, Closing, Connection, ConnectionError, Read};
+use mqtally::connection::{Closed, Closing, Connection, ConnectionError, DialError, Read};
 use mqtally_history::marker::MessageId;
 use mqtally_proto::packet::{
     Ack, Connack, Connect, Disconnect, Packet, Properties, Property, Publish, Qos, ReasonCode, Subscribe,
@@ -56,10 +56,8 @@ impl Probe {
         let limit = scene.plan.answer_limit;
         let dialled =
             Connection::dial(scene.endpoint(), limit, scene.version, PACKET_SIZE_MAX, 1, Some(tap)).await;
-        let unreachable = |error: std::io::Error| Trouble::Unreachable {
-            client: name.to_string(),
-            error: error.to_string(),
-        };
+        let unreachable =
+            |error: DialError| Trouble::Unreachable { client: name.to_string(), error: error.to_string() };
         let mut probe = Self {
             name: name.clone(),
             scene: scene.clone(),
