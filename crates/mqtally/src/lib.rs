@@ -8,6 +8,8 @@
 //! - [`dedup`]: telling a repeated message from a new one by that name, and the statistics of it.
 //! - [`endpoint`]: where a broker is, from a URL: TCP, TLS, WebSocket or a Unix socket.
 //! - [`tls`]: whom to trust there and who we are.
+//! - [`inbox`]: the durable heart of a reliable subscriber: store, acknowledge, then handle.
+//! - [`store`]: the files behind it: opened, owned, checked.
 //! - [`connection`]: the only sockets of this crate, and the [`Tap`](connection::Tap) that sees every frame.
 //!
 //! The protocol itself, packets and session rules, is in [`mqtally_proto`]; nothing of it is repeated here.
@@ -38,5 +40,7 @@ pub mod client;
 pub mod connection;
 pub mod dedup;
 pub mod endpoint;
+pub mod inbox;
 pub mod message;
+pub mod store;
 pub mod tls;
