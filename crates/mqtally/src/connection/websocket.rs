@@ -82,7 +82,10 @@ impl WebSocket {
                 Ok(Message::Text(_)) => {
                     return Err(unlawful("a text frame came, and MQTT is in binary ones"));
                 }
-                Ok(Message::Close(_)) => return Ok(Read::End),
+                Ok(Message::Close(_)) => {
+                    let _ = self.flush(); // the answer that RFC 6455 asks for; the peer may be gone
+                    return Ok(Read::End);
+                }
                 Err(error) => return end(error),
             }
         }

@@ -7,10 +7,13 @@ mod unix;
 mod websocket;
 
 use mqtally::client::{Client, ConnectError, Event, Events, Settings};
+use mqtally::connection::{Closing, Connection};
 use mqtally::endpoint::Endpoint;
-use mqtally_proto::packet::{Properties, Publish, Qos, ReasonCode, Subscription, Version};
+use mqtally_proto::packet::{Packet, Properties, Publish, Qos, ReasonCode, Subscription, Version};
 use mqtally_proto::session::{Event as SessionEvent, Options};
+use std::sync::mpsc::Sender;
 use std::time::Duration;
+use tokio::io::Interest;
 
 const MESSAGES: u64 = 8;
 /// More than the buffers of a socket and its layers hold.
@@ -44,6 +47,31 @@ async fn round(endpoint: Endpoint) {
         }
     }
     client.disconnect(ReasonCode::SUCCESS, None).await;
+}
+
+/// Writes to a server that reads nothing until the kernel takes no more, then lets it read: the bytes that a layer holds
+/// are counted, and arrive. `release` tells the server how many to expect before it answers.
+async fn a_full_socket_loses_nothing(endpoint: Endpoint, release: Sender<usize>) {
+    let limit = Duration::from_secs(10);
+    let mut connection = Connection::dial(&endpoint, limit, Version::V5_0, 1024, 1, None).await.unwrap();
+    let packet =
+        Packet::Publish(Publish { topic: "t".into(), payload: vec![7; 10_000].into(), ..Publish::default() });
+    let packet_bytes = server::bytes_of(&packet).len();
+    let mut packets = 0;
+    while connection.backlog() == 0 {
+        connection.queue(&packet).unwrap();
+        connection.flush().unwrap();
+        packets += 1;
+    }
+    assert_eq!(connection.backlog(), 1, "a layer holds them");
+    release.send(packets * packet_bytes).unwrap();
+    while connection.backlog() > 0 {
+        connection.ready(Interest::WRITABLE).await.unwrap();
+        connection.flush().unwrap();
+    }
+    let answered = tokio::time::timeout(limit, connection.bytes_waiting()).await;
+    assert!(answered.expect("some bytes are missing").unwrap());
+    connection.close(Closing::Fin).await;
 }
 
 /// Every third is large.

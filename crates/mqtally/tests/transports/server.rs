@@ -6,6 +6,7 @@ use mqtally_proto::broker::{Broker, Config, ConnectionId, Output};
 use mqtally_proto::packet::{Decoder, Packet, Version, encode};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::mpsc::Receiver;
 use std::thread::JoinHandle;
 use tungstenite::handshake::server::{Request, Response};
 use tungstenite::{Message, WebSocket};
@@ -89,6 +90,16 @@ pub(crate) fn serve(mut carrier: impl Carrier) {
             carrier.send(output.split().freeze());
         }
     }
+}
+
+/// Reads nothing until it is told how many bytes there will be; answers when they have come.
+pub(crate) fn answer_when_all_is_there(mut carrier: impl Carrier, release: &Receiver<usize>) {
+    let mut bytes = release.recv().unwrap();
+    while bytes > 0 {
+        bytes -= carrier.receive().unwrap().len();
+    }
+    carrier.send(bytes_of(&Packet::Pingresp).into());
+    while carrier.receive().is_some() {}
 }
 
 /// Accepts one connection on a port of its own and gives it to `serve`.

@@ -1,7 +1,7 @@
 //! `mqtts://` and `wss://`, with certificates made here.
 
-use super::server::{Bare, bytes_of, listen, serve, upgrade};
-use super::{connect_error, recv, round, settings};
+use super::server::{Bare, answer_when_all_is_there, bytes_of, listen, serve, upgrade};
+use super::{a_full_socket_loses_nothing, connect_error, recv, round, settings};
 use mqtally::client::{Client, Event};
 use mqtally::connection::{Closed, Closing, Connection, Read as Filled};
 use mqtally::endpoint::Endpoint;
@@ -233,6 +233,20 @@ async fn a_port_without_tls_is_recognised() {
     });
     let error = connect_error(endpoint("mqtts", "localhost", port, authority.trusted())).await.to_string();
     assert!(error.ends_with("is this port for TLS?"), "{error}");
+    server.join().unwrap();
+}
+
+#[tokio::test]
+async fn what_the_kernel_does_not_take_is_held_and_sent_later() {
+    let authority = Authority::new();
+    let config = server_config(&authority.issue("localhost", Valid::Now), None);
+    let (release, released) = std::sync::mpsc::channel();
+    let (port, server) = listen(move |stream| {
+        let mut stream = accept(config, stream);
+        stream.conn.complete_io(&mut stream.sock).unwrap();
+        answer_when_all_is_there(Bare(stream), &released);
+    });
+    a_full_socket_loses_nothing(endpoint("mqtts", "localhost", port, authority.trusted()), release).await;
     server.join().unwrap();
 }
 

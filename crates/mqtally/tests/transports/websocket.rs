@@ -1,7 +1,7 @@
 //! `ws://`: a round, and frames written and read by hand after RFC 6455.
 
-use super::server::{bytes_of, listen, serve, upgrade};
-use super::{connect_error, next, recv, round, settings};
+use super::server::{answer_when_all_is_there, bytes_of, listen, serve, upgrade};
+use super::{a_full_socket_loses_nothing, connect_error, next, recv, round, settings};
 use mqtally::client::{Client, Event, Events};
 use mqtally::connection::{Closed, Closing, Connection};
 use mqtally_proto::packet::{Connack, Packet, Properties, Publish, Qos, ReasonCode, Subscription, Version};
@@ -192,6 +192,14 @@ async fn packets_that_are_queued_together_leave_in_one_frame() {
     server.join().unwrap();
 }
 
+#[tokio::test]
+async fn what_the_kernel_does_not_take_is_held_and_sent_later() {
+    let (release, released) = std::sync::mpsc::channel();
+    let (port, server) = listen(move |stream| answer_when_all_is_there(upgrade(stream), &released));
+    a_full_socket_loses_nothing(format!("ws://127.0.0.1:{port}").parse().unwrap(), release).await;
+    server.join().unwrap();
+}
+
 /// What follows the answer to the handshake in the same segment is not lost.
 #[tokio::test]
 async fn frames_right_behind_the_handshake_are_taken() {
@@ -199,14 +207,14 @@ async fn frames_right_behind_the_handshake_are_taken() {
         let frames = [connack(), publish("early")]
             .map(|packet| [&[FINAL | BINARY, packet.len() as u8], &packet[..]].concat());
         let mut peer = Peer::upgrade(stream, &[], &frames.concat());
-        peer.read();
-        peer.frame(FINAL | CLOSE, &[]);
+        assert_eq!(peer.read().1[0], 0x10, "CONNECT");
+        assert_eq!(peer.read().1[0], 0xe0, "DISCONNECT");
     });
     let (client, mut events) = Client::start(settings(format!("ws://127.0.0.1:{port}").parse().unwrap()));
     client.connect().await.unwrap();
     assert!(matches!(next(&mut events).await, SessionEvent::Connected { .. }));
     expect_message(&mut events, "early").await;
-    assert_eq!(recv(&mut events).await, Event::Closed { how: Closed::ByPeer, error: None });
+    client.disconnect(ReasonCode::SUCCESS, None).await;
     server.join().unwrap();
 }
 
@@ -252,6 +260,19 @@ async fn only_bytes_of_mqtt_are_waiting_bytes() {
     client.pause_reading(false).await;
     expect_message(&mut events, "waits").await;
     client.cut(Closing::Rst).await;
+    server.join().unwrap();
+}
+
+#[tokio::test]
+async fn a_close_frame_is_the_peers_end() {
+    let (_client, mut events, server) = client(|mut peer| {
+        peer.frame(FINAL | BINARY, &publish("last"));
+        peer.frame(FINAL | CLOSE, &[]);
+        assert_eq!(peer.read().0, FINAL | CLOSE);
+    })
+    .await;
+    expect_message(&mut events, "last").await;
+    assert_eq!(recv(&mut events).await, Event::Closed { how: Closed::ByPeer, error: None });
     server.join().unwrap();
 }
 
