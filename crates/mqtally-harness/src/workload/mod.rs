@@ -1,13 +1,15 @@
 //! What a run does to a broker: the stages of each group.
 //!
-//! [`STAGES`] is the table of all of them with what each exercises. A stage is a function of its [`Scene`]; the stages
-//! of a group run side by side, each with clients, topics and random choices of its own.
+//! [`STAGES`] is the table of all of them with what each exercises. A stage is a function of its [`Scene`], with clients,
+//! topics and random choices of its own. The stages of a group run in turn, so that what is found stands near the fault
+//! that caused it; only those that mostly wait run beside the others.
 //!
 //! Workloads judge nothing. They make things happen and wait, with a bound, until they have happened; whether a
 //! promise was kept the history tells.
 
 mod application;
 mod duplicates;
+mod options;
 mod peer;
 mod probe;
 mod publisher;
@@ -41,6 +43,8 @@ pub(crate) struct Stage {
     exercises: &'static [&'static str],
     /// Only 5.0 has what it tests.
     only_v5: bool,
+    /// It mostly waits, so that it runs beside the others.
+    pub(crate) beside: bool,
     pub(crate) play: fn(Scene) -> Played,
 }
 
@@ -51,11 +55,16 @@ impl Stage {
         exercises: &'static [&'static str],
         play: fn(Scene) -> Played,
     ) -> Self {
-        Self { name, group, exercises, only_v5: false, play }
+        Self { name, group, exercises, only_v5: false, beside: false, play }
     }
 
     const fn only_v5(mut self) -> Self {
         self.only_v5 = true;
+        self
+    }
+
+    const fn beside(mut self) -> Self {
+        self.beside = true;
         self
     }
 
@@ -65,7 +74,7 @@ impl Stage {
 }
 
 /// Every stage of every group.
-pub(crate) static STAGES: [Stage; 14] = [
+pub(crate) static STAGES: [Stage; 17] = [
     Stage::new("qos/lesson", Group::Qos, &["D1", "D2", "D3", "D6", "D9", "Q1"], |scene| {
         Box::pin(qos::lesson(scene))
     }),
@@ -75,6 +84,12 @@ pub(crate) static STAGES: [Stage; 14] = [
         &["D1", "D2", "D3", "D4", "D5", "D6", "D8", "D9", "O1", "Q1"],
         |scene| Box::pin(qos::bulk(scene)),
     ),
+    Stage::new("qos/filters", Group::Qos, &["Q2", "D10"], |scene| Box::pin(options::filters(scene))),
+    Stage::new("qos/receive-maximum", Group::Qos, &["F1", "F2"], |scene| {
+        Box::pin(options::receive_maximum(scene))
+    })
+    .only_v5(),
+    Stage::new("qos/no-local", Group::Qos, &["V2"], |scene| Box::pin(options::no_local(scene))).only_v5(),
     Stage::new("session/lesson", Group::Session, &["D1", "S2", "S6"], |scene| {
         Box::pin(session::away::lesson(scene))
     }),
@@ -87,7 +102,8 @@ pub(crate) static STAGES: [Stage; 14] = [
     Stage::new("session/expiry", Group::Session, &["S7", "S8"], |scene| {
         Box::pin(session::ending::expiry(scene))
     })
-    .only_v5(),
+    .only_v5()
+    .beside(),
     Stage::new("session/refused", Group::Session, &["S3"], |scene| Box::pin(session::ending::refused(scene))),
     Stage::new("session/unacknowledged", Group::Session, &["R1", "R4", "R5"], |scene| {
         Box::pin(session::resumption::unacknowledged(scene))

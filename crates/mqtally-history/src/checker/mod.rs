@@ -119,6 +119,7 @@ impl Checker {
             EventKind::Statistics { client, counters } => {
                 self.application.reported(&self.world, client, *counters);
             }
+            EventKind::Broker(_) => self.handshake.fault(&self.world, None),
             EventKind::Fault { client, .. } => self.handshake.fault(&self.world, client.as_deref()),
             EventKind::Gap { lost } => {
                 self.ledger.incomplete(format!("{lost} events were lost before they could be recorded"));
@@ -128,7 +129,6 @@ impl Checker {
             | EventKind::GroupEnded { .. }
             | EventKind::Opened { .. }
             | EventKind::StateWiped { .. }
-            | EventKind::Broker(_)
             | EventKind::Labelled { .. } => {}
         }
     }
@@ -159,6 +159,7 @@ impl Checker {
             }
             Packet::Suback(id, codes) => qos::judge_suback(world, at, *id, codes, ledger),
             Packet::Connack(connack) => self.resumption.accepted(world, at, connack),
+            Packet::Pubrel(id, _) => resumption::judge_release(world, at, *id, ledger),
             _ => {}
         }
     }
