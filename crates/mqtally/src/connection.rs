@@ -153,6 +153,11 @@ impl Connection {
         Ok(())
     }
 
+    /// Forgets the queued bytes that the kernel has not taken: the connection can only be closed after it.
+    pub fn discard(&mut self) {
+        self.output.clear();
+    }
+
     /// Waits until the socket can be used as `interest` says. Cancel-safe.
     pub async fn ready(&self, interest: Interest) -> io::Result<Ready> {
         self.stream.ready(interest).await

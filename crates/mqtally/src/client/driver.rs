@@ -3,7 +3,7 @@
 //! In this order, for ever: drain every output (packets to the socket in one write, events to their stream), wait
 //! for one thing, make one mutation.
 
-use super::{ConnectError, Connected, Event, Settings, Shared};
+use super::{ConnectError, Connected, Event, Settings, Shared, Step, Steps};
 use crate::connection::{Closed, Closing, Connection, ConnectionError, Read};
 use mqtally_proto::Time;
 use mqtally_proto::packet::{DecodeError, Packet, ReasonCode};
@@ -38,6 +38,8 @@ enum Input {
     Woken,
     Ready(io::Result<Ready>),
     BytesWaiting(bool),
+    /// Whether the steps at the gate were recorded.
+    Recorded(bool),
     Timeout,
 }
 
@@ -62,6 +64,8 @@ pub(super) struct Driver {
     /// Who waits for bytes that are not to be taken.
     watchers: Vec<oneshot::Sender<bool>>,
     paused: bool,
+    /// Set while what is queued must not be written, because its steps are not recorded.
+    recording: Option<oneshot::Receiver<()>>,
     packets: Vec<Packet>,
     clock: Clock,
 }
@@ -85,6 +89,7 @@ impl Driver {
             error: None,
             watchers: Vec::new(),
             paused: false,
+            recording: None,
             packets: Vec::new(),
             clock: Clock::start(),
         }
@@ -110,7 +115,7 @@ impl Driver {
             }
             self.lost(Closed::Broken(error.kind()));
         }
-        if self.connection.is_some() && self.shared.session().is_closing() {
+        if self.connection.is_some() && self.recording.is_none() && self.shared.session().is_closing() {
             self.close(Closing::Fin).await;
         }
         self.take_events();
@@ -124,16 +129,44 @@ impl Driver {
 
     /// Hands the session's packets to the kernel, many in one write.
     fn transmit(&mut self) -> io::Result<()> {
-        let Some(connection) = &mut self.connection else { return Ok(()) };
+        let Some(connection) = self.connection.as_mut().filter(|_| self.recording.is_none()) else {
+            return Ok(());
+        };
         let mut session = self.shared.session();
+        let mut steps = Vec::new();
         while connection.backlog() < BACKLOG_BYTES_MAX
             && let Some(packet) = session.poll_transmit()
         {
+            if self.settings.gate.is_some() {
+                steps.extend(Step::of(&packet, &session));
+            }
             connection.queue(&packet).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         }
         drop(session);
         self.shared.room.notify_waiters();
-        connection.flush()
+        if steps.is_empty() {
+            return connection.flush();
+        }
+        self.record(steps);
+        Ok(())
+    }
+
+    /// Nothing is written until the gate has recorded the steps of what is queued.
+    fn record(&mut self, steps: Vec<Step>) {
+        if let Some(gate) = &self.settings.gate {
+            let (recorded, recording) = oneshot::channel();
+            self.recording = Some(recording);
+            gate(Steps { steps, recorded });
+        }
+    }
+
+    fn recorded(&mut self, recorded: bool) {
+        self.recording = None;
+        let Some(connection) = &mut self.connection else { return };
+        let written = if recorded { connection.flush() } else { Err(io::ErrorKind::Other.into()) };
+        if let Err(error) = written {
+            self.lost(Closed::Broken(error.kind()));
+        }
     }
 
     fn take_events(&mut self) {
@@ -160,12 +193,13 @@ impl Driver {
             _ = self.events.reserve(), if !self.pending.is_empty() => Input::Woken,
             ready = ready(connection.zip(interest)) => Input::Ready(ready),
             waiting = bytes_waiting(watched) => Input::BytesWaiting(waiting),
+            recorded = recorded(self.recording.as_mut()) => Input::Recorded(recorded),
             () = sleep_until(deadline) => Input::Timeout,
         }
     }
 
     fn interest(&self, connection: &Connection) -> Option<Interest> {
-        let write = connection.backlog() > 0;
+        let write = connection.backlog() > 0 && self.recording.is_none();
         let read = !self.paused && self.pending.is_empty() && connection.backlog() < BACKLOG_BYTES_MAX;
         match (read, write) {
             (true, true) => Some(Interest::READABLE | Interest::WRITABLE),
@@ -187,6 +221,7 @@ impl Driver {
             Input::Ready(Ok(ready)) if ready.is_readable() => self.read(),
             Input::Ready(Err(error)) => self.lost(Closed::Broken(error.kind())),
             Input::BytesWaiting(waiting) => self.tell_watchers(waiting),
+            Input::Recorded(recorded) => self.recorded(recorded),
             Input::Timeout => self.timeout().await,
             Input::Ready(Ok(_)) | Input::Woken | Input::Abandoned => {}
         }
@@ -242,7 +277,7 @@ impl Driver {
 
     async fn dial(&mut self) -> io::Result<Connection> {
         self.dials += 1;
-        let Settings { endpoint, options, connect_timeout, tap } = &self.settings;
+        let Settings { endpoint, options, connect_timeout, tap, .. } = &self.settings;
         let packet_size_max = options.packet_size_max;
         Connection::dial(
             endpoint,
@@ -305,7 +340,10 @@ impl Driver {
     }
 
     async fn close(&mut self, closing: Closing) {
-        if let Some(connection) = self.connection.take() {
+        if let Some(mut connection) = self.connection.take() {
+            if self.recording.is_some() {
+                connection.discard();
+            }
             connection.close(closing).await;
             self.ended(Closed::ByUs(closing));
         }
@@ -325,6 +363,7 @@ impl Driver {
     }
 
     fn ended(&mut self, how: Closed) {
+        self.recording = None;
         self.shared.session().handle_closed(self.clock.now());
         self.take_events();
         let error = self.error.take();
@@ -356,6 +395,13 @@ async fn ready(waiting: Option<(&Connection, Interest)>) -> io::Result<Ready> {
 async fn bytes_waiting(watched: Option<&Connection>) -> bool {
     match watched {
         Some(connection) => connection.bytes_waiting().await.unwrap_or(false),
+        None => std::future::pending().await,
+    }
+}
+
+async fn recorded(recording: Option<&mut oneshot::Receiver<()>>) -> bool {
+    match recording {
+        Some(recording) => recording.await.is_ok(),
         None => std::future::pending().await,
     }
 }
