@@ -1,1 +1,17 @@
-//! stub
+//! The test bench: run a scenario against real or embedded parts.
+//!
+//! Start here:
+//!
+//! - [`run`]: play a [`Plan`](run::Plan) on a broker and record what happens.
+//! - [`process`]: the broker under test: start it, kill it, start it again.
+//! - [`recorder`]: one clock, one order, one history; [`convert`]: what it keeps of a packet.
+//! - [`broker`]: a listener and a store around the broker core of `mqtally-proto`.
+//!
+//! What a run does to a broker is private (`workload`, one file a group); what it found out is in the history.
+
+pub mod broker;
+pub mod convert;
+pub mod process;
+pub mod recorder;
+pub mod run;
+mod workload;

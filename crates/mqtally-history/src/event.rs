@@ -30,6 +30,21 @@ pub struct Header {
     pub required: Vec<Requirement>,
 }
 
+impl Default for Header {
+    /// The header of a run that declares nothing: an unnamed broker, held to the weakest profile.
+    fn default() -> Self {
+        Self {
+            program: env!("CARGO_PKG_VERSION").to_owned(),
+            run: 0,
+            seed: 0,
+            broker_kind: BrokerKind::Url,
+            broker_name: String::new(),
+            profile: crate::profile::Profile::Volatile,
+            required: Vec::new(),
+        }
+    }
+}
+
 /// A promise that a run has to exercise on a version of the protocol.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Requirement {

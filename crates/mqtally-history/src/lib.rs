@@ -9,8 +9,11 @@
 //!
 //! Reading a journal can fail. Judging cannot: what cannot be decided is unknown, with the reason.
 
+pub mod checker;
 pub mod event;
+pub mod journal;
 pub mod marker;
 pub mod packet;
 pub mod profile;
+pub mod promise;
 pub mod report;

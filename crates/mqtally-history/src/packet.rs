@@ -12,6 +12,16 @@ pub enum Version {
     V5_0,
 }
 
+impl Version {
+    /// As reports print it: `3.1.1` or `5`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Version::V3_1_1 => "3.1.1",
+            Version::V5_0 => "5",
+        }
+    }
+}
+
 /// An observed control packet. Reason codes are those of 5.0; a 3.1.1 packet without one shows 0.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Packet {

@@ -4,8 +4,8 @@
 //!   PUBREC, PUBCOMP, and what has to be sent again on a new connection, in order.
 //! - [`Inbound`]: the packet ids of QoS 2 messages that this end has received and that were not yet released.
 //!
-//! Both outlive a connection; the owner decides where they are stored. Every operation takes constant time, except that
-//! an allocation may have to step over ids that are still in use.
+//! Both outlive a connection; the owner decides where they are stored. What happens for each packet takes constant time,
+//! except that an allocation may have to step over ids that are still in use.
 
 use crate::packet::Qos;
 use rustc_hash::{FxHashMap, FxHashSet};

@@ -4,6 +4,7 @@
 
 mod session_support;
 
+use mqtally_proto::Time;
 use mqtally_proto::packet::{Ack, Packet, Property, Publish, Qos, ReasonCode, Version};
 use mqtally_proto::session::{Acknowledge, Event, Options, PublishError};
 use session_support::{Bench, VERSIONS, ack, inbound, lasting, message, sent_ids};
@@ -237,6 +238,7 @@ fn every_step_holds_pubcomp_back_and_keeps_the_packet_id_until_it_leaves() {
     assert_eq!(bench.sent(), [Packet::Pubrec(ack(1))]);
     assert_eq!(bench.events().last(), Some(&Event::Released { packet_id: 1 }));
     bench.cut();
+    bench.session.complete(1);
     bench.connect(true);
     bench.receive(Packet::Pubrel(ack(1)));
     bench.session.complete(1);
@@ -381,13 +383,43 @@ fn a_request_takes_no_packet_id_of_a_message() {
 #[test]
 fn silence_is_pinged_and_then_ends_the_connection() {
     let mut bench = Bench::connected(Options { keep_alive: 10, ..lasting(Version::V5_0) });
-    bench.sleep().unwrap();
-    assert_eq!(bench.sent(), [Packet::Pingreq]);
+    let pings = |bench: &mut Bench| {
+        bench.sleep().unwrap();
+        bench.sent() == [Packet::Pingreq]
+    };
+    assert!(pings(&mut bench));
     bench.receive(Packet::Pingresp);
-    bench.sleep().unwrap();
-    assert_eq!(bench.sent(), [Packet::Pingreq], "every half interval, so that no gap exceeds a whole one");
-    bench.sleep().unwrap();
+    assert!(
+        !pings(&mut bench) && pings(&mut bench),
+        "a packet in every whole interval, looked after twice in each"
+    );
+    assert!(!pings(&mut bench));
     assert_eq!(bench.sleep().unwrap_err().reason, ReasonCode::KEEP_ALIVE_TIMEOUT);
+    assert_eq!(bench.now, Time::from_ms(1_000 + 5 * 5_000));
+}
+
+#[test]
+fn traffic_in_both_directions_needs_no_ping() {
+    let mut bench = Bench::connected(Options { keep_alive: 10, ..lasting(Version::V5_0) });
+    for _ in 0..4 {
+        bench.receive(Packet::Pubrel(ack(9)));
+        bench.sent();
+        bench.sleep().unwrap();
+        assert_eq!(bench.sent(), []);
+    }
+}
+
+#[test]
+fn a_qos_0_publish_that_was_not_taken_for_writing_waits_for_the_next_connection() {
+    let mut bench = Bench::connected(lasting(Version::V5_0));
+    bench.publish(1, Qos::AtMostOnce);
+    bench.publish(2, Qos::AtMostOnce);
+    assert!(bench.session.poll_transmit().is_some());
+    bench.cut();
+    bench.connect(true);
+    assert_eq!(bench.sent().len(), 1);
+    let completions = bench.events().into_iter().filter(|event| matches!(event, Event::Completed { .. }));
+    assert_eq!(Vec::from_iter(completions), [completed(1), completed(2)]);
 }
 
 #[test]

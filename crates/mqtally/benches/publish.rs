@@ -77,7 +77,7 @@ fn answer(listener: &TcpListener) -> std::io::Result<()> {
         }
         input.extend_from_slice(&chunk[..bytes]);
         while let Some(packet) = decoder.decode(&mut input).map_err(std::io::Error::other)? {
-            if let Some(answer) = answer_to(packet) {
+            if let Some(answer) = answer_to(&packet) {
                 encode(&answer, Version::V5_0, &mut output).map_err(std::io::Error::other)?;
             }
         }
@@ -92,8 +92,8 @@ fn read(stream: &mut TcpStream, chunk: &mut [u8]) -> std::io::Result<usize> {
         .or_else(|error| if error.kind() == std::io::ErrorKind::ConnectionReset { Ok(0) } else { Err(error) })
 }
 
-fn answer_to(packet: Packet) -> Option<Packet> {
-    match packet {
+fn answer_to(packet: &Packet) -> Option<Packet> {
+    match *packet {
         Packet::Connect(_) => {
             let properties = Properties::default();
             Some(Packet::Connack(Connack { session_present: false, reason: ReasonCode::SUCCESS, properties }))

@@ -61,6 +61,12 @@ impl Endpoint {
         Self { host: host.into(), port, username: None, password: None }
     }
 
+    /// The same broker with this password, for one that does not stand in the URL.
+    #[must_use]
+    pub fn with_password(self, password: impl Into<String>) -> Self {
+        Self { password: Some(password.into()), ..self }
+    }
+
     /// Name or address; an IPv6 address without brackets.
     pub fn host(&self) -> &str {
         &self.host

@@ -256,6 +256,100 @@ async fn what_no_endpoint_may_accept_ends_the_connection_with_the_reason() {
 }
 
 #[tokio::test]
+async fn an_unlawful_frame_is_evidence_for_the_tap_and_an_error_for_the_session() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let (listener, mut settings) = listen().await;
+    let log = Arc::clone(&seen);
+    settings.tap = Some(Arc::new(move |_, tapped: Tapped<'_>| {
+        if let Tapped::Received(observed) = tapped {
+            log.lock().unwrap().push((observed.raw.to_vec(), observed.irregularities.len()));
+        }
+    }));
+    let (_client, mut events, mut peer) = pair(settings, &listener).await;
+    seen.lock().unwrap().clear();
+    let frame = [0x32, 5, 0, 1, b't', 0, 0]; // packet id 0
+    peer.stream.write_all(&frame).await.unwrap();
+    assert!(matches!(recv(&mut events).await, Event::Closed { error: Some(_), .. }));
+    let seen = seen.lock().unwrap();
+    assert!(matches!(&seen[..], [(raw, 1..)] if raw[..] == frame), "{seen:?}");
+}
+
+#[tokio::test]
+async fn a_half_closed_connection_still_takes_what_comes() {
+    let (listener, settings) = listen().await;
+    let (client, mut events, mut peer) = pair(settings, &listener).await;
+    client.publish(1, message(Qos::AtLeastOnce)).await.unwrap();
+    peer.read().await.unwrap();
+    client.half_close().await;
+    assert_eq!(peer.read().await, None);
+    peer.write(Packet::Puback(Ack::success(1))).await;
+    assert_eq!(next(&mut events).await, SessionEvent::Completed { token: 1, reason: ReasonCode::SUCCESS });
+}
+
+#[tokio::test]
+async fn packets_before_the_end_of_the_stream_are_taken() {
+    let (listener, settings) = listen().await;
+    let (client, mut events, mut peer) = pair(settings, &listener).await;
+    client.publish(1, message(Qos::AtLeastOnce)).await.unwrap();
+    peer.read().await.unwrap();
+    peer.write(Packet::Puback(Ack::success(1))).await;
+    drop(peer);
+    assert!(matches!(next(&mut events).await, SessionEvent::Completed { .. }));
+    assert_eq!(recv(&mut events).await, Event::Closed { how: Closed::ByPeer, error: None });
+}
+
+#[tokio::test]
+async fn a_publish_given_up_while_it_waited_is_never_sent() {
+    let (listener, mut settings) = listen().await;
+    settings.options.in_flight_max = 1;
+    let (client, _events, mut peer) = pair(settings, &listener).await;
+    client.publish(1, message(Qos::AtLeastOnce)).await.unwrap();
+    {
+        let given_up = std::pin::pin!(client.publish(2, message(Qos::AtLeastOnce)));
+        assert!(poll_once(given_up).await.is_none());
+    }
+    let Some(Packet::Publish(first)) = peer.read().await else { panic!() };
+    peer.write(Packet::Puback(Ack::success(first.packet_id.unwrap()))).await;
+    client.publish(3, Publish { payload: "third".into(), ..message(Qos::AtLeastOnce) }).await.unwrap();
+    let Some(Packet::Publish(second)) = peer.read().await else { panic!() };
+    assert_eq!(second.payload, "third");
+}
+
+/// The output of a future that is ready at once.
+async fn poll_once<F: Future>(mut future: std::pin::Pin<&mut F>) -> Option<F::Output> {
+    std::future::poll_fn(|context| match future.as_mut().poll(context) {
+        std::task::Poll::Ready(output) => std::task::Poll::Ready(Some(output)),
+        std::task::Poll::Pending => std::task::Poll::Ready(None),
+    })
+    .await
+}
+
+#[tokio::test]
+async fn events_that_nobody_takes_stop_the_reading_and_are_not_lost() {
+    let (listener, settings) = listen().await;
+    let (client, mut events, mut peer) = pair(settings, &listener).await;
+    let messages: u32 = 5_000;
+    let flood = tokio::spawn(async move {
+        for number in 0..messages {
+            peer.write(Packet::Publish(Publish {
+                payload: number.to_string().into(),
+                ..message(Qos::AtMostOnce)
+            }))
+            .await;
+        }
+        peer
+    });
+    let _peer = flood.await.unwrap();
+    for number in 0..messages {
+        let SessionEvent::Message(publish) = next(&mut events).await else { panic!() };
+        assert_eq!(publish.payload, number.to_string());
+    }
+    drop(client);
+    assert_eq!(recv(&mut events).await, Event::Closed { how: Closed::ByUs(Closing::Fin), error: None });
+    assert_eq!(events.recv().await, None);
+}
+
+#[tokio::test]
 async fn a_server_that_goes_away_is_noticed() {
     let (listener, settings) = listen().await;
     let (_client, mut events, peer) = pair(settings, &listener).await;

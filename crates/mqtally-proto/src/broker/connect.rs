@@ -13,13 +13,10 @@ impl Broker {
     /// The caller's answer to [`Output::Authenticate`].
     pub fn handle_authenticated(&mut self, now: Time, connection: ConnectionId, accepted: bool) {
         let Some(known) = self.connections.get_mut(&connection) else { return };
-        if !matches!(known.state, State::Authenticating(_)) {
-            return;
-        }
-        let State::Authenticating(applicant) = std::mem::replace(&mut known.state, State::Opened) else {
-            return;
+        let Applicant { connect, packets, .. } = match std::mem::replace(&mut known.state, State::Opened) {
+            State::Authenticating(applicant) => *applicant,
+            other => return known.state = other,
         };
-        let Applicant { connect, packets, .. } = *applicant;
         if !accepted {
             return self.refuse(now, connection, connect.version, ReasonCode::BAD_USER_NAME_OR_PASSWORD);
         }
@@ -31,7 +28,7 @@ impl Broker {
 
     /// A client asks to come in.
     pub(super) fn apply(&mut self, now: Time, connection: ConnectionId, connect: Connect) {
-        if let Some(reason) = self.objection(&connect) {
+        if let Some(reason) = objection(&connect) {
             return self.refuse(now, connection, connect.version, reason);
         }
         if !self.config.authenticate {
@@ -61,28 +58,16 @@ impl Broker {
         self.close(now, connection);
     }
 
-    fn objection(&self, connect: &Connect) -> Option<ReasonCode> {
-        if connect.properties.authentication_method().is_some() {
-            return Some(ReasonCode::BAD_AUTHENTICATION_METHOD);
-        }
-        if connect.client_id.is_empty() && connect.version == Version::V3_1_1 && !connect.clean_start {
-            return Some(ReasonCode::CLIENT_IDENTIFIER_NOT_VALID);
-        }
-        if connect.will.as_ref().is_some_and(|will| will.topic.starts_with('$')) {
-            return Some(ReasonCode::NOT_AUTHORIZED);
-        }
-        let is_new = self.sessions.find(&connect.client_id).is_none();
-        let full = is_new && self.sessions.len() >= self.config.limits.sessions_max;
-        full.then_some(ReasonCode::QUOTA_EXCEEDED)
-    }
-
     fn admit_client(&mut self, now: Time, connection: ConnectionId, mut connect: Connect) {
         // A session that is over must not be resumed because nobody has looked at the clock.
         self.handle_timeout(now);
         if !self.connections.contains_key(&connection) {
             return;
         }
-        let mut properties = announced(&self.config.limits, connect.version);
+        if self.is_full_for(&connect.client_id) {
+            return self.refuse(now, connection, connect.version, ReasonCode::QUOTA_EXCEEDED);
+        }
+        let mut properties = announced(&self.config.limits);
         if connect.client_id.is_empty() {
             connect.client_id = self.unused_client_id();
             properties.push(Property::AssignedClientIdentifier(connect.client_id.clone()));
@@ -150,6 +135,10 @@ impl Broker {
         session.resume(now, &mut self.ledger);
     }
 
+    fn is_full_for(&self, client_id: &str) -> bool {
+        self.sessions.len() >= self.config.limits.sessions_max && self.sessions.find(client_id).is_none()
+    }
+
     /// 3.1.1 has no way to tell a client that its keep-alive was changed, so only 5.0 clients get another one.
     fn imposed_keep_alive(&self, connect: &Connect) -> u16 {
         let max = self.config.limits.keep_alive_max;
@@ -168,6 +157,21 @@ impl Broker {
     }
 }
 
+/// Why a client cannot come in, whoever it is.
+fn objection(connect: &Connect) -> Option<ReasonCode> {
+    let nameless = connect.client_id.is_empty();
+    if connect.properties.authentication_method().is_some() {
+        Some(ReasonCode::BAD_AUTHENTICATION_METHOD)
+    } else if nameless && connect.version == Version::V3_1_1 && !connect.clean_start {
+        // Nobody could come back to such a session `[MQTT-3.1.3-8]`.
+        Some(ReasonCode::CLIENT_IDENTIFIER_NOT_VALID)
+    } else if connect.will.as_ref().is_some_and(|will| will.topic.starts_with('$')) {
+        Some(ReasonCode::NOT_AUTHORIZED)
+    } else {
+        None
+    }
+}
+
 /// The expiry interval that a client asks for, seconds; Clean Session 0 of 3.1.1 asks for the configured one.
 fn asked_expiry(connect: &Connect, limits: &Limits) -> u32 {
     match connect.version {
@@ -178,10 +182,7 @@ fn asked_expiry(connect: &Connect, limits: &Limits) -> u32 {
 }
 
 /// What every 5.0 client is told of our limits; what is not said is the protocol's default.
-fn announced(limits: &Limits, version: Version) -> Vec<Property> {
-    if version == Version::V3_1_1 {
-        return Vec::new();
-    }
+fn announced(limits: &Limits) -> Vec<Property> {
     vec![
         Property::ReceiveMaximum(limits.receive_maximum.max(1)),
         Property::MaximumPacketSize(limits.packet_size_max.max(1)),

@@ -66,6 +66,9 @@ impl Broker {
     }
 
     /// A packet came in. Packets of a connection that was closed are ignored.
+    ///
+    /// What is kept of it (a retained or waiting message, a filter) keeps the buffer alive that it was decoded from: read
+    /// into buffers that are small beside [`Limits::queued_bytes_max`](super::Limits::queued_bytes_max).
     pub fn handle_packet(&mut self, now: Time, connection: ConnectionId, packet: Packet) {
         let Some(known) = self.connections.get_mut(&connection) else { return };
         match (&mut known.state, packet) {

@@ -77,10 +77,11 @@ impl Broker {
         self.ledger.send(connection, Packet::Pubcomp(Ack::with_reason(id, reason)));
     }
 
-    /// Gives a message to every session that has room for it; for messages that nobody can be told about.
+    /// Gives a message to every session that has room for it: for messages that nobody can be refused.
     pub(super) fn route_to_those_with_room(&mut self, now: Time, message: &Arc<Message>) {
         let publisher = self.sessions.find(&message.publisher);
-        let targets = self.targets(message, publisher);
+        let mut targets = self.targets(message, publisher);
+        targets.retain(|target| self.make_room(now, message, target));
         let retain = self.can_retain(now, message);
         self.deliver_to(now, message, retain, targets);
     }
@@ -138,7 +139,7 @@ impl Broker {
         if session.inbound.contains(id) {
             return Received::Repeated;
         }
-        let full = session.inbound.len() >= usize::from(self.config.limits.receive_maximum);
+        let full = session.inbound.len() >= usize::from(self.config.limits.receive_maximum.max(1));
         if full && !dup && session.version == Version::V5_0 { Received::TooMany } else { Received::New }
     }
 
@@ -149,7 +150,8 @@ impl Broker {
         }
         let targets = self.targets(message, publisher);
         let retain = self.can_retain(now, message);
-        if message.qos != Qos::AtMostOnce && !(retain && self.all_have_room(now, message, &targets)) {
+        let accepted = retain && targets.iter().all(|target| self.make_room(now, message, target));
+        if message.qos != Qos::AtMostOnce && !accepted {
             self.targets = targets;
             return ReasonCode::QUOTA_EXCEEDED;
         }
@@ -173,19 +175,21 @@ impl Broker {
         !message.retain || self.retained.has_room(message, max, now, &mut self.ledger.changes)
     }
 
-    fn all_have_room(&mut self, now: Time, message: &Message, targets: &[Target]) -> bool {
+    /// Whether a session can take its copy; if it is full of expired messages, they make way.
+    fn make_room(&mut self, now: Time, message: &Message, target: &Target) -> bool {
         let limits = &self.config.limits;
-        targets.iter().all(|target| {
-            let qos = message.qos.min(target.qos);
-            let session = &mut self.sessions[target.session];
-            session.has_room(message, qos, limits) || {
-                session.sweep(now, &mut self.ledger);
-                session.has_room(message, qos, limits)
-            }
-        })
+        let session = &mut self.sessions[target.session];
+        let qos = message.qos.min(target.qos);
+        session.has_room(message, qos, limits) || {
+            session.sweep(now, &mut self.ledger);
+            session.has_room(message, qos, limits)
+        }
     }
 
-    /// Retains the message if it is to be and there is room, and gives it to each target that has room.
+    /// Gives the message to its targets, and retains it if it is to be and there is room.
+    ///
+    /// Each target had room for its copy, but one session may be several: as an ordinary subscriber and in shared groups.
+    /// It gets all of them, past its limit if need be, for there is no taking back.
     fn deliver_to(&mut self, now: Time, message: &Arc<Message>, retain: bool, mut targets: Vec<Target>) {
         if message.retain && retain {
             self.retained.put(message, &mut self.ledger.changes);
@@ -197,10 +201,7 @@ impl Broker {
                 retain: message.retain && target.retain_as_published,
                 identifiers: target.identifiers,
             };
-            let session = &mut self.sessions[target.session];
-            if session.has_room(message, hop.qos, &self.config.limits) {
-                session.deliver(now, &mut parcel, hop, &mut self.ledger);
-            }
+            self.sessions[target.session].deliver(now, &mut parcel, hop, &mut self.ledger);
         }
         self.targets = targets;
     }

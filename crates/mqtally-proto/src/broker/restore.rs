@@ -35,7 +35,8 @@ impl Broker {
 
     /// What a store of this broker should hold: all changes so far, applied in order to an empty [`Stored`].
     ///
-    /// Sessions by client id, everything else in its natural order, so that equal states are equal values.
+    /// Sessions and messages stand in the order of their numbers, deliveries in that of their sequence, the rest in
+    /// alphabetical order, so that equal states are equal values. It copies everything: for checks, not for every commit.
     pub fn stored(&self) -> Stored {
         let mut messages = Messages::default();
         let mut sessions = Vec::new();

@@ -91,14 +91,17 @@ impl Broker {
         }
         for delivery in ended.take_movable() {
             let topic = &*delivery.message.topic;
+            let selects = |filter: &&ByteString| match shared(filter) {
+                Some(shared) => topic::matches(shared.filter, topic),
+                None => topic::matches(filter, topic),
+            };
             // A copy that an ordinary subscription accounts for was this session's alone.
-            if !ordinary.iter().any(|filter| topic::matches(filter, topic)) {
-                let filter = groups
-                    .iter()
-                    .find(|filter| shared(filter).is_some_and(|shared| topic::matches(shared.filter, topic)));
-                if let Some(filter) = filter {
-                    self.move_to_member(now, filter, &delivery);
-                }
+            let is_own = ordinary.iter().any(|filter| selects(&filter));
+            if let Some(group) = groups.iter().find(selects)
+                && !is_own
+                && !delivery.message.is_expired(now)
+            {
+                self.move_to_member(now, group, &delivery);
             }
             self.ledger.release(&delivery, ended.is_durable());
         }

@@ -22,6 +22,18 @@ struct Awaited {
     bytes: usize,
 }
 
+impl Awaited {
+    fn push(&mut self, message: &Arc<Message>, granted: Qos, identifier: Option<u32>) {
+        let hop = Hop {
+            qos: message.qos.min(granted),
+            retain: true,
+            identifiers: identifier.into_iter().collect(),
+        };
+        self.bytes += message.size();
+        self.copies.push((message.clone(), hop));
+    }
+}
+
 impl Broker {
     pub(super) fn subscribe(
         &mut self,
@@ -112,29 +124,20 @@ impl Broker {
         if !send || shared(&wanted.filter).is_some() {
             return true;
         }
-        let before = (awaited.copies.len(), awaited.bytes);
-        let session = &self.sessions[key];
+        let (session, limits) = (&self.sessions[key], &self.config.limits);
+        let (copies, bytes) = (awaited.copies.len(), awaited.bytes);
         for message in self.retained.matching(&wanted.filter, now) {
-            let own = wanted.no_local && message.publisher == session.client_id;
-            let qos = message.qos.min(wanted.qos);
-            if own {
+            if wanted.no_local && message.publisher == session.client_id {
                 continue;
             }
-            if qos > Qos::AtMostOnce {
-                awaited.bytes += message.size();
+            awaited.push(message, wanted.qos, identifier);
+            if !session.can_queue(awaited.copies.len(), awaited.bytes, limits) {
+                awaited.copies.truncate(copies);
+                awaited.bytes = bytes;
+                return false;
             }
-            awaited.copies.push((
-                message.clone(),
-                Hop { qos, retain: true, identifiers: identifier.into_iter().collect() },
-            ));
         }
-        let waiting = awaited.copies.iter().filter(|(_, hop)| hop.qos > Qos::AtMostOnce).count();
-        let fits = session.can_queue(waiting, awaited.bytes, &self.config.limits);
-        if !fits {
-            awaited.copies.truncate(before.0);
-            awaited.bytes = before.1;
-        }
-        fits
+        true
     }
 
     fn insert_subscription(&mut self, key: SessionKey, row: StoredSubscription) {

@@ -173,11 +173,6 @@ impl Session {
         }
     }
 
-    /// The options given to [`Session::new`].
-    pub fn options(&self) -> &Options {
-        &self.options
-    }
-
     /// The client id in use: ours, or the one that the server assigned.
     pub fn client_id(&self) -> &ByteString {
         &self.client_id
@@ -192,11 +187,6 @@ impl Session {
     /// Whether the next CONNECT asks for a clean start.
     pub fn set_clean_start(&mut self, clean_start: bool) {
         self.options.clean_start = clean_start;
-    }
-
-    /// Whether packets other than CONNECT can go out: the server has accepted the connection and it is still open.
-    pub fn is_open(&self) -> bool {
-        self.link == Link::Open
     }
 
     /// How many sessions the server has begun for this one: a packet id means something to it within one of them.
@@ -263,9 +253,10 @@ impl Session {
         self.send_ready_acknowledgements();
     }
 
-    /// Answers a received PUBREL with PUBCOMP, where [`Acknowledge::EveryStep`] left that to the caller.
+    /// Answers a received PUBREL with PUBCOMP, where [`Acknowledge::EveryStep`] left that to the caller. Nothing happens
+    /// without a connection: the server will send its PUBREL again.
     pub fn complete(&mut self, packet_id: u16) {
-        if self.inbound.complete(packet_id) {
+        if self.link == Link::Open && self.inbound.complete(packet_id) {
             self.send(Packet::Pubcomp(Ack::success(packet_id)));
         }
     }

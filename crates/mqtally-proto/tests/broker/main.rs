@@ -2,6 +2,7 @@
 
 mod bench;
 mod connecting;
+mod disorder;
 mod expiry;
 mod limits;
 mod qos;

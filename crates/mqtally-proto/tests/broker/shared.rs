@@ -4,7 +4,7 @@ use crate::bench::*;
 use Version::V5_0;
 use mqtally_proto::broker::Limits;
 use mqtally_proto::packet::Qos::{AtLeastOnce, AtMostOnce, ExactlyOnce};
-use mqtally_proto::packet::{Connect, Packet, Qos, ReasonCode, Version};
+use mqtally_proto::packet::{Connect, Packet, Property, Publish, Qos, ReasonCode, Version};
 
 /// Durable members of `$share/g/t` in this order, and a publisher.
 fn group(bench: &mut Bench, members: &[&str], qos: Qos) -> (Vec<Client>, Client) {
@@ -101,6 +101,21 @@ fn what_an_ended_member_had_not_finished_goes_to_others_except_begun_qos_2() {
         assert_eq!(received, moved);
         assert_eq!(bench.stored.messages, []);
     }
+}
+
+#[test]
+fn an_expired_message_is_not_moved() {
+    // [MQTT-3.3.2-5]
+    let mut bench = Bench::new();
+    let (members, publisher) = group(&mut bench, &["a"], AtLeastOnce);
+    bench.cut(members[0]);
+    let properties = properties([Property::MessageExpiryInterval(5)]);
+    bench.send(publisher, Packet::Publish(Publish { properties, ..message("t", AtLeastOnce, 1, "x") }));
+    let heir = bench.connect(clean(V5_0, "heir"));
+    bench.subscribe(heir, "$share/g/t", AtLeastOnce);
+    bench.pass_secs(5);
+    bench.connect(Connect { clean_start: true, ..durable(V5_0, "a") });
+    assert_eq!(bench.publishes(heir), []);
 }
 
 #[test]

@@ -50,6 +50,7 @@ impl Sent {
 struct Peer {
     version: Version,
     filters: Vec<(&'static str, Qos)>,
+    /// Another one on each connection.
     receive_maximum: u16,
     line: Option<Client>,
     /// What it has been sent and not yet read.
@@ -169,6 +170,7 @@ impl Life {
     /// Connects a peer, over its old connection if there is one, and sends again what is unfinished.
     fn join(&mut self, at: usize, present: bool) {
         self.peers[at].lose_line();
+        self.peers[at].receive_maximum = self.random.u16(1..=5);
         let (line, connack, received) = self.bench.enter(self.peers[at].connect(at));
         assert_eq!(connack.session_present, present);
         let peer = &mut self.peers[at];
@@ -264,7 +266,7 @@ impl Peer {
         Self {
             version: VERSIONS[random.usize(0..2)],
             filters: filters.into_iter().collect(),
-            receive_maximum: random.u16(1..=5),
+            receive_maximum: 0,
             line: None,
             inbox: VecDeque::new(),
             unfinished: Vec::new(),

@@ -104,6 +104,11 @@ impl Driver {
             }
         }
         self.close(Closing::Fin).await;
+        for event in self.pending.drain(..) {
+            if self.events.send(event).await.is_err() {
+                return;
+            }
+        }
     }
 
     /// Until nothing more can go out.

@@ -152,7 +152,10 @@ impl Client {
         (Self { shared, controls }, Events(events_out))
     }
 
-    /// Connects, at first or again, and waits for the server's answer.
+    /// Connects, at first or again, and waits for the server's answer. To resume the session, the next CONNECT must
+    /// not ask for a clean start: see [`Client::set_clean_start`].
+    ///
+    /// A connect that is dropped before it is ready goes on; the events tell what came of it.
     pub async fn connect(&self) -> Result<Connected, ConnectError> {
         self.request(Control::Connect).await.unwrap_or(Err(ConnectError::Gone))
     }

@@ -1,0 +1,65 @@
+//! The command that repeats a run.
+
+use crate::exit::redact;
+use std::path::Path;
+
+/// Flags that say which runs, and where they go.
+const WHICH_RUN: [&str; 3] = ["--seed", "--history", "--runs"];
+
+/// How to see the same again, and where the evidence of this run is. Never a password.
+pub(super) fn hint(seed: u64, history: Option<&Path>) -> String {
+    let typed: Vec<String> =
+        std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    let evidence = match history {
+        Some(directory) => format!("evidence: mqtally check {}", quoted(&directory.to_string_lossy())),
+        None => "to keep the evidence, add --history DIR".to_owned(),
+    };
+    format!("again: mqtally {}\n{evidence}", repeated(&typed, seed))
+}
+
+fn repeated(typed: &[String], seed: u64) -> String {
+    let mut words = Vec::new();
+    let mut rest = typed.iter();
+    while let Some(word) = rest.next() {
+        match word.split_once('=') {
+            _ if WHICH_RUN.contains(&word.as_str()) => drop(rest.next()),
+            Some((flag, _)) if WHICH_RUN.contains(&flag) => {}
+            _ => words.push(quoted(&redact(word))),
+        }
+    }
+    words.push(format!("--seed {seed}"));
+    words.join(" ")
+}
+
+/// As a shell wants it.
+fn quoted(word: &str) -> String {
+    let harmless = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
+    match !word.is_empty() && word.chars().all(harmless) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_that_repeats_a_run_has_its_seed_and_no_password() {
+        let check = |typed: &[&str], expect: &str| {
+            let typed: Vec<String> = typed.iter().map(|&word| word.to_owned()).collect();
+            assert_eq!(repeated(&typed, 42), expect);
+        };
+        check(&["test"], "test --seed 42");
+        check(&["test", "--seed", "7", "qos"], "test qos --seed 42");
+        check(&["test", "--seed=7", "--history", "h", "--only", "qos"], "test --only qos --seed 42");
+        check(
+            &["test", "--broker", "mqtt://ann:secret@host"],
+            "test --broker 'mqtt://ann:***@host' --seed 42",
+        );
+        check(
+            &["test", "--broker-cmd", "b -p {port} 'x'"],
+            r"test --broker-cmd 'b -p {port} '\''x'\''' --seed 42",
+        );
+    }
+}

@@ -1,0 +1,233 @@
+//! `mqtally test`: run workloads against a broker, judge every promise, report.
+
+mod again;
+mod progress;
+mod setup;
+
+use super::Global;
+use crate::exit::{self, ExitStatus, Failure};
+use crate::history;
+use crate::output::Target;
+use crate::report::{self, Look, prose};
+use clap::ValueEnum;
+use clap::builder::RangedU64ValueParser;
+use mqtally_harness::process::{BrokerUnderTest, ProcessError};
+use mqtally_harness::recorder::Recorder;
+use mqtally_harness::run::{self, Group};
+use mqtally_history::journal::JournalError;
+use mqtally_history::report::Report;
+use progress::Progress;
+use setup::Setup;
+use std::io;
+use std::path::{Path, PathBuf};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Run workloads against a broker, under faults, and judge every promise of MQTT
+///
+/// Without arguments: every scenario, over both versions of MQTT, on the embedded broker, which runs as a process of
+/// its own so that it can be killed. Everything that is sent and received is recorded; a pure checker judges the
+/// recording. The seed decides every random choice.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  mqtally test                                           everything, on the embedded broker
+  mqtally test session --protocol 5 --seed 42            one scenario, one version, repeatable
+  mqtally test --broker mqtt://ann@host --password-file ann.txt
+  mqtally test --broker-cmd 'mosquitto -p {port} -c {dir}/m.conf' --broker-files conf
+  mqtally test --history run1 --json report.json         keep the evidence
+
+Exit status: 0 kept, 1 broken, 2 unknown; 'mqtally explain unknown' says when that is.")]
+pub(crate) struct Args {
+    /// What to run: qos, session, duplicates, restart; everything when left out
+    #[arg(value_name = "SCENARIO")]
+    scenarios: Vec<String>,
+    /// List the scenarios and end
+    #[arg(long)]
+    list: bool,
+
+    /// Judge the broker at this URL, such as mqtt://USER:PASSWORD@HOST:1883
+    #[arg(long, value_name = "URL", help_heading = "Broker", conflicts_with = "broker_cmd")]
+    broker: Option<String>,
+    /// Start the broker with this command, kill it and start it again; {port} and {dir} are filled in
+    #[arg(long, value_name = "COMMAND", help_heading = "Broker")]
+    broker_cmd: Option<String>,
+    /// Copy this directory to {dir} before the broker is started
+    #[arg(long, value_name = "DIR", help_heading = "Broker")]
+    broker_files: Option<PathBuf>,
+    /// Durability that the broker is held to [default: durable for the embedded broker, else volatile]
+    #[arg(long, value_enum, help_heading = "Broker")]
+    profile: Option<Profile>,
+    /// Read the password from the first line of this file instead of MQTALLY_PASSWORD; the URL has the user name
+    #[arg(long, value_name = "FILE", help_heading = "Broker")]
+    password_file: Option<PathBuf>,
+
+    /// Versions of MQTT to speak
+    #[arg(long, value_enum, default_value = "both", help_heading = "Workload")]
+    protocol: Protocol,
+    /// Decides every random choice; a random one when left out, and printed always
+    #[arg(long, value_name = "N", help_heading = "Workload")]
+    seed: Option<u64>,
+    /// Repeat with the seeds that follow, until a run is not kept; reports and history are those of the last run
+    #[arg(long, value_name = "N", default_value = "1", help_heading = "Workload")]
+    #[arg(value_parser = RangedU64ValueParser::<u32>::new().range(1..=1_000_000))]
+    runs: u32,
+    /// Messages of each bulk stream
+    #[arg(long, value_name = "N", help_heading = "Workload")]
+    #[arg(value_parser = RangedU64ValueParser::<u32>::new().range(1..=10_000_000))]
+    messages: Option<u32>,
+    /// In-flight window of every bulk publisher, instead of 1, 10, 50 and 200
+    #[arg(long, value_name = "N", help_heading = "Workload")]
+    #[arg(value_parser = RangedU64ValueParser::<u16>::new().range(1..=65_535))]
+    in_flight: Option<u16>,
+    /// Payload of every bulk message, at least 32, instead of random sizes
+    #[arg(long, value_name = "BYTES", help_heading = "Workload")]
+    #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(32..=1_048_576))]
+    payload: Option<usize>,
+    /// Of the scenarios, run only these groups
+    #[arg(long, value_name = "GROUP,…", value_delimiter = ',', help_heading = "Workload")]
+    only: Vec<String>,
+    /// Of the scenarios, leave these groups out
+    #[arg(long, value_name = "GROUP,…", value_delimiter = ',', help_heading = "Workload")]
+    skip: Vec<String>,
+
+    /// Keep the history in this directory, for 'mqtally check'
+    #[arg(long, value_name = "DIR", help_heading = "Results")]
+    history: Option<PathBuf>,
+    /// Write the report as JSON to this file, or to standard output instead of the report for people
+    #[arg(long, value_name = "FILE|-", num_args = 0..=1, default_missing_value = "-", help_heading = "Results")]
+    json: Option<Target>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Protocol {
+    #[value(name = "3.1.1")]
+    V3,
+    #[value(name = "5")]
+    V5,
+    Both,
+}
+
+/// What must survive the broker's end.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Profile {
+    /// Nothing
+    Volatile,
+    /// What was acknowledged, when it is asked to stop (SIGTERM)
+    Graceful,
+    /// What was acknowledged, when it is killed (SIGKILL)
+    Durable,
+    /// What was acknowledged, when power is lost
+    PowerSafe,
+}
+
+pub(crate) fn run(args: &Args, global: &Global) -> Result<ExitStatus, Failure> {
+    if args.list {
+        exit::print(list().as_bytes())?;
+        return Ok(ExitStatus::Success);
+    }
+    let mut setup = Setup::resolve(args)?;
+    let json = setup.json.take();
+    let runtime = tokio::runtime::Runtime::new().map_err(|error| no_runtime(&error))?;
+    let (report, status) = runtime.block_on(repeat(&setup, global))?;
+    report::publish(&report, json, global.quiet)?;
+    if status != ExitStatus::Success && !global.quiet {
+        exit::complain(&again::hint(report.seed, setup.history.as_deref()));
+    }
+    Ok(status)
+}
+
+/// Runs until one is not kept, at most as often as wanted. The verdicts before the last are progress, not results.
+async fn repeat(setup: &Setup, global: &Global) -> Result<(Report, ExitStatus), Failure> {
+    for index in 1..setup.runs {
+        let (report, status) = play(setup, index - 1, global).await?;
+        if status != ExitStatus::Success {
+            return Ok((report, status));
+        }
+        if !global.quiet {
+            exit::complain(&report::terminal::verdict(&report, Look::PLAIN).trim_end());
+        }
+    }
+    play(setup, setup.runs - 1, global).await
+}
+
+/// One run, judged.
+async fn play(setup: &Setup, index: u32, global: &Global) -> Result<(Report, ExitStatus), Failure> {
+    let plan = setup.plan(index);
+    let scratch = setup.scratch()?;
+    let broker =
+        BrokerUnderTest::start(setup.source(&scratch)?).await.map_err(|error| unavailable(&error, setup))?;
+    let place = setup.history_in(&scratch);
+    let recorder = Recorder::create(place, &run::header(&plan, &broker, setup.profile))
+        .map_err(|error| unrecorded(place, error))?;
+    let progress = Progress::new(&plan, global);
+    let played = run::run(plan, broker, &recorder, |event| progress.tell(&event), interrupted()).await;
+    progress.end();
+    let summary = played.map_err(|error| unrecorded(place, error))?;
+    let report = history::judge(place)?;
+    let status = if summary.interrupted { ExitStatus::Interrupted } else { report.verdict.into() };
+    Ok((report, status))
+}
+
+/// Ready when somebody wants the run to end: a run that is killed instead leaves nothing to judge.
+async fn interrupted() {
+    let wish = |kind: SignalKind| async move {
+        match signal(kind) {
+            Ok(mut signal) => drop(signal.recv().await),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = wish(SignalKind::interrupt()) => {}
+        () = wish(SignalKind::terminate()) => {}
+        () = wish(SignalKind::hangup()) => {}
+    }
+}
+
+fn list() -> String {
+    let rows = Group::ALL.into_iter().map(|group| (group.name().to_owned(), group.about()));
+    prose::list(Look::of_stdout(), "Scenarios", rows)
+}
+
+fn unavailable(error: &ProcessError, setup: &Setup) -> Failure {
+    let (status, advice) = match error {
+        ProcessError::Unreachable { at, why } => {
+            let what = format!("no MQTT broker answers ({why})");
+            return Failure::new(
+                ExitStatus::Unavailable,
+                what,
+                at,
+                "check the URL, the password and that it runs",
+            );
+        }
+        ProcessError::Command(_) => (ExitStatus::Usage, "write it as for a shell, with {port} for the port"),
+        ProcessError::NotOurs => (ExitStatus::Usage, "give its start command with --broker-cmd"),
+        ProcessError::System { .. } => (ExitStatus::Io, "free what is short and try again"),
+        ProcessError::Spawn { .. } => (ExitStatus::Unavailable, "check the program's name and PATH"),
+        ProcessError::EndedEarly { .. } | ProcessError::NotReady { .. } => {
+            (ExitStatus::Unavailable, "start it by hand to see what it lacks")
+        }
+    };
+    Failure::new(status, error.to_string(), setup.broker_name(), advice)
+}
+
+fn unrecorded(place: &Path, error: JournalError) -> Failure {
+    let error = match error {
+        JournalError::Io(error) => error,
+        other => io::Error::other(other),
+    };
+    Failure::io(
+        "cannot record the history",
+        place,
+        &error,
+        "name a directory that can be written, with room in it",
+    )
+}
+
+fn no_runtime(error: &io::Error) -> Failure {
+    Failure::new(
+        ExitStatus::Software,
+        format!("cannot start ({error})"),
+        "threads",
+        "raise the limit of processes",
+    )
+}

@@ -1,0 +1,74 @@
+//! What is going on, on standard error.
+
+use super::Global;
+use crate::exit::complain;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use mqtally_harness::run::{Plan, RunEvent};
+use std::time::Duration;
+
+const TICK: Duration = Duration::from_millis(100);
+
+/// A bar on a terminal, lines with `-v`, else nothing.
+pub(super) struct Progress {
+    bar: ProgressBar,
+    verbose: bool,
+}
+
+impl Progress {
+    pub(super) fn new(plan: &Plan, global: &Global) -> Progress {
+        let parts = plan.groups.len() * plan.versions.len();
+        let bar = ProgressBar::with_draw_target(Some(parts as u64), ProgressDrawTarget::stderr());
+        if global.quiet || global.verbose || bar.is_hidden() {
+            bar.set_draw_target(ProgressDrawTarget::hidden());
+        } else {
+            bar.set_style(style());
+            bar.enable_steady_tick(TICK);
+        }
+        Progress { bar, verbose: global.verbose }
+    }
+
+    pub(super) fn tell(&self, event: &RunEvent) {
+        match event {
+            RunEvent::GroupStarted { group, version } => {
+                self.bar.set_prefix(format!("{} on MQTT {version}", group.name()));
+                self.line(&format!("{} on MQTT {version}: started", group.name()));
+            }
+            RunEvent::Progress { sent, received } => {
+                self.bar.set_message(format!("{sent} sent, {received} received"));
+            }
+            RunEvent::Trouble { stage, version, reason } => {
+                self.notice(&format!("{stage} on MQTT {version}: {reason}"));
+            }
+            RunEvent::GroupEnded { group, version, drained } => {
+                self.bar.inc(1);
+                let how = if *drained { "drained" } else { "not drained" };
+                self.line(&format!("{} on MQTT {version}: {how}", group.name()));
+            }
+            RunEvent::GroupSkipped { group, reason } => {
+                self.notice(&format!("{}: left out, {reason}", group.name()));
+            }
+        }
+    }
+
+    /// Takes the bar away.
+    pub(super) fn end(self) {
+        self.bar.finish_and_clear();
+    }
+
+    /// For everybody who watches.
+    fn notice(&self, line: &str) {
+        self.bar.println(line);
+        self.line(line);
+    }
+
+    fn line(&self, line: &str) {
+        if self.verbose {
+            complain(&line);
+        }
+    }
+}
+
+fn style() -> ProgressStyle {
+    let style = ProgressStyle::with_template("{spinner} {pos}/{len}  {prefix}  {msg}  {elapsed}");
+    style.expect("the template is a constant")
+}

@@ -1,0 +1,265 @@
+//! What was typed, turned into what it means: everything that can be wrong before the run is found here.
+
+use super::{Args, Profile, Protocol};
+use crate::exit::{ExitStatus, Failure, redact};
+use crate::nearest;
+use crate::output::Output;
+use mqtally::endpoint::{Endpoint, EndpointError};
+use mqtally_harness::process::BrokerSource;
+use mqtally_harness::recorder::HISTORY_FILE;
+use mqtally_harness::run::{Group, Plan};
+use mqtally_history::profile::Profile as Durability;
+use mqtally_proto::packet::Version;
+use std::collections::hash_map::RandomState;
+use std::fs;
+use std::hash::{BuildHasher, Hasher};
+use std::io;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+/// Environment variable for the password itself, which no flag takes: flags are seen by everybody on the machine.
+const PASSWORD_VARIABLE: &str = "MQTALLY_PASSWORD";
+/// Nobody's password is longer; a file that is was named by mistake.
+const PASSWORD_LEN_MAX: u64 = 65_535;
+
+/// A run, or several, ready to be started.
+pub(super) struct Setup {
+    /// How often.
+    pub(super) runs: u32,
+    /// What the broker is held to.
+    pub(super) profile: Durability,
+    /// Where the JSON report goes; known to be writable.
+    pub(super) json: Option<Output>,
+    /// Where the history is kept, if it is.
+    pub(super) history: Option<PathBuf>,
+    plan: Plan,
+    broker: Broker,
+}
+
+enum Broker {
+    Embedded,
+    Url(Endpoint),
+    Command { template: String, files: Option<PathBuf> },
+}
+
+impl Setup {
+    pub(super) fn resolve(args: &Args) -> Result<Setup, Failure> {
+        let broker = broker(args)?;
+        let profile = args.profile.map_or_else(|| declared(&broker), Durability::from);
+        let plan = plan(args, &broker)?;
+        let json = args.json.as_ref().map(Output::prepare).transpose()?;
+        let history = args.history.clone();
+        history.as_deref().map(fresh_history).transpose()?;
+        Ok(Setup { runs: args.runs, profile, json, plan, broker, history })
+    }
+
+    /// What the run of this index, counted from 0, is to do.
+    pub(super) fn plan(&self, index: u32) -> Plan {
+        let mut plan = self.plan.clone();
+        plan.run = random();
+        plan.seed = plan.seed.wrapping_add(index.into());
+        plan
+    }
+
+    /// A directory for what is not kept.
+    pub(super) fn scratch(&self) -> Result<TempDir, Failure> {
+        tempfile::tempdir().map_err(|error| {
+            let place = std::env::temp_dir();
+            Failure::io("cannot create a directory", &place, &error, "set TMPDIR to one that can be written")
+        })
+    }
+
+    /// Where the broker comes from. Its files are in `scratch`.
+    pub(super) fn source(&self, scratch: &TempDir) -> Result<BrokerSource, Failure> {
+        let directory = scratch.path().join("broker");
+        fs::create_dir_all(&directory).map_err(|error| uncopied(&directory, &error))?;
+        match &self.broker {
+            Broker::Embedded => Ok(BrokerSource::Embedded { program: program()?, data: directory }),
+            Broker::Url(endpoint) => Ok(BrokerSource::Url(endpoint.clone())),
+            Broker::Command { template, files } => {
+                if let Some(files) = files {
+                    copy_tree(files, &directory).map_err(|error| uncopied(files, &error))?;
+                }
+                Ok(BrokerSource::Command { template: template.clone(), directory })
+            }
+        }
+    }
+
+    /// The directory of the history: the one that was named, or `scratch`.
+    pub(super) fn history_in<'a>(&'a self, scratch: &'a TempDir) -> &'a Path {
+        self.history.as_deref().unwrap_or(scratch.path())
+    }
+
+    /// What a reader would call the broker.
+    pub(super) fn broker_name(&self) -> String {
+        match &self.broker {
+            Broker::Embedded => "the embedded broker".to_owned(),
+            Broker::Url(endpoint) => endpoint.to_string(),
+            Broker::Command { template, .. } => template.clone(),
+        }
+    }
+}
+
+impl From<Profile> for Durability {
+    fn from(profile: Profile) -> Durability {
+        match profile {
+            Profile::Volatile => Durability::Volatile,
+            Profile::Graceful => Durability::Graceful,
+            Profile::Durable => Durability::Durable,
+            Profile::PowerSafe => Durability::PowerSafe,
+        }
+    }
+}
+
+/// What a broker declares that nobody declared anything for: our own keeps everything, a stranger nothing.
+fn declared(broker: &Broker) -> Durability {
+    match broker {
+        Broker::Embedded => Durability::Durable,
+        Broker::Url(_) | Broker::Command { .. } => Durability::Volatile,
+    }
+}
+
+fn plan(args: &Args, broker: &Broker) -> Result<Plan, Failure> {
+    let mut plan = Plan::new(0, args.seed.unwrap_or_else(|| random().into()));
+    plan.groups = groups(args)?;
+    plan.versions = match args.protocol {
+        Protocol::V3 => vec![Version::V3_1_1],
+        Protocol::V5 => vec![Version::V5_0],
+        Protocol::Both => vec![Version::V3_1_1, Version::V5_0],
+    };
+    plan.messages = args.messages;
+    plan.in_flight = args.in_flight;
+    plan.payload_bytes = args.payload;
+    let vain = matches!(broker, Broker::Url(_)) && plan.groups.iter().all(|group| group.needs_restart());
+    if vain {
+        let advice = "give its start command with --broker-cmd, or another scenario";
+        return Err(Failure::usage("a broker given by URL cannot be restarted", "--broker", advice));
+    }
+    Ok(plan)
+}
+
+/// The scenarios that were named, or all; of these what `--only` keeps and `--skip` leaves.
+fn groups(args: &Args) -> Result<Vec<Group>, Failure> {
+    let named = named(&args.scenarios, "scenario")?;
+    let (only, skip) = (self::named(&args.only, "group")?, self::named(&args.skip, "group")?);
+    let wanted = |group: &Group| {
+        (named.is_empty() || named.contains(group))
+            && (only.is_empty() || only.contains(group))
+            && !skip.contains(group)
+    };
+    let groups: Vec<Group> = Group::ALL.into_iter().filter(wanted).collect();
+    if groups.is_empty() {
+        return Err(Failure::usage("nothing is left to run", "--only and --skip", "leave some group in"));
+    }
+    Ok(groups)
+}
+
+fn named(names: &[String], thing: &str) -> Result<Vec<Group>, Failure> {
+    let group = |name: &String| {
+        Group::from_name(name).ok_or_else(|| {
+            let advice = nearest::advice(name, Group::ALL.into_iter().map(Group::name));
+            Failure::usage(format!("unknown {thing} '{name}'"), "mqtally test", advice)
+        })
+    };
+    names.iter().map(group).collect()
+}
+
+fn broker(args: &Args) -> Result<Broker, Failure> {
+    let vain = |flag: &str, other: &str| {
+        Err(Failure::usage(
+            format!("{flag} is of no use without {other}"),
+            "mqtally test",
+            format!("give {other} too"),
+        ))
+    };
+    match (&args.broker, &args.broker_cmd) {
+        (_, None) if args.broker_files.is_some() => vain("--broker-files", "--broker-cmd"),
+        (None, _) if args.password_file.is_some() => vain("--password-file", "--broker"),
+        (Some(url), _) => endpoint(url, args.password_file.as_deref()).map(Broker::Url),
+        (None, Some(template)) => {
+            Ok(Broker::Command { template: template.clone(), files: args.broker_files.clone() })
+        }
+        (None, None) => Ok(Broker::Embedded),
+    }
+}
+
+fn endpoint(url: &str, password_file: Option<&Path>) -> Result<Endpoint, Failure> {
+    let endpoint: Endpoint =
+        url.parse().map_err(|error: EndpointError| Failure::told(ExitStatus::Usage, &error, redact(url)))?;
+    let Some(password) = password(password_file)? else { return Ok(endpoint) };
+    match endpoint.username() {
+        Some(_) => Ok(endpoint.with_password(password)),
+        None => {
+            Err(Failure::usage("a password without a user name", redact(url), "write mqtt://USER@HOST:PORT"))
+        }
+    }
+}
+
+fn password(file: Option<&Path>) -> Result<Option<String>, Failure> {
+    let Some(file) = file else { return Ok(std::env::var(PASSWORD_VARIABLE).ok()) };
+    let unreadable = |error: &io::Error| {
+        Failure::io(
+            "cannot read the password",
+            file,
+            error,
+            "name a file with the password on its first line",
+        )
+    };
+    let text = read_short(file).map_err(|error| unreadable(&error))?;
+    Ok(Some(text.lines().next().unwrap_or_default().to_owned()))
+}
+
+fn read_short(file: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    io::Read::read_to_string(&mut io::Read::take(fs::File::open(file)?, PASSWORD_LEN_MAX), &mut text)?;
+    Ok(text)
+}
+
+/// Makes the directory, and sure that it can be written and holds no history: evidence is never overwritten.
+fn fresh_history(directory: &Path) -> Result<(), Failure> {
+    let unwritable = |error: &io::Error| {
+        Failure::io(
+            "cannot keep the history",
+            directory,
+            error,
+            "name a directory that can be created and written",
+        )
+    };
+    fs::create_dir_all(directory).map_err(|error| unwritable(&error))?;
+    if directory.join(HISTORY_FILE).exists() {
+        let place = directory.display().to_string();
+        let advice = "name another directory, or remove it first";
+        return Err(Failure::new(ExitStatus::Io, "there is a history already", place, advice));
+    }
+    tempfile::tempfile_in(directory).map(drop).map_err(|error| unwritable(&error))
+}
+
+fn program() -> Result<PathBuf, Failure> {
+    std::env::current_exe().map_err(|error| {
+        Failure::io("cannot find the program", Path::new("mqtally"), &error, "run it by its path")
+    })
+}
+
+fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_tree(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}
+
+fn uncopied(place: &Path, error: &io::Error) -> Failure {
+    Failure::io("cannot prepare the broker's files", place, error, "name a directory that can be read")
+}
+
+/// A number that no other run is likely to have: the keys of a hash map are random.
+fn random() -> u32 {
+    let hash = RandomState::new().build_hasher().finish();
+    u32::try_from(hash >> 32).expect("32 bits are left")
+}

@@ -1,0 +1,58 @@
+//! A recorded history: where it is, and what it comes to.
+
+use crate::exit::{ExitStatus, Failure};
+use mqtally_harness::recorder::HISTORY_FILE;
+use mqtally_history::checker;
+use mqtally_history::journal::{JournalError, Reader};
+use mqtally_history::report::Report;
+use std::fs::File;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+
+const NAME_ONE: &str = "name a directory that 'mqtally test --history' wrote";
+
+/// Judges the history at `place`: the directory that `--history` named, or the file in it.
+///
+/// The report is a function of the history alone.
+pub(crate) fn judge(place: &Path) -> Result<Report, Failure> {
+    let path = file(place);
+    let unreadable = |error: &JournalError| unreadable(&path, error);
+    let file = File::open(&path).map_err(|error| unreadable(&JournalError::from(error)))?;
+    let mut reader = Reader::new(BufReader::new(file)).map_err(|error| unreadable(&error))?;
+    let header = reader.header().clone();
+    let mut stopped = None;
+    let events = reader.by_ref().map_while(|event| event.map_err(|error| stopped = Some(error)).ok());
+    let report = checker::check(&header, events);
+    match stopped {
+        None => Ok(report),
+        Some(error) => Err(unreadable(&error)),
+    }
+}
+
+/// The file of a history that is, or is to be, at `place`.
+pub(crate) fn file(place: &Path) -> PathBuf {
+    if place.is_dir() { place.join(HISTORY_FILE) } else { place.to_owned() }
+}
+
+fn unreadable(path: &Path, error: &JournalError) -> Failure {
+    let (what, advice) = match error {
+        JournalError::Io(error) => return Failure::io("cannot read the history", path, error, NAME_ONE),
+        // Only a writer meets this one.
+        JournalError::Foreign | JournalError::TooLong { .. } => {
+            ("not a history of mqtally".to_owned(), NAME_ONE)
+        }
+        JournalError::Newer { found } => (
+            format!("a history of a newer mqtally (format {found})"),
+            "judge it with that version or a later one",
+        ),
+        JournalError::Damaged { offset, events } => (
+            format!("the history is damaged at byte {offset}, after {events} whole events"),
+            "restore it from a copy, or record it again",
+        ),
+        JournalError::Truncated { offset, events } => (
+            format!("the history ends at byte {offset}, after {events} whole events, before its run did"),
+            "restore it from a copy, or record it again",
+        ),
+    };
+    Failure::new(ExitStatus::Io, what, path.display().to_string(), advice)
+}

@@ -1,0 +1,353 @@
+//! The report for people: what was run, what became of it, and the verdict last, where the eye ends up.
+
+use super::prose::title;
+use super::streams;
+use super::style::{BAD, DIM, DOUBT, GOOD, Look, PLAIN, TITLE};
+use super::table::{Cell, Column, Table};
+use super::topics;
+use super::words::{self, NOTHING, count, counted, duration, milliseconds, share, times, visible};
+use anstyle::Style;
+use mqtally_history::event::BrokerKind;
+use mqtally_history::profile::Profile;
+use mqtally_history::report::{Finding, Message, Promise, Report, Session, Verdict};
+
+/// Rows of a table that a person reads; the JSON report has all of them.
+const ROWS_MAX: usize = 32;
+/// Findings that a person reads.
+const FINDINGS_MAX: usize = 12;
+/// Connections of a session that are drawn.
+const CONNECTIONS_MAX: usize = 24;
+
+/// The whole report.
+pub(crate) fn render(report: &Report, look: Look) -> String {
+    let parts = [
+        header(report, look),
+        messages(report, look),
+        streams::section(report, look),
+        sessions(report, look),
+        applications(report, look),
+        faults(report, look),
+        promises(report, look),
+        findings(report, look),
+        tally(report, look),
+        verdict(report, look),
+    ];
+    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n")
+}
+
+/// The last part alone: the verdict, why, and what to do next.
+pub(crate) fn verdict(report: &Report, look: Look) -> String {
+    let word = words::verdict(report.verdict).to_uppercase();
+    let room = look.width - word.len() - 2;
+    let headline = words::flow(headline(report), "  ", room).join("\n  ");
+    let mut text = format!("{}  {headline}\n", look.paint(words::style(report.verdict).bold(), &word));
+    for reason in report.unknown_because.iter().take(ROWS_MAX) {
+        text += &indented(words::wrap(&format!("because {}", visible(reason)), look.width - 2));
+    }
+    text.extend(rest(report.unknown_because.len(), ROWS_MAX, "reason").map(|line| line + "\n"));
+    text.extend(next_step(report).map(|step| look.paint(DIM, &format!("  {step}")) + "\n"));
+    text
+}
+
+/// The line that stands for what was left out, if anything was.
+pub(super) fn rest(all: usize, shown: usize, thing: &str) -> Option<String> {
+    let hidden = u64::try_from(all.saturating_sub(shown)).unwrap_or(u64::MAX);
+    (hidden > 0).then(|| format!("  … and {} (--json has all)", counted(hidden, &format!("more {thing}"))))
+}
+
+fn header(report: &Report, look: Look) -> String {
+    let broker = &report.broker;
+    let kind = match broker.kind {
+        BrokerKind::Embedded => "embedded broker",
+        BrokerKind::Url => "broker at",
+        BrokerKind::Command => "broker started by",
+    };
+    let mut facts = vec![
+        "mqtally".to_owned(),
+        format!("{kind} {}", visible(&broker.name)),
+        format!("MQTT {}", broker.protocols.join(" and ")),
+        format!("profile {}", profile(broker.profile)),
+        format!("seed {}", report.seed),
+    ];
+    let shared = topics::shared(report);
+    if !shared.is_empty() {
+        facts.push(format!("topics below {}", visible(shared)));
+    }
+    look.paint(TITLE, &words::flow(facts, " · ", look.width).join("\n  ")) + "\n"
+}
+
+fn profile(profile: Profile) -> &'static str {
+    match profile {
+        Profile::Volatile => "volatile",
+        Profile::Graceful => "graceful",
+        Profile::Durable => "durable",
+        Profile::PowerSafe => "power-safe",
+    }
+}
+
+fn messages(report: &Report, look: Look) -> String {
+    if report.messages.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new([
+        (Column::Right, "id"),
+        (Column::Elastic, "topic"),
+        (Column::Right, "QoS"),
+        (Column::Elastic, "type"),
+        (Column::Left, "MQTT"),
+        (Column::Left, "status"),
+        (Column::Right, "acked"),
+        (Column::Right, "arrived"),
+        (Column::Right, "by"),
+    ]);
+    let shared = topics::shared(report);
+    for message in report.messages.iter().take(ROWS_MAX) {
+        table.row(message_row(message, shared));
+    }
+    let about = "ms until acknowledged, ms until first arrived, by how many";
+    section(look, "QoS comparison", about, &table, rest(report.messages.len(), ROWS_MAX, "message"))
+}
+
+fn message_row(message: &Message, shared: &str) -> [Cell; 9] {
+    let latency = |us: Option<u64>| us.map_or_else(|| NOTHING.to_owned(), milliseconds);
+    let style = match message.status {
+        "confirmed" => GOOD,
+        "refused" => BAD,
+        "pending" => DOUBT,
+        _ => PLAIN,
+    };
+    [
+        message.message_id.to_string().into(),
+        topics::below(&message.topic, shared).into(),
+        message.qos.to_string().into(),
+        (&message.message_type).into(),
+        message.protocol.into(),
+        Cell::styled(message.status, style),
+        latency(message.ack_latency_us).into(),
+        latency(message.end_to_end_us).into(),
+        count(message.received_by).into(),
+    ]
+}
+
+fn sessions(report: &Report, look: Look) -> String {
+    let (resuming, others): (Vec<_>, Vec<_>) =
+        report.sessions.iter().partition(|session| session.resumed > 0);
+    if resuming.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new([
+        (Column::Elastic, "client"),
+        (Column::Right, "resumed"),
+        (Column::Left, "its connections"),
+    ]);
+    for session in resuming.iter().take(ROWS_MAX) {
+        table.row([(&session.client_id).into(), times(session.resumed).into(), connections(session).into()]);
+    }
+    let never = || {
+        let clients = counted(others.len() as u64, "client");
+        (!others.is_empty()).then(|| format!("  … and {clients} that never resumed a session"))
+    };
+    let more = rest(resuming.len(), ROWS_MAX, "client").or_else(never);
+    section(look, "Persistent sessions", "· new session   ✓ session present, resumed", &table, more)
+}
+
+fn connections(session: &Session) -> String {
+    let present = &session.session_present;
+    let signs: Vec<&str> =
+        present.iter().take(CONNECTIONS_MAX).map(|present| if *present { "✓" } else { "·" }).collect();
+    let ellipsis = if present.len() > CONNECTIONS_MAX { " …" } else { "" };
+    signs.join(" ") + ellipsis
+}
+
+fn applications(report: &Report, look: Look) -> String {
+    if report.applications.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new([
+        (Column::Elastic, "subscriber"),
+        (Column::Left, "MQTT"),
+        (Column::Right, "received"),
+        (Column::Right, "duplicates"),
+        (Column::Right, "conflicts"),
+        (Column::Right, "errors"),
+        (Column::Right, "processed"),
+    ]);
+    for application in report.applications.iter().take(ROWS_MAX) {
+        let part =
+            |number: u64| Cell::from(format!("{} {:>7}", count(number), share(number, application.received)));
+        table.row([
+            (&application.client_id).into(),
+            application.protocol.into(),
+            count(application.received).into(),
+            part(application.duplicates),
+            part(application.conflicts),
+            part(application.errors),
+            part(application.processed),
+        ]);
+    }
+    let more = rest(report.applications.len(), ROWS_MAX, "subscriber");
+    section(
+        look,
+        "Subscribers' statistics",
+        "as they counted themselves, with shares of received",
+        &table,
+        more,
+    )
+}
+
+fn faults(report: &Report, look: Look) -> String {
+    if report.faults.is_empty() {
+        return String::new();
+    }
+    let faults = report.faults.iter().map(|fault| {
+        format!("{} {} (first at {})", visible(&fault.kind), times(fault.count), duration(fault.at_ms))
+    });
+    title(look, "Faults", "injected on purpose") + &indented(words::flow(faults, " · ", look.width - 4))
+}
+
+fn promises(report: &Report, look: Look) -> String {
+    let mut table = Table::new([
+        (Column::Left, ""),
+        (Column::Left, "id"),
+        (Column::Elastic, "promise"),
+        (Column::Left, "sev"),
+        (Column::Right, "on 3.1.1"),
+        (Column::Right, "on 5"),
+        (Column::Left, "verdict"),
+    ]);
+    for promise in &report.promises {
+        table.row(promise_row(promise));
+    }
+    let about = "how often each was exercised on which MQTT, and whether it held";
+    section(look, "Promises", about, &table, None)
+}
+
+fn promise_row(promise: &Promise) -> [Cell; 7] {
+    let style = words::style(promise.verdict);
+    let word = match promise.violations {
+        0 => words::verdict(promise.verdict).to_owned(),
+        violations => format!("{}, {}", words::verdict(promise.verdict), times(violations)),
+    };
+    let [old, new] = promise.obligations_by_protocol;
+    [
+        Cell::styled(words::glyph(promise.verdict), style),
+        promise.id.into(),
+        promise.title.into(),
+        format!("{:?}", promise.severity).into(),
+        count(old).into(),
+        count(new).into(),
+        Cell::styled(&word, style),
+    ]
+}
+
+fn findings(report: &Report, look: Look) -> String {
+    if report.findings.is_empty() {
+        return String::new();
+    }
+    let mut text = title(look, "Findings", "most severe first, with the packets that prove them");
+    for finding in report.findings.iter().take(FINDINGS_MAX) {
+        text.push_str(&one_finding(finding, topics::shared(report), look));
+    }
+    text.extend(rest(report.findings.len(), FINDINGS_MAX, "finding").map(|line| line + "\n"));
+    text
+}
+
+fn one_finding(finding: &Finding, shared: &str, look: Look) -> String {
+    let style = words::style(finding.verdict);
+    let shown = |text: &str| visible(&text.replace(shared, ""));
+    let [first, last] = finding.events;
+    let fault = if finding.fault.is_empty() { "no fault" } else { &finding.fault };
+    let head =
+        format!("{} {} {}", words::glyph(finding.verdict), finding.promise, words::verdict(finding.verdict));
+    let facts = [
+        format!("{:?}", finding.severity),
+        format!("MQTT {}", finding.protocol),
+        visible(&finding.group),
+        visible(fault),
+        times(finding.count),
+        format!("events {first}–{last}"),
+    ]
+    .join(" · ");
+    let mut lines = vec![format!("  {}  {}", look.paint(style, &head), look.paint(DIM, &facts))];
+    lines.extend(
+        words::wrap(&shown(&finding.message), look.width - 4).iter().map(|line| format!("    {line}")),
+    );
+    lines.extend(finding.excerpt.iter().map(|line| look.paint(DIM, &format!("    {}", shown(line)))));
+    lines.join("\n") + "\n"
+}
+
+fn tally(report: &Report, look: Look) -> String {
+    let t = &report.tally;
+    let counts: [(&str, u64, Style); 11] = [
+        ("published", t.published, PLAIN),
+        ("acknowledged", t.acknowledged, PLAIN),
+        ("delivered", t.delivered, PLAIN),
+        ("lost", t.lost, BAD),
+        ("duplicated", t.duplicated, BAD),
+        ("reordered", t.reordered, BAD),
+        ("unexpected", t.unexpected, BAD),
+        ("corrupt", t.corrupt, BAD),
+        ("recovered", t.recovered, PLAIN),
+        ("unresolved", t.unresolved, DOUBT),
+        ("excused", t.excused, DOUBT),
+    ];
+    let (flow, outcomes) = counts.split_at(3);
+    let (anomalies, indeterminate) = outcomes.split_at(5);
+    let line = |counts: &[(&str, u64, Style)]| {
+        let words = counts.iter().map(|(word, number, style)| {
+            look.paint(if *number == 0 { PLAIN } else { *style }, &format!("{word} {}", count(*number)))
+        });
+        format!("  {}\n", words.collect::<Vec<_>>().join(" · "))
+    };
+    title(look, "Tally", "messages; from delivered on, message × subscriber")
+        + &line(flow)
+        + &line(anomalies)
+        + &line(indeterminate)
+}
+
+/// What the verdict rests on, and what it does not cover.
+fn headline(report: &Report) -> [String; 3] {
+    let having =
+        |verdict: Verdict| report.promises.iter().filter(|promise| promise.verdict == verdict).count() as u64;
+    let exercised = report.promises.iter().filter(|promise| promise.obligations > 0).count() as u64;
+    let mut facts = vec![
+        counted(report.tally.published, "message"),
+        format!("{} exercised", counted(exercised, "promise")),
+        format!("{} broken", having(Verdict::Broken)),
+    ];
+    let caveats = [
+        (having(Verdict::Unknown), "unknown"),
+        (having(Verdict::NotExercised), "not exercised"),
+        (having(Verdict::Warn), "with a warning"),
+        (report.tally.unresolved, "unresolved"),
+        (report.tally.excused, "excused"),
+    ];
+    let caveats = caveats.iter().filter(|(number, _)| *number > 0);
+    facts.extend(caveats.map(|(number, word)| format!("{} {word}", count(*number))));
+    [facts.join(", "), format!("in {}", duration(report.elapsed_ms)), format!("(seed {})", report.seed)]
+}
+
+fn next_step(report: &Report) -> Option<String> {
+    match report.findings.first() {
+        Some(finding) => {
+            Some(format!("what it says, and when it must hold: mqtally explain {}", finding.promise))
+        }
+        None => (report.verdict == Verdict::Unknown)
+            .then(|| "what that means: mqtally explain unknown".to_owned()),
+    }
+}
+
+fn section<const N: usize>(
+    look: Look,
+    name: &str,
+    about: &str,
+    table: &Table<N>,
+    more: Option<String>,
+) -> String {
+    let more = more.map(|line| look.paint(DIM, &line) + "\n").unwrap_or_default();
+    title(look, name, about) + &table.render(look) + &more
+}
+
+fn indented(lines: Vec<String>) -> String {
+    lines.into_iter().map(|line| format!("  {line}\n")).collect()
+}

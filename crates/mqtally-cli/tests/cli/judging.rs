@@ -1,0 +1,169 @@
+//! Runs and histories: statuses, files, and that the same history gives the same report.
+
+use crate::program::{Ended, Program};
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::net::TcpListener;
+use std::process::{Command, Stdio};
+
+/// A run that takes a moment.
+const SHORT: &str = "test qos --protocol 5 --messages 20 --in-flight 10 --seed 7";
+
+fn fails(ended: &Ended, status: i32, expect: &str) {
+    assert_eq!((ended.status, ended.stdout.as_str()), (status, ""), "{}", ended.stderr);
+    assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
+    assert!(ended.stderr.starts_with("mqtally: ") && ended.stderr.contains(expect), "{}", ended.stderr);
+}
+
+#[test]
+fn a_history_judged_again_gives_the_same_bytes() {
+    let program = Program::new();
+    let first = program.run(&format!("{SHORT} --history kept --json first.json"));
+    assert_eq!(first.status, 0, "{}{}", first.stdout, first.stderr);
+    let again = program.run("check kept --json again.json");
+    assert_eq!((again.status, &again.stdout), (0, &first.stdout));
+    let read = |name: &str| fs::read(program.directory().join(name)).expect(name);
+    assert_eq!(read("first.json"), read("again.json"));
+    let printed = program.run("check kept/history.mqtally --json");
+    assert_eq!((printed.status, printed.stdout.as_bytes()), (0, read("first.json").as_slice()));
+    assert!(first.stdout.contains("KEPT  ") && first.stdout.contains("(seed 7)"), "{}", first.stdout);
+}
+
+#[test]
+fn quiet_prints_the_verdict_alone() {
+    let ended = Program::new().run(&format!("{SHORT} --quiet"));
+    assert_eq!((ended.status, ended.stderr.as_str()), (0, ""));
+    assert!(ended.stdout.starts_with("KEPT  ") && ended.stdout.lines().count() <= 2, "{}", ended.stdout);
+}
+
+#[test]
+fn a_history_is_never_overwritten() {
+    let program = Program::new();
+    fs::create_dir(program.directory().join("old")).expect("a directory");
+    let program = program.file("old/history.mqtally", "evidence");
+    fails(&program.run("test --history old"), 74, "there is a history already");
+    assert_eq!(fs::read(program.directory().join("old/history.mqtally")).expect("still there"), b"evidence");
+}
+
+#[test]
+fn what_cannot_be_written_is_found_before_the_run() {
+    let program = Program::new().file("file", "");
+    fails(&program.run("test --history file/history"), 74, "cannot keep the history");
+    fails(&program.run("test --json nowhere/report.json"), 74, "cannot write the report");
+    fails(&program.run("test --json ."), 74, "is a directory");
+    fails(
+        &program.run("test --broker mqtt://ann@host --password-file nowhere"),
+        74,
+        "cannot read the password",
+    );
+}
+
+#[test]
+fn a_broker_that_is_not_there_is_unreachable() {
+    let port = {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        listener.local_addr().expect("an address").port()
+    };
+    let ended = Program::new().run(&format!("test --broker mqtt://ann:secret@127.0.0.1:{port}"));
+    fails(&ended, 69, &format!("mqtt://ann:***@127.0.0.1:{port}; check the URL"));
+    fails(&Program::new().run("test --broker-cmd nonexistent"), 69, "cannot be started");
+    fails(&Program::new().run("test --broker-cmd false"), 69, "ended before it accepted a connection");
+}
+
+#[test]
+fn a_broker_that_hangs_up_is_unreachable() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    // It ends with the process, and accepts no more than the program dials.
+    std::thread::spawn(move || listener.incoming().take(10).for_each(drop));
+    fails(
+        &Program::new().run(&format!("test --broker mqtt://127.0.0.1:{port}")),
+        69,
+        "no MQTT broker answers",
+    );
+}
+
+#[test]
+fn a_restart_cannot_be_judged_on_a_broker_by_url() {
+    fails(&Program::new().run("test restart --broker mqtt://127.0.0.1"), 64, "cannot be restarted");
+}
+
+#[test]
+fn what_is_no_history_is_said_to_be_none() {
+    let program = Program::new().file("foreign", "#!/bin/sh\n").file("empty", "");
+    fails(&program.run("check nowhere"), 74, "cannot read the history");
+    fails(&program.run("check foreign"), 74, "not a history of mqtally: foreign;");
+    fails(&program.run("check empty"), 74, "empty;");
+    fails(&program.run("check ."), 74, "./history.mqtally;");
+}
+
+#[test]
+fn a_history_that_is_newer_cut_or_damaged_is_not_judged() {
+    let program = Program::new();
+    assert_eq!(program.run(&format!("{SHORT} --history whole --quiet")).status, 0);
+    let whole = fs::read(program.directory().join("whole/history.mqtally")).expect("a history");
+    let check = |bytes: Vec<u8>, expect: &str| {
+        fs::write(program.directory().join("spoilt"), bytes).expect("written");
+        fails(&program.run("check spoilt"), 74, expect);
+    };
+    check(whole[..whole.len() / 2].to_vec(), "whole events, before its run did: spoilt;");
+    let mut newer = whole.clone();
+    newer[9] += 1;
+    check(newer, "a history of a newer mqtally (format 2): spoilt;");
+    let mut damaged = whole;
+    let middle = damaged.len() / 2;
+    damaged[middle] ^= 0x40;
+    check(damaged, "the history is damaged at byte");
+}
+
+#[test]
+fn an_interrupted_run_is_reported_as_far_as_it_went() {
+    let program = Program::new();
+    let mut command =
+        program.command("test qos --protocol 5 --messages 1000000 --in-flight 10 -v --json report.json");
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program runs");
+    let mut stderr = BufReader::new(child.stderr.take().expect("piped"));
+    let mut line = String::new();
+    stderr.read_line(&mut line).expect("a line");
+    assert!(line.contains("started"), "{line}");
+    let interrupt = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill");
+    assert!(interrupt.success());
+    stderr.read_to_string(&mut line).expect("UTF-8");
+    let ended = child.wait_with_output().expect("it ends");
+    let stdout = String::from_utf8(ended.stdout).expect("UTF-8");
+    assert_eq!(ended.status.code(), Some(130), "{stdout}{line}");
+    assert!(stdout.contains("UNKNOWN  ") && stdout.contains("interrupted"), "{stdout}");
+    let json = fs::read_to_string(program.directory().join("report.json")).expect("a report");
+    assert!(json.contains(r#""verdict": "unknown""#) && json.ends_with("}\n"), "{json}");
+}
+
+#[test]
+fn the_embedded_broker_is_not_configured_by_what_is_around() {
+    let file = Program::new().file("mqtally.toml", "[broker]\nusers = 'nowhere'\n");
+    for program in [file, Program::new().env("MQTALLY_USERS", "nowhere")] {
+        assert_eq!(program.run("broker --listen 127.0.0.1:0").status, 74, "a broker of the user's own is");
+        let ended = program.run(&format!("{SHORT} --quiet"));
+        assert_eq!(ended.status, 0, "{}{}", ended.stdout, ended.stderr);
+    }
+}
+
+#[test]
+fn several_runs_count_their_seeds_up() {
+    let ended = Program::new().run(&format!("{SHORT} --runs 2"));
+    assert_eq!(ended.status, 0, "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("(seed 7)") && ended.stdout.contains("(seed 8)"),
+        "{}{}",
+        ended.stdout,
+        ended.stderr
+    );
+}
+
+#[test]
+fn the_scenarios_are_listed() {
+    let ended = Program::new().run("test --list");
+    assert_eq!(ended.status, 0);
+    for scenario in ["qos", "session", "duplicates", "restart"] {
+        assert!(ended.stdout.contains(&format!("  {scenario} ")), "{}", ended.stdout);
+    }
+}

@@ -1,0 +1,6 @@
+//! The program from outside: what it prints and what it ends with.
+
+mod help;
+mod judging;
+mod misuse;
+mod program;

@@ -1,0 +1,169 @@
+//! A child process: its standard streams, its end.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
+use tokio::process::{Child, ChildStdout, Command};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+/// Lines of standard error that are kept for messages.
+const TAIL_LINES_MAX: usize = 20;
+/// Bytes of a line that are kept.
+const LINE_BYTES_MAX: u64 = 1_024;
+/// How long to wait for the last words of a process that is gone; a child of its own may keep the stream open.
+const LAST_WORDS_LIMIT: Duration = Duration::from_secs(1);
+
+/// A process of ours. It is killed when this value is dropped.
+#[derive(Debug)]
+pub(crate) struct Process {
+    child: Child,
+    stdout: Option<BufReader<ChildStdout>>,
+    stderr: Tail,
+    /// Ends with standard error.
+    following: Option<JoinHandle<()>>,
+}
+
+impl Process {
+    /// Starts `program` with `arguments` in `directory` (ours when `None`).
+    pub(crate) fn spawn(
+        program: &Path,
+        arguments: &[String],
+        directory: Option<&Path>,
+    ) -> std::io::Result<Self> {
+        let mut command = Command::new(program);
+        command
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("MQTALLY_")) {
+            command.env_remove(name);
+        }
+        if let Some(directory) = directory {
+            command.current_dir(directory);
+        }
+        let mut child = command.spawn()?;
+        let stdout = child.stdout.take().map(BufReader::new);
+        let stderr = Tail::default();
+        let follow = |stream| tokio::spawn(stderr.clone().follow(BufReader::new(stream)));
+        let following = child.stderr.take().map(follow);
+        Ok(Self { child, stdout, stderr, following })
+    }
+
+    /// The next line of standard output; `None` at its end. Call [`Self::discard_output`] when no more is wanted.
+    pub(crate) async fn line(&mut self) -> std::io::Result<Option<String>> {
+        match &mut self.stdout {
+            Some(stream) => bounded_line(stream).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Reads the rest of standard output away, so that the process never waits for a reader.
+    pub(crate) fn discard_output(&mut self) {
+        if let Some(mut stream) = self.stdout.take() {
+            tokio::spawn(async move { tokio::io::copy(&mut stream, &mut tokio::io::sink()).await });
+        }
+    }
+
+    /// Waits for its end, and for its last words.
+    pub(crate) async fn ended(&mut self) -> std::io::Result<ExitStatus> {
+        let status = self.child.wait().await?;
+        if let Some(following) = self.following.take() {
+            let _ = timeout(LAST_WORDS_LIMIT, following).await;
+        }
+        Ok(status)
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn has_ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
+    /// SIGKILL, and waits until it is gone.
+    pub(crate) async fn kill_9(&mut self) -> std::io::Result<()> {
+        self.child.kill().await
+    }
+
+    /// SIGTERM; SIGKILL if it is not gone within `patience`.
+    pub(crate) async fn terminate(&mut self, patience: Duration) -> std::io::Result<()> {
+        let pid = self.child.id().and_then(|pid| rustix::process::Pid::from_raw(i32::try_from(pid).ok()?));
+        let Some(pid) = pid else { return Ok(()) };
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        match timeout(patience, self.child.wait()).await {
+            Ok(status) => status.map(drop),
+            Err(_) => self.kill_9().await,
+        }
+    }
+
+    /// The last lines of its standard error, in one line.
+    pub(crate) fn last_words(&self) -> String {
+        self.stderr.text()
+    }
+}
+
+/// The last lines of a stream.
+#[derive(Debug, Clone, Default)]
+struct Tail(Arc<Mutex<VecDeque<String>>>);
+
+impl Tail {
+    async fn follow(self, mut stream: BufReader<impl AsyncRead + Unpin>) {
+        while let Ok(Some(line)) = bounded_line(&mut stream).await {
+            let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if lines.len() == TAIL_LINES_MAX {
+                lines.pop_front();
+            }
+            lines.push_back(line);
+        }
+    }
+
+    fn text(&self) -> String {
+        let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.iter().map(|line| line.trim()).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" | ")
+    }
+}
+
+/// Reads one line of at most [`LINE_BYTES_MAX`] bytes; a longer one comes in pieces.
+async fn bounded_line(stream: &mut BufReader<impl AsyncRead + Unpin>) -> std::io::Result<Option<String>> {
+    let mut line = Vec::new();
+    let count = stream.take(LINE_BYTES_MAX).read_until(b'\n', &mut line).await?;
+    let text = String::from_utf8_lossy(&line);
+    Ok((count > 0).then(|| text.trim_end_matches(['\n', '\r']).to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A broker that outlives its run would keep its port and be found by the next run.
+    #[tokio::test]
+    async fn a_dropped_process_is_killed() {
+        let mut process =
+            Process::spawn(Path::new("sh"), &["-c", "echo ready; exec sleep 60"].map(str::to_owned), None)
+                .expect("sh cannot be started");
+        assert_eq!(process.line().await.expect("no output"), Some("ready".to_owned()));
+        let pid = process.child.id().expect("it runs");
+        drop(process);
+        let gone = async {
+            while Path::new(&format!("/proc/{pid}/exe")).read_link().is_ok() {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(Duration::from_secs(5), gone).await.expect("it outlived its handle");
+    }
+
+    #[tokio::test]
+    async fn a_process_that_ignores_sigterm_is_killed() {
+        let script = "trap '' TERM; echo ready; while :; do sleep 0.1; done";
+        let mut process = Process::spawn(Path::new("sh"), &["-c", script].map(str::to_owned), None)
+            .expect("sh cannot be started");
+        process.line().await.expect("no output");
+        process.terminate(Duration::from_millis(200)).await.expect("no signal");
+        let status = process.has_ended().expect("it still runs");
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
+    }
+}

@@ -1,0 +1,273 @@
+//! The recorder of a run: one clock, one append-only order, one file.
+//!
+//! Whatever happens goes through one lock into one journal. A packet that we send is recorded before it is written to
+//! the socket, one that we receive after it was parsed; that is all that the order of events means.
+//!
+//! A recorder never swallows a write error: recording goes on in memory of the first one, and [`Recorder::finish`]
+//! returns it.
+
+use crate::convert::{self, Converter};
+use mqtally::connection::{self, Closed, Tap, Tapped};
+use mqtally_history::event::{BrokerEvent, Closing, ConnectionId, Event, EventKind, Header};
+use mqtally_history::journal::{self, JournalError};
+use mqtally_history::marker::{Identity, MessageId};
+use mqtally_history::packet as seen;
+use mqtally_proto::packet::{Observed, Packet, Version};
+use rustc_hash::{FxHashMap, FxHashSet};
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+/// Name of the history's file in its directory.
+pub const HISTORY_FILE: &str = "history.mqtally";
+/// Bytes of an unlawful frame that are kept.
+const UNLAWFUL_BYTES_MAX: usize = 256;
+
+/// Records a run. Clones record into the same history.
+#[derive(Clone)]
+pub struct Recorder(Arc<Shared>);
+
+struct Shared {
+    run: u32,
+    began: Instant,
+    journal: Mutex<Journal>,
+    arrivals: Mutex<Arrivals>,
+    arrived: Notify,
+    published: AtomicU64,
+    delivered: AtomicU64,
+}
+
+/// Which message has reached which client.
+type Arrival = (Arc<str>, MessageId);
+
+#[derive(Default)]
+struct Arrivals {
+    seen: FxHashSet<Arrival>,
+    /// Somebody waits for these.
+    awaited: FxHashSet<Arrival>,
+}
+
+/// What the one lock guards: the order of events.
+struct Journal {
+    /// Gone when the history is finished.
+    writer: Option<journal::Writer<BufWriter<File>>>,
+    failed: Option<JournalError>,
+    connections: u32,
+}
+
+impl Recorder {
+    /// Begins the history [`HISTORY_FILE`] in `directory`; replaces an earlier one.
+    ///
+    /// # Errors
+    /// The file cannot be created or written.
+    pub fn create(directory: &Path, header: &Header) -> Result<Self, JournalError> {
+        let file = BufWriter::with_capacity(1 << 18, File::create(directory.join(HISTORY_FILE))?);
+        let writer = journal::Writer::new(file, header)?;
+        Ok(Self(Arc::new(Shared {
+            run: header.run,
+            began: Instant::now(),
+            journal: Mutex::new(Journal { writer: Some(writer), failed: None, connections: 0 }),
+            arrivals: Mutex::default(),
+            arrived: Notify::new(),
+            published: AtomicU64::new(0),
+            delivered: AtomicU64::new(0),
+        })))
+    }
+
+    /// Records something that is no packet.
+    pub fn record(&self, kind: EventKind) {
+        self.lock().write(self.0.began, kind);
+    }
+
+    /// Records something that was done to the broker, or that it did.
+    pub fn broker(&self, event: BrokerEvent) {
+        self.record(EventKind::Broker(event));
+    }
+
+    /// Records a fault injected on purpose.
+    pub fn fault(&self, kind: &str, client: Option<&str>) {
+        self.record(EventKind::Fault { kind: kind.into(), client: client.map(Arc::from) });
+    }
+
+    /// The tap for the connections of `client`: give it to whoever opens them.
+    pub fn tap(&self, client: &Arc<str>, version: Version) -> Tap {
+        let (recorder, client) = (self.clone(), client.clone());
+        let wires = Mutex::new(FxHashMap::<u64, Wire>::default());
+        Arc::new(move |number, tapped| {
+            let mut wires = lock(&wires);
+            match tapped {
+                Tapped::Opened(_) => drop(wires.insert(number, recorder.opened(client.clone(), version))),
+                Tapped::Sending(packet, _) => {
+                    wires.get_mut(&number).into_iter().for_each(|wire| wire.sent(&recorder, packet));
+                }
+                Tapped::Received(observed) => {
+                    wires.get_mut(&number).into_iter().for_each(|wire| wire.received(&recorder, observed));
+                }
+                Tapped::Closed(closed) => {
+                    wires.remove(&number).into_iter().for_each(|wire| wire.closed(&recorder, closed));
+                }
+            }
+        })
+    }
+
+    /// Messages sent and deliveries received so far.
+    pub fn progress(&self) -> (u64, u64) {
+        (self.0.published.load(Ordering::Relaxed), self.0.delivered.load(Ordering::Relaxed))
+    }
+
+    /// Whether this message has reached this client.
+    pub fn has_arrived(&self, client: &Arc<str>, message: MessageId) -> bool {
+        lock(&self.0.arrivals).seen.contains(&(client.clone(), message))
+    }
+
+    /// Waits until every message of `owed` has reached its client.
+    ///
+    /// # Errors
+    /// What is missing, when nothing at all was delivered to anybody for `patience`.
+    pub async fn await_arrivals(
+        &self,
+        mut owed: Vec<Arrival>,
+        patience: Duration,
+    ) -> Result<(), Vec<Arrival>> {
+        loop {
+            let arrival = self.0.arrived.notified();
+            tokio::pin!(arrival);
+            arrival.as_mut().enable();
+            let before = self.0.delivered.load(Ordering::Relaxed);
+            lock(&self.0.arrivals).keep_missing(&mut owed);
+            if owed.is_empty() {
+                return Ok(());
+            }
+            let silent = timeout(patience, arrival).await.is_err();
+            if silent && self.0.delivered.load(Ordering::Relaxed) == before {
+                return Err(owed);
+            }
+        }
+    }
+
+    /// Forgets which messages have arrived, so that the memory of a long run stays bounded.
+    pub fn forget_arrivals(&self) {
+        *lock(&self.0.arrivals) = Arrivals::default();
+    }
+
+    /// Ends the history and writes what is still buffered. What happens later is not recorded.
+    ///
+    /// # Errors
+    /// The first write error of the whole history: after it, events are missing.
+    pub fn finish(&self) -> Result<(), JournalError> {
+        let mut journal = self.lock();
+        let finished = journal.writer.take().map_or(Ok(()), |writer| writer.finish().map(drop));
+        journal.failed.take().map_or(finished, Err)
+    }
+
+    /// Whether a write has failed, so that going on is useless.
+    pub fn has_failed(&self) -> bool {
+        self.lock().failed.is_some()
+    }
+
+    fn opened(&self, client: Arc<str>, version: Version) -> Wire {
+        let mut journal = self.lock();
+        journal.connections += 1;
+        let connection = ConnectionId(journal.connections);
+        let opened =
+            EventKind::Opened { connection, client: client.clone(), version: convert::version(version) };
+        journal.write(self.0.began, opened);
+        let converter = || Converter::new(self.0.run, version);
+        Wire { connection, client, sent: converter(), received: converter() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Journal> {
+        lock(&self.0.journal)
+    }
+
+    fn count_delivery(&self, client: &Arc<str>, identity: Identity) {
+        self.0.delivered.fetch_add(1, Ordering::Relaxed);
+        let Identity::Ours(marker) = identity else { return };
+        if lock(&self.0.arrivals).insert((client.clone(), marker.message)) {
+            self.0.arrived.notify_waiters();
+        }
+    }
+}
+
+impl Arrivals {
+    /// Whether somebody waits for it.
+    fn insert(&mut self, arrival: Arrival) -> bool {
+        let awaited = self.awaited.remove(&arrival);
+        self.seen.insert(arrival);
+        awaited
+    }
+
+    fn keep_missing(&mut self, owed: &mut Vec<Arrival>) {
+        owed.retain(|arrival| !self.seen.contains(arrival));
+        self.awaited.extend(owed.iter().cloned());
+    }
+}
+
+impl Journal {
+    fn write(&mut self, began: Instant, kind: EventKind) {
+        let at_ns = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let Some(writer) = &mut self.writer else { return };
+        if let Err(error) = writer.append(&Event { at_ns, kind }) {
+            self.failed.get_or_insert(error);
+        }
+    }
+}
+
+/// One connection.
+struct Wire {
+    connection: ConnectionId,
+    client: Arc<str>,
+    sent: Converter,
+    received: Converter,
+}
+
+impl Wire {
+    fn sent(&mut self, recorder: &Recorder, packet: &Packet) {
+        let packet = self.sent.convert(packet);
+        if matches!(packet, seen::Packet::Publish(_)) {
+            recorder.0.published.fetch_add(1, Ordering::Relaxed);
+        }
+        recorder.record(EventKind::Sent(self.connection, packet));
+    }
+
+    fn received(&mut self, recorder: &Recorder, observed: &Observed) {
+        if !observed.irregularities.is_empty() {
+            recorder.record(EventKind::Unlawful {
+                connection: self.connection,
+                problem: observed.irregularities.join("; "),
+                bytes: observed.raw[..observed.raw.len().min(UNLAWFUL_BYTES_MAX)].to_vec(),
+            });
+        }
+        let Some(packet) = &observed.packet else { return };
+        let packet = self.received.convert(packet);
+        let delivered = match &packet {
+            seen::Packet::Publish(publish) => Some(publish.identity),
+            _ => None,
+        };
+        recorder.record(EventKind::Received(self.connection, packet));
+        // Only after it is recorded: whoever waits for it acts on it.
+        if let Some(identity) = delivered {
+            recorder.count_delivery(&self.client, identity);
+        }
+    }
+
+    fn closed(self, recorder: &Recorder, closed: &Closed) {
+        let how = match closed {
+            Closed::ByUs(connection::Closing::Fin) => Closing::Fin,
+            Closed::ByUs(connection::Closing::Rst) => Closing::Rst,
+            Closed::ByPeer => Closing::ByBroker,
+            Closed::Broken(_) => Closing::Broken,
+        };
+        recorder.record(EventKind::Closed(self.connection, how));
+    }
+}
+
+/// A panic elsewhere does not make what was recorded wrong.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,223 @@
+//! A run: groups of stages against one broker, recorded into one history.
+//!
+//! [`run`] plays what a [`Plan`] says and tells an observer what goes on ([`RunEvent`]). It decides nothing about
+//! promises. Whatever goes wrong (a broker that falls silent, closes, dies) is recorded, so that the verdict over the
+//! history is unknown rather than an error here; only a history that cannot be written is an error.
+
+mod plan;
+
+pub use plan::{Group, Plan, RunEvent};
+
+use crate::process::BrokerUnderTest;
+use crate::recorder::Recorder;
+use crate::workload::{Scene, Stage, Trouble};
+use mqtally::endpoint::Endpoint;
+use mqtally_history::event::{BrokerEvent, EventKind, Header};
+use mqtally_history::journal::JournalError;
+use mqtally_history::profile::Profile;
+use mqtally_proto::packet::Version;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::Mutex;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval};
+
+/// Between two [`RunEvent::Progress`].
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How a run ended. What it found out is in the history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summary {
+    /// Messages sent.
+    pub sent: u64,
+    /// Deliveries received.
+    pub received: u64,
+    /// How long it took.
+    pub elapsed: Duration,
+    /// It was cancelled.
+    pub interrupted: bool,
+    /// Why it could not go on to its end, if it could not.
+    pub aborted: Option<String>,
+}
+
+/// What stands before the history of a run of `plan` on `broker`, which is held to `profile`.
+pub fn header(plan: &Plan, broker: &BrokerUnderTest, profile: Profile) -> Header {
+    Header {
+        program: env!("CARGO_PKG_VERSION").to_owned(),
+        run: plan.run,
+        seed: plan.seed,
+        broker_kind: broker.kind(),
+        broker_name: broker.name(),
+        profile,
+        required: plan.required(broker.can_restart()),
+    }
+}
+
+/// Plays `plan` on `broker`, stops a broker of ours at the end, and finishes the history.
+///
+/// When `cancel` is ready the run stops at once; what was recorded so far stays.
+///
+/// # Errors
+/// The history could not be written.
+pub async fn run(
+    plan: Plan,
+    broker: BrokerUnderTest,
+    recorder: &Recorder,
+    mut observe: impl FnMut(RunEvent),
+    cancel: impl Future<Output = ()>,
+) -> Result<Summary, JournalError> {
+    let began = Instant::now();
+    let mut play = Play::new(plan, broker, recorder);
+    let (interrupted, aborted) = tokio::select! {
+        biased;
+        () = cancel => (true, Some("interrupted".to_owned())),
+        aborted = play.groups(&mut observe) => (false, aborted),
+    };
+    if let Some(reason) = &aborted {
+        recorder.record(EventKind::Aborted { reason: reason.clone() });
+    }
+    // Whether it stops in order is no concern of a run that is over; it is killed with its handle in any case.
+    let _ = play.broker.lock().await.terminate().await;
+    recorder.finish()?;
+    let (sent, received) = recorder.progress();
+    Ok(Summary { sent, received, elapsed: began.elapsed(), interrupted, aborted })
+}
+
+/// A stage and what it came to.
+type Ended = (&'static Stage, Result<(), Trouble>);
+
+/// A run under way.
+struct Play<'a> {
+    plan: Arc<Plan>,
+    endpoint: Endpoint,
+    can_restart: bool,
+    broker: Arc<Mutex<BrokerUnderTest>>,
+    recorder: &'a Recorder,
+}
+
+impl<'a> Play<'a> {
+    fn new(plan: Plan, broker: BrokerUnderTest, recorder: &'a Recorder) -> Self {
+        let (endpoint, can_restart) = (broker.endpoint().clone(), broker.can_restart());
+        Self { plan: Arc::new(plan), endpoint, can_restart, broker: Arc::new(Mutex::new(broker)), recorder }
+    }
+
+    /// Every group on every version. Returns why it could not go on, if it could not.
+    async fn groups(&mut self, observe: &mut impl FnMut(RunEvent)) -> Option<String> {
+        let plan = self.plan.clone();
+        self.recorder.broker(BrokerEvent::Started);
+        for group in plan.groups.iter().copied() {
+            if group.needs_restart() && !self.can_restart {
+                let reason =
+                    "a broker given by URL cannot be killed; use --broker-cmd to judge restarts".to_owned();
+                observe(RunEvent::GroupSkipped { group, reason });
+                continue;
+            }
+            for version in plan.versions.iter().copied() {
+                if let Some(reason) = self.group(group, version, observe).await {
+                    return Some(reason);
+                }
+            }
+        }
+        None
+    }
+
+    async fn group(
+        &self,
+        group: Group,
+        version: Version,
+        observe: &mut impl FnMut(RunEvent),
+    ) -> Option<String> {
+        observe(RunEvent::GroupStarted { group, version });
+        let name: Arc<str> = group.name().into();
+        let started =
+            EventKind::GroupStarted { group: name.clone(), version: crate::convert::version(version) };
+        self.recorder.record(started);
+        let scenes: Vec<(&'static Stage, Scene)> =
+            self.plan.stages(group, version).map(|stage| (stage, self.scene(stage, version))).collect();
+        let drained = self.stages(&scenes, version, observe).await;
+        self.recorder.record(EventKind::GroupEnded { group: name, drained });
+        observe(RunEvent::GroupEnded { group, version, drained });
+        self.clean_up(&scenes, version, observe).await;
+        self.recorder.forget_arrivals();
+        if drained { self.write_failed() } else { self.broker_gone().await.or_else(|| self.write_failed()) }
+    }
+
+    fn scene(&self, stage: &'static Stage, version: Version) -> Scene {
+        Scene::new(&self.plan, version, self.recorder, &self.broker, &self.endpoint, stage)
+    }
+
+    /// Plays the stages in turn, and beside them those that mostly wait; whether all of them came to their end.
+    async fn stages(
+        &self,
+        scenes: &[(&'static Stage, Scene)],
+        version: Version,
+        observe: &mut impl FnMut(RunEvent),
+    ) -> bool {
+        let (beside, in_turn): (Vec<_>, Vec<_>) = scenes.iter().partition(|(stage, _)| stage.beside);
+        let mut in_turn = in_turn.into_iter();
+        let mut playing = JoinSet::new();
+        for (stage, scene) in beside.into_iter().chain(in_turn.next()) {
+            play(&mut playing, stage, scene);
+        }
+        let mut ticks = interval(PROGRESS_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut drained = true;
+        loop {
+            tokio::select! {
+                played = playing.join_next() => {
+                    let Some(played) = played else { return drained };
+                    // A panic is a fault of ours and must not look like one of the broker's.
+                    let (stage, result) = played.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+                    if let Err(trouble) = result {
+                        drained = false;
+                        observe(troubled(stage.name, version, &trouble));
+                    }
+                    if !stage.beside && let Some((next, scene)) = in_turn.next() {
+                        play(&mut playing, next, scene);
+                    }
+                },
+                _ = ticks.tick() => {
+                    let (sent, received) = self.recorder.progress();
+                    observe(RunEvent::Progress { sent, received });
+                }
+            }
+        }
+    }
+
+    /// Leaves the broker as it was found, as far as it still answers.
+    async fn clean_up(
+        &self,
+        scenes: &[(&'static Stage, Scene)],
+        version: Version,
+        observe: &mut impl FnMut(RunEvent),
+    ) {
+        for (stage, scene) in scenes {
+            if let Err(trouble) = scene.clean_up().await {
+                return observe(troubled(stage.name, version, &trouble));
+            }
+        }
+    }
+
+    /// Why going on is useless: nobody is there any more.
+    async fn broker_gone(&self) -> Option<String> {
+        let mut broker = self.broker.lock().await;
+        if let Some(how) = broker.ended() {
+            self.recorder.broker(BrokerEvent::Exited);
+            return Some(format!("the broker ended by itself: {how}"));
+        }
+        broker.check().await.err().map(|error| error.to_string())
+    }
+
+    fn write_failed(&self) -> Option<String> {
+        self.recorder.has_failed().then(|| "the history cannot be written".to_owned())
+    }
+}
+
+fn play(playing: &mut JoinSet<Ended>, stage: &'static Stage, scene: &Scene) {
+    let played = (stage.play)(scene.clone());
+    playing.spawn(async move { (stage, played.await) });
+}
+
+fn troubled(stage: &'static str, version: Version, trouble: &Trouble) -> RunEvent {
+    RunEvent::Trouble { stage, version, reason: trouble.to_string() }
+}

@@ -1,0 +1,370 @@
+//! A client that is driven packet by packet, for what holds or breaks a handshake on purpose.
+//!
+//! It has no state machine: it sends what the stage says and waits, always with a bound, for what the stage expects.
+//! What comes in between is answered as a client must, unless the probe was told to [`Probe::hold`].
+
+use super::Trouble;
+use super::scene::{Lifetime, Scene};
+use bytestring::ByteString;
+use mqtally::connection::{Closed, Closing, Connection, ConnectionError, Read};
+use mqtally_history::marker::MessageId;
+use mqtally_proto::packet::{
+    Ack, Connack, Connect, Disconnect, Packet, Properties, Property, Publish, Qos, ReasonCode, Subscribe,
+    Subscription,
+};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::Interest;
+use tokio::time::{Instant, timeout_at};
+
+/// Largest packet that a probe takes, bytes.
+const PACKET_SIZE_MAX: u32 = 16 << 20;
+
+/// A client without a will of its own.
+pub(crate) struct Probe {
+    name: Arc<str>,
+    scene: Scene,
+    connection: Connection,
+    inbox: VecDeque<Packet>,
+    at_end: bool,
+    answers: bool,
+    session_present: bool,
+    last_packet_id: u16,
+}
+
+impl Probe {
+    /// Connects as `name`; the broker has to accept.
+    pub(crate) async fn open(scene: &Scene, name: &Arc<str>, lifetime: Lifetime) -> Result<Self, Trouble> {
+        let (mut probe, connack) = Self::request(scene, name, connect(scene, name, lifetime)).await?;
+        if connack.reason != ReasonCode::SUCCESS {
+            return Err(Trouble::Refused { client: name.to_string(), reason: connack.reason });
+        }
+        probe.session_present = connack.session_present;
+        Ok(probe)
+    }
+
+    /// Sends this CONNECT and returns the answer, whatever it is.
+    pub(crate) async fn request(
+        scene: &Scene,
+        name: &Arc<str>,
+        connect: Connect,
+    ) -> Result<(Self, Connack), Trouble> {
+        let tap = scene.recorder.tap(name, scene.version);
+        let limit = scene.plan.answer_limit;
+        let dialled =
+            Connection::dial(scene.endpoint(), limit, scene.version, PACKET_SIZE_MAX, 1, Some(tap)).await;
+        let unreachable = |error: std::io::Error| Trouble::Unreachable {
+            client: name.to_string(),
+            error: error.to_string(),
+        };
+        let mut probe = Self {
+            name: name.clone(),
+            scene: scene.clone(),
+            connection: dialled.map_err(unreachable)?,
+            inbox: VecDeque::new(),
+            at_end: false,
+            answers: true,
+            session_present: false,
+            last_packet_id: 0,
+        };
+        probe.send(Packet::Connect(Box::new(connect))).await?;
+        let connack = probe.expect("CONNACK", |packet| match packet {
+            Packet::Connack(connack) => Some(connack.clone()),
+            _ => None,
+        });
+        let connack = connack.await?;
+        Ok((probe, connack))
+    }
+
+    pub(crate) fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Whether the broker said that it had the session.
+    pub(crate) fn session_present(&self) -> bool {
+        self.session_present
+    }
+
+    /// From now on nothing is acknowledged.
+    pub(crate) fn hold(&mut self) {
+        self.answers = false;
+    }
+
+    /// Sends `packet` as it is.
+    pub(crate) async fn send(&mut self, packet: Packet) -> Result<(), Trouble> {
+        let queued = self.connection.queue(&packet);
+        queued.map_err(|error| self.failed(&error))?;
+        while self.connection.backlog() > 0 {
+            self.connection.flush().map_err(|error| self.failed(&error))?;
+            if self.connection.backlog() > 0 {
+                self.ready(Interest::WRITABLE, self.deadline(), "room to write").await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for the packet that `wanted` picks; what comes before it is answered.
+    pub(crate) async fn expect<T>(
+        &mut self,
+        awaited: &'static str,
+        wanted: impl Fn(&Packet) -> Option<T>,
+    ) -> Result<T, Trouble> {
+        let deadline = self.deadline();
+        loop {
+            let packet = self.next(deadline, awaited).await?;
+            match wanted(&packet) {
+                Some(found) => return Ok(found),
+                None => self.answer(&packet).await?,
+            }
+        }
+    }
+
+    /// Waits for the acknowledgement of `packet_id` that `kind` picks.
+    pub(crate) async fn expect_ack(
+        &mut self,
+        awaited: &'static str,
+        packet_id: u16,
+        kind: impl Fn(&Packet) -> Option<&Ack>,
+    ) -> Result<ReasonCode, Trouble> {
+        let wanted =
+            |packet: &Packet| kind(packet).filter(|ack| ack.packet_id == packet_id).map(|ack| ack.reason);
+        self.expect(awaited, wanted).await
+    }
+
+    /// Takes and answers packets until every message of `owed` has arrived and was taken. Returns the publishes that
+    /// came.
+    pub(crate) async fn take(&mut self, owed: &[MessageId]) -> Result<Vec<Publish>, Trouble> {
+        let mut taken = Vec::new();
+        loop {
+            let missing = self.missing(owed);
+            if missing.is_none() && self.inbox.is_empty() {
+                return Ok(taken);
+            }
+            let deadline = Instant::now() + self.scene.plan.drain_limit;
+            let packet = match (self.next(deadline, "delivery").await, missing) {
+                (Err(Trouble::Silent { .. }), Some(missing)) => return Err(missing),
+                (packet, _) => packet?,
+            };
+            self.answer(&packet).await?;
+            if let Packet::Publish(publish) = packet {
+                taken.push(publish);
+            }
+        }
+    }
+
+    /// Subscribes to each filter at its QoS; every one has to be granted.
+    pub(crate) async fn subscribe(&mut self, filters: &[(&str, Qos)]) -> Result<(), Trouble> {
+        let packet_id = self.fresh_packet_id();
+        let filters = filters.iter().map(|(filter, qos)| Subscription::new(*filter, *qos)).collect();
+        self.send(Packet::Subscribe(Subscribe { packet_id, properties: Properties::default(), filters }))
+            .await?;
+        let suback = self.expect("SUBACK", |packet| match packet {
+            Packet::Suback(suback) if suback.packet_id == packet_id => Some(suback.reasons.clone()),
+            _ => None,
+        });
+        match suback.await?.into_iter().find(|reason| reason.is_error()) {
+            Some(reason) => Err(self.not_accepted("SUBSCRIBE", reason)),
+            None => Ok(()),
+        }
+    }
+
+    /// Sends PUBLISH with this packet id and stops there.
+    pub(crate) async fn publish(
+        &mut self,
+        publish: &Publish,
+        packet_id: u16,
+        dup: bool,
+    ) -> Result<(), Trouble> {
+        self.send(Packet::Publish(Publish { dup, packet_id: Some(packet_id), ..publish.clone() })).await
+    }
+
+    /// Clears the retained message of `topic`.
+    pub(crate) async fn clear_retained(&mut self, topic: &str) -> Result<(), Trouble> {
+        let packet_id = self.fresh_packet_id();
+        let empty =
+            Publish { qos: Qos::AtLeastOnce, retain: true, topic: topic.into(), ..Publish::default() };
+        self.publish(&empty, packet_id, false).await?;
+        self.expect_ack("PUBACK", packet_id, puback).await.map(drop)
+    }
+
+    /// Answers as a client must, unless told to hold.
+    pub(crate) async fn answer(&mut self, packet: &Packet) -> Result<(), Trouble> {
+        let answer = match packet {
+            Packet::Publish(Publish { qos: Qos::AtLeastOnce, packet_id: Some(id), .. }) => {
+                Packet::Puback(Ack::success(*id))
+            }
+            Packet::Publish(Publish { qos: Qos::ExactlyOnce, packet_id: Some(id), .. }) => {
+                Packet::Pubrec(Ack::success(*id))
+            }
+            Packet::Pubrel(ack) => Packet::Pubcomp(Ack::success(ack.packet_id)),
+            _ => return Ok(()),
+        };
+        if self.answers { self.send(answer).await } else { Ok(()) }
+    }
+
+    /// Waits until something has come, and leaves it unread: the broker has answered and the client never knows.
+    pub(crate) async fn answer_waits(&mut self) -> Result<(), Trouble> {
+        match timeout_at(self.deadline(), self.connection.bytes_waiting()).await {
+            Ok(Ok(true)) => Ok(()),
+            Ok(Ok(false)) => Err(Trouble::Closed { client: self.name.to_string(), awaited: "answer" }),
+            Ok(Err(error)) => Err(self.failed(&error)),
+            Err(_) => Err(self.silent("answer")),
+        }
+    }
+
+    /// A PINGREQ that is answered: the broker has dealt with everything sent before it.
+    pub(crate) async fn ping(&mut self) -> Result<(), Trouble> {
+        self.send(Packet::Pingreq).await?;
+        self.expect("PINGRESP", |packet| matches!(packet, Packet::Pingresp).then_some(())).await
+    }
+
+    /// Waits for the broker to close the connection.
+    pub(crate) async fn expect_end(mut self, within: Duration) -> Result<(), Trouble> {
+        let deadline = Instant::now() + within;
+        loop {
+            match self.next(deadline, "end of the connection").await {
+                Ok(_) => {}
+                Err(Trouble::Closed { .. }) => {
+                    self.connection.closed(&Closed::ByPeer);
+                    return Ok(());
+                }
+                Err(Trouble::Failed { .. }) => {
+                    self.connection.closed(&Closed::Broken(std::io::ErrorKind::ConnectionReset));
+                    return Ok(());
+                }
+                Err(trouble) => {
+                    self.connection.close(Closing::Fin).await;
+                    return Err(trouble);
+                }
+            }
+        }
+    }
+
+    /// DISCONNECT and an orderly end; when this returns the broker has seen it.
+    pub(crate) async fn disconnect(mut self) -> Result<(), Trouble> {
+        let disconnect = Disconnect { reason: ReasonCode::SUCCESS, properties: Properties::default() };
+        self.send(Packet::Disconnect(disconnect)).await?;
+        self.connection.close(Closing::Fin).await;
+        Ok(())
+    }
+
+    /// Ends the connection without a word.
+    pub(crate) async fn cut(self, how: Closing) {
+        self.scene.recorder.fault(if how == Closing::Fin { "cut-fin" } else { "cut-rst" }, Some(&self.name));
+        self.connection.close(how).await;
+    }
+
+    /// A packet id that this probe has not used yet.
+    pub(crate) fn fresh_packet_id(&mut self) -> u16 {
+        self.last_packet_id += 1;
+        self.last_packet_id
+    }
+
+    fn missing(&self, owed: &[MessageId]) -> Option<Trouble> {
+        let missing = |message: &&MessageId| !self.scene.recorder.has_arrived(&self.name, **message);
+        let first = owed.iter().find(missing)?;
+        Some(Trouble::Undrained {
+            missing: owed.iter().filter(missing).count(),
+            client: self.name.to_string(),
+            sequence: first.sequence,
+        })
+    }
+
+    async fn next(&mut self, deadline: Instant, awaited: &'static str) -> Result<Packet, Trouble> {
+        loop {
+            if let Some(packet) = self.inbox.pop_front() {
+                return Ok(packet);
+            }
+            if self.at_end {
+                return Err(Trouble::Closed { client: self.name.to_string(), awaited });
+            }
+            self.ready(Interest::READABLE, deadline, awaited).await?;
+            self.read()?;
+        }
+    }
+
+    fn read(&mut self) -> Result<(), Trouble> {
+        let mut packets = Vec::new();
+        let read = self.connection.read(&mut packets);
+        self.inbox.extend(packets);
+        match read {
+            Ok(Read::Open) => {}
+            Ok(Read::End) => self.at_end = true,
+            Err(ConnectionError::Io(error)) => return Err(self.failed(&error)),
+            // It is in the history as unlawful; judging it is not the probe's business.
+            Err(ConnectionError::Decode(_)) if !self.inbox.is_empty() => {}
+            Err(error) => return Err(self.failed(&error)),
+        }
+        Ok(())
+    }
+
+    async fn ready(
+        &self,
+        interest: Interest,
+        deadline: Instant,
+        awaited: &'static str,
+    ) -> Result<(), Trouble> {
+        match timeout_at(deadline, self.connection.ready(interest)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(self.failed(&error)),
+            Err(_) => Err(self.silent(awaited)),
+        }
+    }
+
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.scene.plan.answer_limit
+    }
+
+    fn silent(&self, awaited: &'static str) -> Trouble {
+        Trouble::Silent {
+            client: self.name.to_string(),
+            awaited,
+            seconds: self.scene.plan.answer_limit.as_secs(),
+        }
+    }
+
+    fn failed(&self, error: &dyn std::fmt::Display) -> Trouble {
+        Trouble::Failed { client: self.name.to_string(), error: error.to_string() }
+    }
+
+    fn not_accepted(&self, what: &'static str, reason: ReasonCode) -> Trouble {
+        Trouble::NotAccepted { client: self.name.to_string(), what, reason }
+    }
+}
+
+/// PUBACK, for [`Probe::expect_ack`].
+pub(crate) fn puback(packet: &Packet) -> Option<&Ack> {
+    if let Packet::Puback(ack) = packet { Some(ack) } else { None }
+}
+
+/// PUBREC, for [`Probe::expect_ack`].
+pub(crate) fn pubrec(packet: &Packet) -> Option<&Ack> {
+    if let Packet::Pubrec(ack) = packet { Some(ack) } else { None }
+}
+
+/// PUBREL, for [`Probe::expect_ack`].
+pub(crate) fn pubrel(packet: &Packet) -> Option<&Ack> {
+    if let Packet::Pubrel(ack) = packet { Some(ack) } else { None }
+}
+
+/// PUBCOMP, for [`Probe::expect_ack`].
+pub(crate) fn pubcomp(packet: &Packet) -> Option<&Ack> {
+    if let Packet::Pubcomp(ack) = packet { Some(ack) } else { None }
+}
+
+/// The CONNECT of a client that lives so long.
+pub(crate) fn connect(scene: &Scene, name: &Arc<str>, lifetime: Lifetime) -> Connect {
+    let endpoint = scene.endpoint();
+    let expiry = scene.is_v5().then_some(lifetime.expiry_s).filter(|seconds| *seconds > 0);
+    Connect {
+        version: scene.version,
+        clean_start: lifetime.clean_start,
+        keep_alive: 60,
+        client_id: ByteString::from(name.to_string()),
+        will: None,
+        username: endpoint.username().map(Into::into),
+        password: endpoint.password().map(|password| password.as_bytes().to_vec().into()),
+        properties: Properties(expiry.map(Property::SessionExpiryInterval).into_iter().collect()),
+    }
+}

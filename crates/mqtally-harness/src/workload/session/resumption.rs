@@ -1,0 +1,191 @@
+//! Handshakes that a cut interrupts: what was begun is taken up again, with the same packet ids.
+
+use super::away::subscribed;
+use crate::workload::probe::{pubcomp, pubrec, pubrel};
+use crate::workload::scene::Lifetime;
+use crate::workload::subscriber::Subscriber;
+use crate::workload::{Probe, Publisher, Scene, Trouble};
+use mqtally::connection::Closing;
+use mqtally_history::marker::MessageId;
+use mqtally_proto::packet::{Ack, Packet, Publish, Qos};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Messages that are held in each interrupted handshake.
+const HELD: usize = 5;
+/// How long a broker may take to close the connection of a client that was taken over.
+const TAKEOVER_LIMIT: Duration = Duration::from_secs(5);
+/// A packet id that no stage uses.
+const UNKNOWN_PACKET_ID: u16 = 4_711;
+
+/// Received and not acknowledged at the cut: delivered again, with DUP and the same packet id.
+pub(crate) async fn unacknowledged(scene: Scene) -> Result<(), Trouble> {
+    let cases = [
+        ("held-qos1-fin", Qos::AtLeastOnce, Closing::Fin),
+        ("held-qos1-rst", Qos::AtLeastOnce, Closing::Rst),
+        ("held-qos2-fin", Qos::ExactlyOnce, Closing::Fin),
+        ("held-qos2-rst", Qos::ExactlyOnce, Closing::Rst),
+    ];
+    let [a, b, c, d] = cases.map(|(role, qos, how)| cut_unacknowledged(&scene, role, qos, how));
+    tokio::try_join!(a, b, c, d)?;
+    Ok(())
+}
+
+async fn cut_unacknowledged(scene: &Scene, role: &str, qos: Qos, how: Closing) -> Result<(), Trouble> {
+    let mut act = Interrupted::begin(scene, role, qos).await?;
+    act.subscriber.hold();
+    act.subscriber.take(&act.held.clone()).await?;
+    act.end(scene, |subscriber| subscriber.cut(how)).await
+}
+
+/// Released and not completed at the cut: PUBREL comes again, PUBLISH does not.
+pub(crate) async fn unreleased(scene: Scene) -> Result<(), Trouble> {
+    let [a, b] = [("release-fin", Closing::Fin), ("release-rst", Closing::Rst)]
+        .map(|(role, how)| cut_before_pubcomp(&scene, role, how));
+    tokio::try_join!(a, b)?;
+    Ok(())
+}
+
+async fn cut_before_pubcomp(scene: &Scene, role: &str, how: Closing) -> Result<(), Trouble> {
+    let mut act = Interrupted::begin(scene, role, Qos::ExactlyOnce).await?;
+    act.subscriber.hold();
+    let held = act.subscriber.take(&act.held.clone()).await?;
+    let packet_ids: Vec<u16> = held.iter().filter_map(|publish| publish.packet_id).collect();
+    for packet_id in &packet_ids {
+        act.subscriber.send(Packet::Pubrec(Ack::success(*packet_id))).await?;
+    }
+    for packet_id in &packet_ids {
+        act.subscriber.expect_ack("PUBREL", *packet_id, pubrel).await?;
+    }
+    act.end(scene, |subscriber| subscriber.cut(how)).await
+}
+
+/// A second CONNECT under the same client id: the first connection ends, the session and what is in flight go on.
+pub(crate) async fn takeover(scene: Scene) -> Result<(), Trouble> {
+    let [a, b] = [("takeover-qos1", Qos::AtLeastOnce), ("takeover-qos2", Qos::ExactlyOnce)]
+        .map(|(role, qos)| take_over(&scene, role, qos));
+    tokio::try_join!(a, b)?;
+    Ok(())
+}
+
+async fn take_over(scene: &Scene, role: &str, qos: Qos) -> Result<(), Trouble> {
+    let mut act = Interrupted::begin(scene, role, qos).await?;
+    act.subscriber.hold();
+    act.subscriber.take(&act.held.clone()).await?;
+    scene.recorder.fault("takeover", Some(act.subscriber.name()));
+    let Interrupted { name, topic, subscriber: old, mut publisher, mut source, .. } = act;
+    let mut new = scene.back(&name, &[(&topic, qos)]).await?;
+    let ended = old.expect_end(TAKEOVER_LIMIT).await;
+    let sentinel = publisher.send_and_settle(vec![source.sentinel()]).await?;
+    new.take(&sentinel).await?;
+    new.disconnect().await?;
+    publisher.disconnect().await?;
+    ended
+}
+
+/// A durable subscriber with messages on their way to it.
+struct Interrupted {
+    name: Arc<str>,
+    topic: String,
+    qos: Qos,
+    subscriber: Probe,
+    publisher: Publisher,
+    source: crate::workload::Source,
+    held: Vec<MessageId>,
+}
+
+impl Interrupted {
+    async fn begin(scene: &Scene, role: &str, qos: Qos) -> Result<Self, Trouble> {
+        let (name, topic) = (scene.client(role), scene.topic(role));
+        let subscriber = subscribed(scene, &name, &[(&topic, qos)]).await?;
+        let mut publisher = Publisher::connect(scene, &format!("{role}-publisher")).await?;
+        let mut source = publisher.stream(&topic, qos);
+        let held = publisher.send_and_settle(source.loads(HELD)).await?;
+        Ok(Self { name, topic, qos, subscriber, publisher, source, held })
+    }
+
+    /// Cuts, returns, and drains to a sentinel.
+    async fn end<F: Future<Output = ()>>(
+        mut self,
+        scene: &Scene,
+        cut: impl FnOnce(Probe) -> F,
+    ) -> Result<(), Trouble> {
+        cut(self.subscriber).await;
+        let mut subscriber = scene.back(&self.name, &[(&self.topic, self.qos)]).await?;
+        let sentinel = self.publisher.send_and_settle(vec![self.source.sentinel()]).await?;
+        subscriber.take(&sentinel).await?;
+        subscriber.ping().await?;
+        subscriber.disconnect().await?;
+        self.publisher.disconnect().await
+    }
+}
+
+/// The publisher's hop: a PUBLISH sent again before PUBREL is answered again and forwarded once; a PUBREL sent again,
+/// or for an id nobody knows, is answered with PUBCOMP. A QoS 2 witness that is never disturbed counts the copies.
+pub(crate) async fn publisher(scene: Scene) -> Result<(), Trouble> {
+    let topic = scene.topic("witnessed");
+    let filters = [(topic.as_str(), Qos::ExactlyOnce)];
+    let witness = Subscriber::connect(&scene, "witness", Lifetime::CLEAN, &filters).await?;
+    let name = scene.client("resuming-publisher");
+    let mut source = scene.source(&topic, Qos::ExactlyOnce);
+
+    let messages = source.loads(2);
+    for (message, lost) in messages.iter().zip([LostAnswer::Pubrec, LostAnswer::Pubcomp]) {
+        publish_interrupted(&scene, &name, &message.publish, lost).await?;
+    }
+    let mut publisher = scene.durable(&name).await?;
+    publisher.send(Packet::Pubrel(Ack::success(UNKNOWN_PACKET_ID))).await?;
+    publisher.expect_ack("PUBCOMP for an unknown packet id", UNKNOWN_PACKET_ID, pubcomp).await?;
+    publisher.ping().await?;
+    let sentinel = source.sentinel();
+    publish_whole(&mut publisher, &sentinel.publish, 99).await?;
+    scene.drain(vec![(witness.name().clone(), sentinel.id)]).await?;
+    witness.stay(&scene);
+    publisher.disconnect().await
+}
+
+/// Which answer the publisher never gets to see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LostAnswer {
+    Pubrec,
+    Pubcomp,
+}
+
+/// Publishes once, but loses one answer on the way, returns, and goes on from what it knows.
+async fn publish_interrupted(
+    scene: &Scene,
+    name: &Arc<str>,
+    publish: &Publish,
+    lost: LostAnswer,
+) -> Result<(), Trouble> {
+    let mut publisher = scene.durable(name).await?;
+    let packet_id = if lost == LostAnswer::Pubrec { 11 } else { 12 };
+    publisher.publish(publish, packet_id, false).await?;
+    if lost == LostAnswer::Pubcomp {
+        publisher.expect_ack("PUBREC", packet_id, pubrec).await?;
+        publisher.send(Packet::Pubrel(Ack::success(packet_id))).await?;
+    }
+    publisher.answer_waits().await?;
+    publisher.cut(Closing::Fin).await;
+
+    let mut publisher = scene.durable(name).await?;
+    if !publisher.session_present() {
+        // Without the session the packet id means nothing any more, and what became of the message is unknown.
+        return publisher.disconnect().await;
+    }
+    if lost == LostAnswer::Pubrec {
+        publisher.publish(publish, packet_id, true).await?;
+        publisher.expect_ack("PUBREC", packet_id, pubrec).await?;
+    }
+    publisher.send(Packet::Pubrel(Ack::success(packet_id))).await?;
+    publisher.expect_ack("PUBCOMP", packet_id, pubcomp).await?;
+    publisher.disconnect().await
+}
+
+async fn publish_whole(publisher: &mut Probe, publish: &Publish, packet_id: u16) -> Result<(), Trouble> {
+    publisher.publish(publish, packet_id, false).await?;
+    publisher.expect_ack("PUBREC", packet_id, pubrec).await?;
+    publisher.send(Packet::Pubrel(Ack::success(packet_id))).await?;
+    publisher.expect_ack("PUBCOMP", packet_id, pubcomp).await?;
+    Ok(())
+}

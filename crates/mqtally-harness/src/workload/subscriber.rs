@@ -1,0 +1,80 @@
+//! A subscriber: the library's client, acknowledging by itself.
+
+use super::Trouble;
+use super::peer::{Handler, Peer};
+use super::scene::{Lifetime, Scene};
+use mqtally_proto::packet::{Properties, Qos, Subscription};
+use std::sync::Arc;
+
+/// Messages that a subscriber would have in flight if it published.
+const IN_FLIGHT_MAX: u16 = 10;
+
+/// A subscriber with its filters.
+pub(crate) struct Subscriber {
+    pub(crate) peer: Peer,
+    filters: Vec<(String, Qos)>,
+}
+
+impl Subscriber {
+    /// Connects and subscribes; every filter has to be granted.
+    pub(crate) async fn connect(
+        scene: &Scene,
+        role: &str,
+        lifetime: Lifetime,
+        filters: &[(&str, Qos)],
+    ) -> Result<Self, Trouble> {
+        Self::with(scene, role, lifetime, filters, Box::new(drop)).await
+    }
+
+    /// The same, with something to do for each message.
+    pub(crate) async fn with(
+        scene: &Scene,
+        role: &str,
+        lifetime: Lifetime,
+        filters: &[(&str, Qos)],
+        handler: Handler,
+    ) -> Result<Self, Trouble> {
+        let peer = Peer::new(scene, &scene.client(role), lifetime, IN_FLIGHT_MAX, handler);
+        peer.connect().await?;
+        let filters = filters.iter().map(|(filter, qos)| ((*filter).to_owned(), *qos)).collect();
+        let subscriber = Self { peer, filters };
+        subscriber.subscribe().await?;
+        Ok(subscriber)
+    }
+
+    pub(crate) fn name(&self) -> &Arc<str> {
+        &self.peer.name
+    }
+
+    /// Connects again, and subscribes again where the broker has lost the session.
+    pub(crate) async fn back(&self) -> Result<(), Trouble> {
+        if self.peer.connect().await? { Ok(()) } else { self.subscribe().await }
+    }
+
+    async fn subscribe(&self) -> Result<(), Trouble> {
+        let filters =
+            self.filters.iter().map(|(filter, qos)| Subscription::new(filter.as_str(), *qos)).collect();
+        let asked = self.peer.client.subscribe(filters, Properties::default());
+        let failed = |error: &dyn std::fmt::Display| Trouble::Failed {
+            client: self.peer.name.to_string(),
+            error: error.to_string(),
+        };
+        let packet_id = asked.map_err(|error| failed(&error))?;
+        let answered = self.peer.until("SUBACK", |standing| {
+            standing.suback.as_ref().is_some_and(|suback| suback.packet_id == packet_id)
+        });
+        let refused =
+            answered.await?.suback.and_then(|suback| suback.reasons.into_iter().find(|code| code.is_error()));
+        match refused {
+            Some(reason) => {
+                Err(Trouble::NotAccepted { client: self.peer.name.to_string(), what: "SUBSCRIBE", reason })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Nothing more is wanted of it, but what it was owed is still to be judged: it stays until the group is over.
+    pub(crate) fn stay(self, scene: &Scene) {
+        scene.leaves_connected(self.peer);
+    }
+}

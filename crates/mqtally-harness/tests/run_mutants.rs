@@ -1,0 +1,83 @@
+//! Brokers that break one promise: the run has to provoke it, and the checker to name exactly that promise.
+
+#![expect(clippy::print_stdout, reason = "the kill matrix is for people")]
+
+mod support;
+
+use mqtally_harness::run::Group;
+use mqtally_history::report::{Report, Severity, Verdict};
+use mqtally_proto::packet::Version;
+use support::mutant::{Mutant, Proxy};
+use support::{Embedded, plan, play, url};
+
+/// Plays one group on one version through the proxy and judges what came of it.
+async fn judge(mutant: Mutant, group: Group, version: Version) -> (u32, Report, Vec<String>) {
+    let broker = Embedded::start().await;
+    let mut plan = plan(&[group]);
+    plan.versions = vec![version];
+    let proxy = Proxy::start(broker.address, mutant, plan.run).await;
+    let played = play(plan, url(proxy.address)).await;
+    (proxy.strikes(), played.report(), played.troubles())
+}
+
+fn broken(report: &Report) -> Vec<(&'static str, Severity)> {
+    let broken = report.promises.iter().filter(|promise| promise.verdict == Verdict::Broken);
+    broken.map(|promise| (promise.id, promise.severity)).collect()
+}
+
+/// `promise` is broken, and nothing else of severity S1.
+async fn check(mutant: Mutant, group: Group, versions: &[Version], promise: &str) {
+    for version in versions {
+        let (strikes, report, troubles) = judge(mutant, group, *version).await;
+        let broken = broken(&report);
+        let names: Vec<&str> = broken.iter().map(|(id, _)| *id).collect();
+        println!("{mutant:>20?} {version:?} struck {strikes:>2} broken {names:?} troubles {troubles:?}");
+        assert!(strikes > 0, "{mutant:?} never struck");
+        assert!(names.contains(&promise), "{mutant:?} on {version:?}: {promise} is not broken: {report:#?}");
+        let others = broken.iter().filter(|(id, severity)| *id != promise && *severity == Severity::S1);
+        assert_eq!(others.count(), 0, "{mutant:?} on {version:?} broke {broken:?}: {:#?}", report.findings);
+        assert_eq!(report.verdict, Verdict::Broken);
+    }
+}
+
+const BOTH: &[Version] = &[Version::V3_1_1, Version::V5_0];
+const V5: &[Version] = &[Version::V5_0];
+
+macro_rules! mutants {
+    ($($name:ident: $mutant:ident in $group:ident on $versions:ident breaks $promise:literal;)*) => {
+        $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() {
+            check(Mutant::$mutant, Group::$group, $versions, $promise).await;
+        })*
+    };
+}
+
+mutants! {
+    a_qos_1_message_dropped_after_puback_is_lost: DropQos1 in Qos on BOTH breaks "D1";
+    a_qos_2_message_dropped_after_pubcomp_is_lost: DropQos2 in Qos on BOTH breaks "D2";
+    a_qos_2_message_delivered_twice_is_a_duplicate: DeliverQos2Twice in Qos on BOTH breaks "D3";
+    two_swapped_messages_are_out_of_order: Swap in Qos on BOTH breaks "O1";
+    a_higher_qos_than_granted_is_not_the_minimum: UpgradeQos in Qos on BOTH breaks "Q1";
+    a_changed_payload_is_not_intact: CorruptPayload in Qos on BOTH breaks "D8";
+    swapped_user_properties_are_not_intact: SwapUserProperties in Qos on V5 breaks "D8";
+    a_message_nobody_sent_is_a_phantom: Phantom in Qos on BOTH breaks "D6";
+    a_topic_nobody_asked_for_is_misrouted: WrongTopic in Qos on BOTH breaks "D9";
+    a_forgotten_session_is_denied: ForgetSession in Session on BOTH breaks "S2";
+    a_resumed_session_that_is_denied_is_a_lie: DenySession in Session on BOTH breaks "S2";
+    a_session_that_never_was_is_a_lie: InventSession in Session on BOTH breaks "S2";
+    a_redelivery_without_dup_is_unmarked: ClearDup in Session on BOTH breaks "R5";
+    a_redelivery_under_another_packet_id_is_another_handshake: NewPacketId in Session on BOTH breaks "R4";
+    a_pubrel_that_is_not_sent_again_is_owed: ForgetPubrel in Session on BOTH breaks "R2";
+}
+
+/// The control: the proxy itself breaks nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn through_the_proxy_alone_every_promise_is_kept() {
+    for group in [Group::Qos, Group::Session, Group::Duplicates] {
+        for version in BOTH {
+            let (_, report, troubles) = judge(Mutant::None, group, *version).await;
+            assert_eq!(troubles, Vec::<String>::new());
+            assert_eq!(report.verdict, Verdict::Kept, "{:?} {:#?}", report.unknown_because, report.findings);
+        }
+    }
+}

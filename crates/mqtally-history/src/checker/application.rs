@@ -1,0 +1,189 @@
+//! A1 and A2: what the subscribing application says of itself, against the wire.
+//!
+//! Its counters have to be those of the deliveries that it settled, it can settle no more deliveries than came, and a
+//! message that it took for a duplicate must have been settled otherwise at some time: a copy may be recognised while
+//! the first still waits for its handler, so this is judged at the end. Counters are compared with what was settled
+//! before the last report; where more was settled afterwards and they differ, nothing is certain.
+
+use super::excerpt::{Direction, line};
+use super::ledger::{Evidence, Ledger};
+use super::world::{ClientIx, GroupIx, Moment, World};
+use crate::event::{Counters, Outcome};
+use crate::marker::MessageId;
+use crate::promise::PromiseId;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What applications settled and reported.
+#[derive(Debug, Default)]
+pub(crate) struct Applications {
+    of_client: BTreeMap<ClientIx, Application>,
+}
+
+#[derive(Debug, Default)]
+struct Application {
+    settled: Counters,
+    /// Failures of deliveries that were settled in another way later: a retry, and not a delivery of its own.
+    retried: u64,
+    messages: BTreeMap<MessageId, Settled>,
+    reported: Option<Reported>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Reported {
+    at: Moment,
+    counters: Counters,
+    settled: Counters,
+    retried: u64,
+}
+
+/// How often one message was settled in each way.
+#[derive(Debug, Clone, Copy, Default)]
+struct Settled {
+    processed: u32,
+    conflict: u32,
+    duplicate: u32,
+    failed: u32,
+    last: Moment,
+}
+
+impl Applications {
+    pub(crate) fn settled(
+        &mut self,
+        world: &World,
+        client: &Arc<str>,
+        message: MessageId,
+        outcome: Outcome,
+        ledger: &mut Ledger,
+    ) {
+        let Some(ix) = world.client_named(client) else {
+            return ledger.unknown(format!("deliveries were settled by {client}, which never connected"));
+        };
+        for id in [PromiseId::A1, PromiseId::A2] {
+            ledger.oblige(id, world.client(ix).version);
+        }
+        self.of_client.entry(ix).or_default().settle(world.now, message, outcome);
+    }
+
+    pub(crate) fn reported(&mut self, world: &World, client: &Arc<str>, counters: Counters) {
+        if let Some(ix) = world.client_named(client) {
+            let it = self.of_client.entry(ix).or_default();
+            let (settled, retried) = (it.settled, it.retried);
+            it.reported = Some(Reported { at: world.now, counters, settled, retried });
+        }
+    }
+
+    pub(crate) fn judge_group(&mut self, world: &World, group: GroupIx, ledger: &mut Ledger) {
+        let of_client = std::mem::take(&mut self.of_client);
+        let (here, rest) = of_client.into_iter().partition(|(ix, _)| world.client(*ix).group == group);
+        self.of_client = rest;
+        for (ix, it) in here {
+            it.judge_counters(world, ix, ledger);
+            it.judge_messages(world, ix, ledger);
+        }
+    }
+}
+
+impl Application {
+    fn settle(&mut self, now: Moment, message: MessageId, outcome: Outcome) {
+        let it = self.messages.entry(message).or_default();
+        it.last = now;
+        self.settled.received += 1;
+        match outcome {
+            Outcome::Failed => {
+                it.failed += 1;
+                self.settled.errors += 1;
+            }
+            Outcome::Duplicate => {
+                it.duplicate += 1;
+                self.settled.duplicates += 1;
+            }
+            Outcome::Processed | Outcome::Conflict => {
+                self.retried += u64::from(it.failed);
+                it.failed = 0;
+                it.processed += u32::from(outcome == Outcome::Processed);
+                it.conflict += u32::from(outcome == Outcome::Conflict);
+                self.settled.processed += u64::from(outcome == Outcome::Processed);
+                self.settled.conflicts += u64::from(outcome == Outcome::Conflict);
+            }
+        }
+    }
+
+    fn judge_counters(&self, world: &World, ix: ClientIx, ledger: &mut Ledger) {
+        let Some(it) = self.reported.filter(|it| !it.agrees()) else { return };
+        let evidence = || Evidence {
+            message: format!(
+                "{} reported {}, and what it settled makes {}",
+                world.client(ix).name,
+                in_words(it.counters),
+                in_words(it.settled)
+            ),
+            lines: vec![line(it.at, &world.client(ix).name, Direction::None, in_words(it.counters))],
+        };
+        let scope = world.client_scope(ix);
+        if self.settled == it.settled {
+            ledger.broken(world, PromiseId::A1, scope, evidence);
+        } else {
+            ledger.undecided(world, PromiseId::A1, scope, evidence);
+        }
+    }
+
+    fn judge_messages(&self, world: &World, ix: ClientIx, ledger: &mut Ledger) {
+        for (id, it) in &self.messages {
+            // The messages of a part that is over are forgotten.
+            let Some(stream) = world.stream_of(*id).filter(|stream| !world.stream(*stream).over) else {
+                continue;
+            };
+            let copies = u32::from(world.client(ix).copies_of(stream, id.sequence).packets);
+            let name = (stream, id.sequence, ix);
+            if it.processed + it.duplicate > copies && copies < u32::from(u8::MAX) {
+                let what =
+                    format!("settled {} times and delivered {copies} times", it.processed + it.duplicate);
+                wrong(world, PromiseId::A1, name, it, &what, ledger);
+            }
+            if it.duplicate > 0 && it.processed + it.conflict + it.failed == 0 {
+                wrong(world, PromiseId::A2, name, it, "taken for a duplicate, and never processed", ledger);
+            }
+            if it.processed > 1 {
+                wrong(world, PromiseId::A2, name, it, "processed more than once", ledger);
+            }
+        }
+    }
+}
+
+impl Reported {
+    /// Conflicts are processed too and may be counted as such; a failure that was tried again may be counted or not.
+    fn agrees(&self) -> bool {
+        let (said, settled) = (self.counters, self.settled);
+        let either = |said: u64, settled: u64, more: u64| said == settled || said == settled + more;
+        let retried = self.retried;
+        said.duplicates == settled.duplicates
+            && said.conflicts == settled.conflicts
+            && either(said.processed, settled.processed, settled.conflicts)
+            && either(said.errors, settled.errors.saturating_sub(retried), retried)
+            && either(said.received, settled.received.saturating_sub(retried), retried)
+    }
+}
+
+fn wrong(
+    world: &World,
+    id: PromiseId,
+    (stream, sequence, ix): (super::world::StreamIx, u64, ClientIx),
+    it: &Settled,
+    what: &str,
+    ledger: &mut Ledger,
+) {
+    let name = &world.client(ix).name;
+    let topic = &world.stream(stream).topic;
+    ledger.broken(world, id, world.client_scope(ix), || Evidence {
+        message: format!("message {sequence} of {topic} was {what} by {name}"),
+        lines: vec![line(it.last, name, Direction::None, format!("settles message {sequence} of {topic}"))],
+    });
+}
+
+fn in_words(it: Counters) -> String {
+    let Counters { received, duplicates, conflicts, errors, processed } = it;
+    format!(
+        "{received} received, {duplicates} duplicates, {conflicts} conflicts, {errors} errors, {processed} processed"
+    )
+}

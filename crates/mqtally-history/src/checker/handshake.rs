@@ -1,0 +1,177 @@
+//! R9 and R10: the publisher's hop.
+//!
+//! An acknowledgement is right when this connection carried a packet that it answers, or the session still waits for
+//! it. PUBREL without PUBCOMP is a violation where the broker answered a later PINGREQ of the same connection, and
+//! where it closed connections over the same PUBREL three times in a row, without a fault of ours in between.
+
+use super::excerpt::{Direction, ack, line, packet};
+use super::ledger::{Evidence, Ledger};
+use super::world::{ClientIx, ConnIx, GroupIx, Moment, World};
+use crate::event::Closing;
+use crate::packet::Packet;
+use crate::promise::PromiseId;
+use rustc_hash::FxHashMap;
+use std::collections::BTreeMap;
+
+/// Connections closed over one PUBREL before that is no coincidence.
+const CLOSINGS_MIN: u32 = 3;
+
+/// What each connection is owed.
+#[derive(Debug, Default)]
+pub(crate) struct Handshake {
+    links: FxHashMap<ConnIx, Link>,
+    closings: FxHashMap<ClientIx, (u16, u32)>,
+}
+
+#[derive(Debug, Default)]
+struct Link {
+    /// How many answers are due, by kind and packet id.
+    due: FxHashMap<(Answer, u16), u32>,
+    /// PUBRELs without PUBCOMP: where they were sent, and whether a later PINGREQ was answered.
+    releases: BTreeMap<u16, (Moment, bool)>,
+    /// PINGREQs without PINGRESP.
+    pings: Vec<Moment>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Answer {
+    Puback,
+    Pubrec,
+    Pubcomp,
+}
+
+impl Handshake {
+    pub(crate) fn sent(&mut self, world: &World, at: ConnIx, it: &Packet) {
+        let due = match it {
+            Packet::Publish(publish) if publish.qos == 1 => (Answer::Puback, publish.packet_id),
+            Packet::Publish(publish) if publish.qos == 2 => (Answer::Pubrec, publish.packet_id),
+            Packet::Pubrel(id, _) => (Answer::Pubcomp, *id),
+            Packet::Pingreq => return self.links.entry(at).or_default().pings.push(world.now),
+            _ => return,
+        };
+        let link = self.links.entry(at).or_default();
+        *link.due.entry(due).or_default() += 1;
+        if due.0 == Answer::Pubcomp {
+            link.releases.insert(due.1, (world.now, false));
+        }
+    }
+
+    pub(crate) fn received(&mut self, world: &World, at: ConnIx, it: &Packet, ledger: &mut Ledger) {
+        match it {
+            Packet::Puback(id, _) => self.answered(world, at, Answer::Puback, *id, it, ledger),
+            Packet::Pubrec(id, _) => self.answered(world, at, Answer::Pubrec, *id, it, ledger),
+            Packet::Pubcomp(id, _) => {
+                self.answered(world, at, Answer::Pubcomp, *id, it, ledger);
+                self.completed(world, at, *id, ledger);
+            }
+            Packet::Pingresp => self.ponged(at),
+            _ => {}
+        }
+    }
+
+    fn answered(
+        &mut self,
+        world: &World,
+        at: ConnIx,
+        kind: Answer,
+        id: u16,
+        it: &Packet,
+        ledger: &mut Ledger,
+    ) {
+        let connection = world.connection(at);
+        ledger.oblige(PromiseId::R10, connection.version);
+        let due = self.links.entry(at).or_default().due.get_mut(&(kind, id)).filter(|due| **due > 0);
+        if let Some(due) = due {
+            *due -= 1;
+            return;
+        }
+        let waits = world.client(connection.client).outbound.get(&id).is_some_and(|held| match kind {
+            Answer::Puback => held.qos == 1,
+            Answer::Pubrec => held.qos == 2,
+            Answer::Pubcomp => held.qos == 2 && held.released,
+        });
+        if !waits {
+            ledger.broken(world, PromiseId::R10, world.client_scope(connection.client), || {
+                let name = &world.client(connection.client).name;
+                Evidence {
+                    message: format!(
+                        "{name} received {}, and nothing that it sent waits for that",
+                        packet(it)
+                    ),
+                    lines: vec![line(world.now, name, Direction::In, packet(it))],
+                }
+            });
+        }
+    }
+
+    fn completed(&mut self, world: &World, at: ConnIx, id: u16, ledger: &mut Ledger) {
+        let connection = world.connection(at);
+        if self.links.entry(at).or_default().releases.remove(&id).is_some() {
+            ledger.oblige(PromiseId::R9, connection.version);
+        }
+        self.closings.remove(&connection.client);
+    }
+
+    /// A PINGRESP answers the oldest PINGREQ; what was sent before that has been handled.
+    fn ponged(&mut self, at: ConnIx) {
+        let link = self.links.entry(at).or_default();
+        if link.pings.is_empty() {
+            return;
+        }
+        let ping = link.pings.remove(0);
+        for (sent, handled) in link.releases.values_mut() {
+            *handled |= sent.place < ping.place;
+        }
+    }
+
+    /// A fault of ours explains a closed connection.
+    pub(crate) fn fault(&mut self, world: &World, client: Option<&str>) {
+        match client.and_then(|name| world.client_named(name)) {
+            Some(client) => drop(self.closings.remove(&client)),
+            None => self.closings.clear(),
+        }
+    }
+
+    pub(crate) fn closed(&mut self, world: &World, at: ConnIx, closing: Closing, ledger: &mut Ledger) {
+        let Some(link) = self.links.remove(&at) else { return };
+        judge_releases(world, at, &link, ledger);
+        let client = world.connection(at).client;
+        let last = link.releases.iter().max_by_key(|(_, (sent, _))| sent.place);
+        let Some((id, (sent, _))) = last.filter(|_| closing == Closing::ByBroker) else { return };
+        let times = self.closings.entry(client).or_insert((*id, 0));
+        *times = if times.0 == *id { (*id, times.1 + 1) } else { (*id, 1) };
+        if times.1 == CLOSINGS_MIN {
+            let what = format!("and the broker closed the connection instead, {CLOSINGS_MIN} times in a row");
+            unanswered(world, at, *id, *sent, &what, ledger);
+        }
+    }
+
+    pub(crate) fn judge_group(&mut self, world: &World, group: GroupIx, ledger: &mut Ledger) {
+        let mut here: Vec<ConnIx> = self.links.keys().copied().collect();
+        here.retain(|at| world.client(world.connection(*at).client).group == group);
+        here.sort_unstable();
+        for at in here {
+            if let Some(link) = self.links.get(&at) {
+                judge_releases(world, at, link, ledger);
+            }
+            self.links.remove(&at);
+        }
+    }
+}
+
+fn judge_releases(world: &World, at: ConnIx, link: &Link, ledger: &mut Ledger) {
+    for (id, (sent, _)) in link.releases.iter().filter(|(_, (_, handled))| *handled) {
+        unanswered(world, at, *id, *sent, "and the broker answered a later PINGREQ", ledger);
+    }
+}
+
+fn unanswered(world: &World, at: ConnIx, id: u16, sent: Moment, what: &str, ledger: &mut Ledger) {
+    let connection = world.connection(at);
+    let client = world.client(connection.client);
+    ledger.oblige(PromiseId::R9, connection.version);
+    ledger.broken(world, PromiseId::R9, world.client_scope(connection.client), || {
+        let mut lines = world.control_lines(connection.client, sent.place);
+        lines.push(line(sent, &client.name, Direction::Out, ack("PUBREL", id, 0)));
+        Evidence { message: format!("{} sent PUBREL id {id}, no PUBCOMP came, {what}", client.name), lines }
+    });
+}

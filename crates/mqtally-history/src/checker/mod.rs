@@ -1,0 +1,204 @@
+//! The judge: [`check`] is a pure function of a history, and [`Checker`] the same, an event at a time.
+//!
+//! `world` follows what happened; each family of promises has a file that reads it; `ledger` counts obligations and
+//! gathers findings; `summary` makes the report. What cannot be decided is unknown, never broken.
+
+mod application;
+mod delivery;
+mod duplicate;
+mod excerpt;
+mod flow;
+mod handshake;
+mod integrity;
+mod ledger;
+mod order;
+mod qos;
+mod resumption;
+mod routing;
+mod session;
+mod summary;
+mod world;
+
+use crate::event::{ConnectionId, Event, EventKind, Header};
+use crate::packet::Packet;
+use crate::promise::PromiseId;
+use crate::report::Report;
+use ledger::{Evidence, Ledger, Scope};
+use world::{GroupIx, NEVER, World};
+
+/// Judges a history. The same history gives the same report, to the byte.
+pub fn check(header: &Header, events: impl IntoIterator<Item = Event>) -> Report {
+    let mut checker = Checker::new(header);
+    for event in events {
+        checker.observe(&event);
+    }
+    checker.finish()
+}
+
+/// Judges a history as it happens: one pass, constant time an event, and memory that grows with the messages of the
+/// part of the run that goes on, not with packets.
+#[derive(Debug)]
+pub struct Checker {
+    header: Header,
+    world: World,
+    ledger: Ledger,
+    order: order::Order,
+    resumption: resumption::Resumption,
+    handshake: handshake::Handshake,
+    session: session::Sessions,
+    flow: flow::Flow,
+    application: application::Applications,
+    summary: summary::Summary,
+}
+
+impl Checker {
+    /// A checker that has seen nothing.
+    pub fn new(header: &Header) -> Self {
+        Self {
+            header: header.clone(),
+            world: World::new(header.profile),
+            ledger: Ledger::new(),
+            order: order::Order::default(),
+            resumption: resumption::Resumption::default(),
+            handshake: handshake::Handshake::default(),
+            session: session::Sessions::default(),
+            flow: flow::Flow::default(),
+            application: application::Applications::default(),
+            summary: summary::Summary::default(),
+        }
+    }
+
+    /// Takes in the next event.
+    pub fn observe(&mut self, event: &Event) {
+        if self.world.now.place == NEVER - 1 {
+            return self.ledger.unknown("the history has more events than this version can number");
+        }
+        self.world.tick(event.at_ns);
+        self.summary.observe(&self.world, event);
+        self.judge(event);
+        if !self.world.tell(event) {
+            let place = self.world.now.place;
+            self.ledger.incomplete(format!("event {place} is of a connection that was never opened"));
+        }
+        if let EventKind::GroupEnded { .. } = event.kind {
+            self.judge_ended_groups();
+        }
+    }
+
+    /// The report over everything seen.
+    pub fn finish(mut self) -> Report {
+        for group in 0..self.world.groups.len() as GroupIx {
+            if self.world.group(group).ended.is_none() {
+                let name = &self.world.group(group).name;
+                self.ledger.unknown(format!("the history ends within {}", part(name)));
+                self.judge_group(group);
+            }
+        }
+        if self.world.now.place == 0 {
+            self.ledger.unknown("the history has no events");
+        }
+        self.ledger.require(&self.header.required);
+        self.summary.report(&self.header, &self.world, self.ledger)
+    }
+
+    fn judge(&mut self, event: &Event) {
+        match &event.kind {
+            EventKind::Sent(id, packet) => self.judge_sent(*id, packet),
+            EventKind::Received(id, packet) => self.judge_received(*id, packet),
+            EventKind::Unlawful { connection, problem, .. } => self.judge_unlawful(*connection, problem),
+            EventKind::Closed(id, closing) => {
+                if let Some(at) = self.world.connection_of(*id) {
+                    self.handshake.closed(&self.world, at, *closing, &mut self.ledger);
+                    self.session.closed(&self.world, at, &mut self.ledger);
+                    self.flow.closed(at);
+                }
+            }
+            EventKind::Settled { client, message, outcome } => {
+                self.application.settled(&self.world, client, *message, *outcome, &mut self.ledger);
+            }
+            EventKind::Statistics { client, counters } => {
+                self.application.reported(&self.world, client, *counters);
+            }
+            EventKind::Fault { client, .. } => self.handshake.fault(&self.world, client.as_deref()),
+            EventKind::Gap { lost } => {
+                self.ledger.incomplete(format!("{lost} events were lost before they could be recorded"));
+            }
+            EventKind::Aborted { reason } => self.ledger.unknown(format!("the run was cut short: {reason}")),
+            EventKind::GroupStarted { .. }
+            | EventKind::GroupEnded { .. }
+            | EventKind::Opened { .. }
+            | EventKind::StateWiped { .. }
+            | EventKind::Broker(_)
+            | EventKind::Labelled { .. } => {}
+        }
+    }
+
+    fn judge_sent(&mut self, id: ConnectionId, packet: &Packet) {
+        let Some(at) = self.world.connection_of(id) else { return };
+        self.handshake.sent(&self.world, at, packet);
+        self.flow.sent(at, packet);
+    }
+
+    fn judge_received(&mut self, id: ConnectionId, packet: &Packet) {
+        let Some(at) = self.world.connection_of(id) else { return };
+        let Self { world, ledger, .. } = self;
+        ledger.oblige(PromiseId::P1, world.connection(at).version);
+        self.session.received(world, at, packet, ledger);
+        self.handshake.received(world, at, packet, ledger);
+        match packet {
+            Packet::Publish(publish) => {
+                let delivery = world.delivery(at, publish);
+                integrity::judge(world, &delivery, ledger);
+                routing::judge(world, &delivery, ledger);
+                qos::judge(world, &delivery, ledger);
+                duplicate::judge(world, &delivery, ledger);
+                self.order.judge(world, &delivery);
+                self.resumption.judge(world, &delivery, ledger);
+                self.flow.judge(world, &delivery, ledger);
+                world.delivered(&delivery);
+            }
+            Packet::Suback(id, codes) => qos::judge_suback(world, at, *id, codes, ledger),
+            Packet::Connack(connack) => self.resumption.accepted(world, at, connack),
+            Packet::Pubrel(id, _) => resumption::judge_release(world, at, *id, ledger),
+            _ => {}
+        }
+    }
+
+    fn judge_unlawful(&mut self, id: ConnectionId, problem: &str) {
+        let Some(at) = self.world.connection_of(id) else { return };
+        let connection = self.world.connection(at);
+        let client = self.world.client(connection.client);
+        let scope =
+            Scope { group: client.group, version: connection.version, cause: u64::from(connection.client) };
+        self.ledger.warn(&self.world, PromiseId::P1, scope, || Evidence {
+            message: format!("{} received a packet that is not well-formed: {problem}", client.name),
+            lines: vec![excerpt::line(self.world.now, &client.name, excerpt::Direction::In, problem)],
+        });
+    }
+
+    fn judge_ended_groups(&mut self) {
+        let ended = (0..self.world.groups.len() as GroupIx)
+            .rev()
+            .find(|group| self.world.group(*group).ended.is_some_and(|at| at == self.world.now));
+        if let Some(group) = ended {
+            self.judge_group(group);
+        }
+    }
+
+    fn judge_group(&mut self, group: GroupIx) {
+        let Self { world, ledger, .. } = self;
+        delivery::judge(world, group, ledger);
+        self.order.judge_group(world, group, ledger);
+        self.resumption.judge_group(world, group, ledger);
+        self.handshake.judge_group(world, group, ledger);
+        self.session.judge_group(world, group, ledger);
+        self.application.judge_group(world, group, ledger);
+        self.summary.group_over(world, group);
+        world.forget(group);
+    }
+}
+
+/// How a part of the run is called in a sentence.
+fn part(name: &str) -> String {
+    if name.is_empty() { "its only part".to_owned() } else { format!("part `{name}`") }
+}

@@ -1,0 +1,164 @@
+//! O1: first copies arrive in the order in which the broker received the messages.
+//!
+//! Two messages of a stream are ordered at the broker when both were first sent in one lineage of their publisher, or
+//! when the first was finally acknowledged before the second was sent. Retained copies, messages submitted anew or
+//! received by the broker in no known order, overlapping and shared filters, and later copies are left out.
+
+use super::excerpt::Line;
+use super::ledger::{Evidence, Ledger, Scope};
+use super::world::delivery::Delivery;
+use super::world::{ClientIx, GroupIx, Place, StreamIx, World};
+use crate::promise::PromiseId;
+use rustc_hash::FxHashMap;
+use std::collections::BTreeMap;
+
+/// Descents of one stream at one session that keep their evidence.
+const DESCENTS_MAX: usize = 64;
+
+/// What is remembered of each stream at each session.
+#[derive(Debug, Default)]
+pub(crate) struct Order {
+    tracks: FxHashMap<(ClientIx, StreamIx, u8), Track>,
+    descents: BTreeMap<(ClientIx, StreamIx), Vec<Descent>>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Track {
+    /// Lineage of the session.
+    lineage: u32,
+    publisher_lineage: u32,
+    /// The latest first sending among first copies, within the publisher's lineage.
+    latest: Sent,
+    /// The same over all its lineages.
+    latest_of_all: Sent,
+    pairs: u64,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Sent {
+    place: Place,
+    sequence: u64,
+}
+
+#[derive(Debug)]
+struct Descent {
+    sequence: u64,
+    after: u64,
+    lines: Vec<Line>,
+}
+
+impl Order {
+    pub(crate) fn judge(&mut self, world: &World, delivery: &Delivery<'_>) {
+        let Some(known) = delivery.known else { return };
+        let message = known.message;
+        let first = delivery.is_live() && !known.copies.live;
+        if !first || delivery.is_overlapped() || message.submissions > 1 || message.unordered {
+            return;
+        }
+        let key = (delivery.client, known.stream, delivery.publish.qos);
+        let track = self.tracks.entry(key).or_default();
+        track.enter(world.client(delivery.client).lineage, message.lineage);
+        let sent = Sent { place: message.first_sent, sequence: known.marker.message.sequence };
+        let overtaken = track.overtaken(sent, message.acked);
+        track.add(sent);
+        if let Some(after) = overtaken.filter(|_| !world.excused_since(message.first_sent)) {
+            let descents = self.descents.entry((delivery.client, known.stream)).or_default();
+            if descents.len() < DESCENTS_MAX {
+                let lines = world.out_of_order_lines(delivery, &known, after);
+                descents.push(Descent { sequence: sent.sequence, after, lines });
+            }
+        }
+    }
+
+    /// Counts and reports at the end of a part, when it is known which messages the broker received in no known order.
+    pub(crate) fn judge_group(&mut self, world: &World, group: GroupIx, ledger: &mut Ledger) {
+        for ((client, ..), track) in &self.tracks {
+            let client = world.client(*client);
+            if client.group == group {
+                ledger.oblige_many(PromiseId::O1, client.version, track.pairs);
+            }
+        }
+        self.tracks.retain(|(client, ..), _| world.client(*client).group != group);
+        for ((client, stream), descents) in std::mem::take(&mut self.descents) {
+            report(world, client, stream, descents, ledger);
+        }
+    }
+}
+
+impl Track {
+    fn enter(&mut self, lineage: u32, publisher_lineage: u32) {
+        if self.lineage != lineage {
+            *self = Self { lineage, pairs: self.pairs, ..Self::default() };
+        }
+        if self.publisher_lineage != publisher_lineage {
+            self.publisher_lineage = publisher_lineage;
+            self.latest = Sent::default();
+        }
+    }
+
+    /// The message that came before its turn, if one did.
+    fn overtaken(&mut self, sent: Sent, acked: Place) -> Option<u64> {
+        self.pairs += u64::from(self.latest_of_all.place > 0);
+        if sent.place < self.latest.place {
+            Some(self.latest.sequence)
+        } else if acked > 0 && acked < self.latest_of_all.place {
+            Some(self.latest_of_all.sequence)
+        } else {
+            None
+        }
+    }
+
+    fn add(&mut self, sent: Sent) {
+        for latest in [&mut self.latest, &mut self.latest_of_all] {
+            if sent.place > latest.place {
+                *latest = sent;
+            }
+        }
+    }
+}
+
+fn report(world: &World, client: ClientIx, stream: StreamIx, descents: Vec<Descent>, ledger: &mut Ledger) {
+    let it = world.stream(stream);
+    let unordered = |sequence| it.messages.at(sequence).is_some_and(|message| message.unordered);
+    let certain: Vec<Descent> =
+        descents.into_iter().filter(|it| !unordered(it.sequence) && !unordered(it.after)).collect();
+    let count = certain.len();
+    if count == 0 {
+        return;
+    }
+    let moved = fewest_moved(world, client, stream).max(1);
+    ledger.tally.reordered += moved;
+    let (topic, qos, session) = (&it.topic, it.qos, &world.client(client).name);
+    let scope = Scope {
+        group: it.group,
+        version: world.client(client).version,
+        cause: u64::from(client) << 32 | u64::from(stream),
+    };
+    for descent in certain {
+        let (late, early) = (descent.sequence, descent.after);
+        ledger.broken(world, PromiseId::O1, scope, || Evidence {
+            message: format!(
+                "{topic} at QoS {qos} reached session {session} out of order: message {early} before message \
+                 {late}, which was sent first; {count} steps back, and {moved} messages would have to be moved"
+            ),
+            lines: descent.lines,
+        });
+    }
+}
+
+/// The number of first copies less the longest run among them that is in order.
+fn fewest_moved(world: &World, client: ClientIx, stream: StreamIx) -> u64 {
+    let Some(copies) = world.client(client).copies.get(&stream) else { return 0 };
+    let mut arrivals: Vec<(Place, u64)> =
+        copies.iter().filter(|(_, it)| it.live).map(|(sequence, it)| (it.first, sequence)).collect();
+    arrivals.sort_unstable();
+    let mut ends: Vec<u64> = Vec::new();
+    for (_, sequence) in &arrivals {
+        let at = ends.partition_point(|end| end < sequence);
+        match ends.get_mut(at) {
+            Some(end) => *end = *sequence,
+            None => ends.push(*sequence),
+        }
+    }
+    (arrivals.len() - ends.len()) as u64
+}

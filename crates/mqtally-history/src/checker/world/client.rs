@@ -1,0 +1,365 @@
+//! A client id and its connections: what its session is known to be, and both of its in-flight tables.
+
+use super::paged::Paged;
+use super::subscription::{End, Subscription};
+use super::{ClientIx, ConnIx, GroupIx, Moment, NEVER, Place, StreamIx};
+use crate::checker::excerpt::Line;
+use crate::event::{Closing, ConnectionId};
+use crate::packet::{Connect, Version};
+use rustc_hash::FxHashMap;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Lines about a client's connections that an excerpt can show.
+const CONTROL_LINES_MAX: usize = 16;
+/// Topics whose matching filters are remembered.
+const ROUTES_MAX: usize = 4096;
+
+/// Everything about one client id.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) name: Arc<str>,
+    pub(crate) version: Version,
+    pub(crate) group: GroupIx,
+    /// Number of its lineage: grows with each break, unlike any other client's.
+    pub(crate) lineage: u32,
+    pub(crate) breaks: Vec<Break>,
+    pub(crate) known: Known,
+    /// Session expiry interval in force, seconds; `u32::MAX` never expires.
+    pub(crate) expiry: u32,
+    pub(crate) away: Option<Away>,
+    /// The connection accepted last, until it is closed.
+    pub(crate) current: Option<ConnIx>,
+    /// The connection accepted last, closed or not.
+    pub(crate) last_accepted: Option<ConnIx>,
+    /// Its CONNECT sent last.
+    pub(crate) last_connect: Option<ConnIx>,
+    /// From CONNACK to the end of the connection, in order; the last may be open.
+    pub(crate) online: Vec<(Place, Place)>,
+    /// CONNACKs that said that the session is present.
+    pub(crate) resumes: Vec<Place>,
+    pub(crate) session_present: Vec<bool>,
+    pub(crate) resumed: u64,
+    pub(crate) subscriptions: Vec<Subscription>,
+    routes: FxHashMap<Arc<str>, Arc<[usize]>>,
+    /// What it received and has not finished, and for a while what it finished.
+    pub(crate) inbound: FxHashMap<u16, Inbound>,
+    /// What it sent and has no final acknowledgement for.
+    pub(crate) outbound: FxHashMap<u16, Outbound>,
+    pub(crate) copies: FxHashMap<StreamIx, Paged<Copies>>,
+    /// By stream, the first sending of what this connection carried last.
+    pub(crate) sent_up_to: FxHashMap<StreamIx, Place>,
+    /// The first copy of a sentinel that came last, by stream.
+    pub(crate) sentinels: FxHashMap<StreamIx, Sentinel>,
+    pub(crate) control: VecDeque<Line>,
+}
+
+/// A point at which a client's lineage ended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Break {
+    pub(crate) place: Place,
+    pub(crate) why: Why,
+}
+
+/// Why a lineage ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// The client asked for a clean start.
+    CleanStart,
+    /// Its session ended with its connection, as it had asked.
+    Ended,
+    /// Session present was 0 although the broker had to have the session.
+    Lost,
+    /// Session present was 0, as was to be expected or possible.
+    Gone,
+    /// The client forgot its state.
+    Wiped,
+}
+
+/// What the history tells about a client's session at the broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// The client never connected.
+    Never,
+    /// It exists.
+    Exists,
+    /// It ended with its connection.
+    Ended,
+    /// Nobody knows, and why.
+    Doubtful(&'static str),
+}
+
+/// What the next CONNACK has to say about the session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Expected {
+    Present,
+    /// There never was a session.
+    AbsentNever,
+    /// It ended with its clean connection.
+    AbsentEnded,
+    /// Its expiry interval is over for two seconds and more.
+    AbsentExpired,
+    /// Both are right.
+    Either,
+}
+
+/// How long a client has been away.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Away {
+    /// The broker cannot have noticed before.
+    pub(crate) earliest_ns: u64,
+    /// It must have noticed by then; none where nobody knows.
+    pub(crate) latest_ns: Option<u64>,
+}
+
+/// One network connection.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) id: ConnectionId,
+    pub(crate) client: ClientIx,
+    pub(crate) version: Version,
+    pub(crate) connect: Option<Connect>,
+    pub(crate) connect_sent: Moment,
+    pub(crate) known_before: Known,
+    pub(crate) accepted: Place,
+    pub(crate) refused: bool,
+    pub(crate) closed: Option<Closing>,
+    pub(crate) last_heard_ns: u64,
+    pub(crate) last_heard: Place,
+    /// The session was resumed.
+    pub(crate) resumed: bool,
+    /// A DISCONNECT set another session expiry interval.
+    pub(crate) overrode_expiry: bool,
+    pub(crate) subscribes: FxHashMap<u16, PendingSubscribe>,
+    pub(crate) unsubscribes: FxHashMap<u16, Vec<Arc<str>>>,
+}
+
+/// A SUBSCRIBE without its SUBACK.
+#[derive(Debug)]
+pub(crate) struct PendingSubscribe {
+    pub(crate) asked: Place,
+    pub(crate) filters: Vec<(Arc<str>, u8)>,
+}
+
+/// What a packet id received from the broker stands for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Inbound {
+    pub(crate) subject: Subject,
+    pub(crate) qos: u8,
+    pub(crate) phase: Phase,
+    /// Where the exchange began.
+    pub(crate) began: Moment,
+    /// The last PUBLISH or PUBREL of it, and where.
+    pub(crate) last: Moment,
+    pub(crate) connection: ConnIx,
+    pub(crate) expires: bool,
+    /// Several filters of the session match, or a shared one.
+    pub(crate) overlapped: bool,
+}
+
+/// What is known of the broker's and our acknowledgements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// PUBLISH received, nothing sent.
+    Publish,
+    /// PUBACK or PUBREC sent; the broker may not have read it.
+    Acked,
+    /// PUBREL received, PUBCOMP not sent.
+    Release,
+    /// PUBCOMP sent; the broker may not have read it.
+    Complete,
+}
+
+/// What a PUBLISH carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Subject {
+    /// A message of this run.
+    Ours(StreamIx, u64),
+    /// Something else, told by its payload.
+    Other(u32),
+}
+
+/// What a packet id sent to the broker stands for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Outbound {
+    /// None for what carries no marker of this run.
+    pub(crate) message: Option<(StreamIx, u64)>,
+    pub(crate) qos: u8,
+    pub(crate) released: bool,
+}
+
+/// The copies of a message at a session.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Copies {
+    /// Its first copy; 0 where none came.
+    pub(crate) first: Place,
+    /// When, in units of 100 µs.
+    pub(crate) first_tick: u32,
+    /// The lineage that `accepted` counts in.
+    pub(crate) lineage: u32,
+    /// Packet id of the last copy.
+    pub(crate) packet_id: u16,
+    /// Packet id of the first copy.
+    pub(crate) first_packet_id: u16,
+    /// Live copies that a receiver following the protocol accepts, in this lineage.
+    pub(crate) accepted: u8,
+    /// Packets that carried it.
+    pub(crate) packets: u8,
+    pub(crate) max_qos: u8,
+    /// A live copy (RETAIN=0) came.
+    pub(crate) live: bool,
+}
+
+/// A sentinel at a session.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sentinel {
+    pub(crate) sequence: u64,
+    pub(crate) qos: u8,
+    pub(crate) at: Place,
+    /// Lineage of the session when it came.
+    pub(crate) lineage: u32,
+}
+
+impl Client {
+    pub(crate) fn new(name: &Arc<str>, version: Version, group: GroupIx, lineage: u32) -> Self {
+        Self {
+            name: Arc::clone(name),
+            version,
+            group,
+            lineage,
+            breaks: Vec::new(),
+            known: Known::Never,
+            expiry: 0,
+            away: None,
+            current: None,
+            last_accepted: None,
+            last_connect: None,
+            online: Vec::new(),
+            resumes: Vec::new(),
+            session_present: Vec::new(),
+            resumed: 0,
+            subscriptions: Vec::new(),
+            routes: FxHashMap::default(),
+            inbound: FxHashMap::default(),
+            outbound: FxHashMap::default(),
+            copies: FxHashMap::default(),
+            sent_up_to: FxHashMap::default(),
+            sentinels: FxHashMap::default(),
+            control: VecDeque::new(),
+        }
+    }
+
+    /// Its copies of a message.
+    pub(crate) fn copies_of(&self, stream: StreamIx, sequence: u64) -> Copies {
+        self.copies.get(&stream).and_then(|copies| copies.at(sequence)).copied().unwrap_or_default()
+    }
+
+    /// Begins a new lineage: in-flight tables are forgotten, and its filters end in this way.
+    pub(crate) fn break_lineage(&mut self, lineage: u32, why: Why, now: Place) {
+        self.lineage = lineage;
+        self.breaks.push(Break { place: now, why });
+        self.inbound.clear();
+        self.outbound.clear();
+        self.sent_up_to.clear();
+        for subscription in &mut self.subscriptions {
+            match why {
+                Why::CleanStart => subscription.doubt(now),
+                Why::Ended => subscription.close(End::Discarded, now),
+                Why::Lost | Why::Gone | Why::Wiped => subscription.close(End::Doubtful, now),
+            }
+        }
+    }
+
+    /// An accepted clean start discards every filter of before.
+    pub(crate) fn discard_subscriptions(&mut self, connect_sent: Place, now: Place) {
+        for subscription in &mut self.subscriptions {
+            if subscription.grants.last().is_none_or(|grant| grant.asked < connect_sent) {
+                subscription.close(End::Discarded, now);
+            }
+        }
+    }
+
+    /// What was owed at the broker's end may be forgotten there.
+    pub(crate) fn forgive(&mut self) {
+        for entry in self.inbound.values_mut() {
+            entry.phase = match entry.phase {
+                Phase::Publish | Phase::Acked => Phase::Acked,
+                Phase::Release | Phase::Complete => Phase::Complete,
+            };
+        }
+        if self.known != Known::Never {
+            self.known = Known::Doubtful("the broker failed in a way that its profile does not cover");
+        }
+    }
+
+    /// What CONNACK has to say to a CONNECT without clean start, sent at `asked` and answered at `now`.
+    pub(crate) fn expected(&self, known: Known, asked_ns: u64, now_ns: u64) -> Expected {
+        match known {
+            Known::Never => Expected::AbsentNever,
+            Known::Ended => Expected::AbsentEnded,
+            Known::Doubtful(_) => Expected::Either,
+            Known::Exists => self.expected_of_existing(asked_ns, now_ns),
+        }
+    }
+
+    fn expected_of_existing(&self, asked_ns: u64, now_ns: u64) -> Expected {
+        const SECOND_NS: u64 = 1_000_000_000;
+        let Some(away) = self.away else {
+            // A takeover: a session of no length may end with the connection that is taken over.
+            return if self.expiry == 0 { Expected::Either } else { Expected::Present };
+        };
+        if self.expiry == u32::MAX {
+            return Expected::Present;
+        }
+        let expiry_ns = u64::from(self.expiry) * SECOND_NS;
+        let longest = now_ns.saturating_sub(away.earliest_ns);
+        let shortest = away.latest_ns.map_or(0, |latest| asked_ns.saturating_sub(latest));
+        if longest + SECOND_NS < expiry_ns {
+            Expected::Present
+        } else if shortest > expiry_ns + 2 * SECOND_NS {
+            Expected::AbsentExpired
+        } else {
+            Expected::Either
+        }
+    }
+
+    /// Whether it had an accepted connection at `place`.
+    pub(crate) fn was_online(&self, place: Place) -> bool {
+        let after = self.online.partition_point(|(from, _)| *from <= place);
+        after > 0 && place < self.online[after - 1].1
+    }
+
+    /// The filters that match a topic, whatever their state, by place in `subscriptions`.
+    pub(crate) fn routes(&mut self, topic: &Arc<str>) -> Arc<[usize]> {
+        if let Some(found) = self.routes.get(topic) {
+            return Arc::clone(found);
+        }
+        let matching = self.subscriptions.iter().enumerate().filter(|(_, it)| it.matches(topic));
+        let found: Arc<[usize]> = matching.map(|(at, _)| at).collect();
+        if self.routes.len() >= ROUTES_MAX {
+            self.routes.clear();
+        }
+        self.routes.insert(Arc::clone(topic), Arc::clone(&found));
+        found
+    }
+
+    /// A SUBSCRIBE names a filter.
+    pub(crate) fn subscribe(&mut self, filter: &crate::packet::Filter, now: Place) {
+        let open = self.subscriptions.iter_mut().find(|it| it.filter == filter.filter && it.until == NEVER);
+        match open {
+            Some(subscription) => subscription.ask_again(filter, now),
+            None => {
+                self.subscriptions.push(Subscription::asked(filter, now));
+                self.routes.clear();
+            }
+        }
+    }
+
+    /// Remembers a line about its connections.
+    pub(crate) fn note(&mut self, line: Line) {
+        if self.control.len() == CONTROL_LINES_MAX {
+            self.control.pop_front();
+        }
+        self.control.push_back(line);
+    }
+}

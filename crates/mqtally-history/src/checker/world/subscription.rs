@@ -1,0 +1,133 @@
+//! A session's subscriptions over time.
+
+use super::topic;
+use super::{NEVER, Place};
+use crate::packet::Filter;
+use std::sync::Arc;
+
+/// One filter of one session from SUBSCRIBE to its end.
+#[derive(Debug)]
+pub(crate) struct Subscription {
+    pub(crate) filter: Arc<str>,
+    pub(crate) shared: bool,
+    /// SUBACK received: from here on it is certain.
+    pub(crate) active: Place,
+    /// Not certain any more: UNSUBSCRIBE sent, or its session in doubt.
+    pub(crate) until: Place,
+    /// Certainly over.
+    pub(crate) gone: Place,
+    pub(crate) end: End,
+    /// What was asked for and granted, one entry a SUBSCRIBE.
+    pub(crate) grants: Vec<Grant>,
+}
+
+/// Why a subscription is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// It is not.
+    Open,
+    /// UNSUBSCRIBE.
+    Unsubscribed,
+    /// SUBACK refused it.
+    Refused,
+    /// A clean start discarded it, or its clean session ended.
+    Discarded,
+    /// Nobody knows: the session was lost, or its client forgot it.
+    Doubtful,
+}
+
+/// The options of one SUBSCRIBE.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Grant {
+    pub(crate) asked: Place,
+    pub(crate) answered: Place,
+    pub(crate) asked_qos: u8,
+    /// None until SUBACK.
+    pub(crate) granted: Option<u8>,
+    pub(crate) no_local: bool,
+    pub(crate) retain_as_published: bool,
+}
+
+impl Subscription {
+    /// A filter that a SUBSCRIBE asks for.
+    pub(crate) fn asked(filter: &Filter, now: Place) -> Self {
+        let mut it = Self {
+            filter: Arc::clone(&filter.filter),
+            shared: topic::unshared(&filter.filter).1,
+            active: NEVER,
+            until: NEVER,
+            gone: NEVER,
+            end: End::Open,
+            grants: Vec::new(),
+        };
+        it.ask_again(filter, now);
+        it
+    }
+
+    /// The same filter is asked for again; old and new options are both right until SUBACK.
+    pub(crate) fn ask_again(&mut self, filter: &Filter, now: Place) {
+        self.grants.push(Grant {
+            asked: now,
+            answered: NEVER,
+            asked_qos: filter.qos,
+            granted: None,
+            no_local: filter.no_local,
+            retain_as_published: filter.retain_as_published,
+        });
+    }
+
+    /// SUBACK's code for what was asked at `asked`.
+    pub(crate) fn answered(&mut self, asked: Place, code: u8, now: Place) {
+        if code >= 0x80 {
+            return self.refused(asked, now);
+        }
+        let Some(grant) = self.grants.iter_mut().find(|grant| grant.asked == asked) else { return };
+        grant.answered = now;
+        grant.granted = Some(code);
+        self.active = self.active.min(now);
+    }
+
+    fn refused(&mut self, asked: Place, now: Place) {
+        self.grants.retain(|grant| grant.asked != asked);
+        if self.grants.is_empty() {
+            self.close(End::Refused, now);
+        }
+    }
+
+    /// It stops being certain.
+    pub(crate) fn doubt(&mut self, now: Place) {
+        self.until = self.until.min(now);
+    }
+
+    /// It is over.
+    pub(crate) fn close(&mut self, end: End, now: Place) {
+        self.doubt(now);
+        if self.end == End::Open {
+            self.gone = now;
+            self.end = end;
+        }
+    }
+
+    /// Whether its filter matches.
+    pub(crate) fn matches(&self, topic: &str) -> bool {
+        topic::matches(topic::unshared(&self.filter).0, topic)
+    }
+
+    /// Its grants that can have been in force at some time between `from` and `now`: those asked for by then, and not
+    /// replaced by one that was answered before.
+    pub(crate) fn grants_between(&self, from: Place, now: Place) -> impl Iterator<Item = &Grant> {
+        self.grants
+            .iter()
+            .enumerate()
+            .filter(move |(at, grant)| {
+                let replaced = self.grants[at + 1..].iter().any(|next| next.answered <= from);
+                grant.asked <= now && !replaced
+            })
+            .map(|(_, grant)| grant)
+    }
+
+    /// Whether it was certain during the whole time.
+    pub(crate) fn covers(&self, from: Place, to: Place) -> bool {
+        self.active < from && to < self.until
+    }
+}

@@ -1,0 +1,357 @@
+//! The catalogue of promises: what each says, what puts it to the test and what lifts it.
+//!
+//! A normative statement is printed with the version of MQTT it is from, because the two versions use the same number
+//! for different statements.
+
+use crate::report::Severity;
+
+/// A promise of the catalogue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Promise {
+    /// Which.
+    pub id: PromiseId,
+    /// In a few words.
+    pub title: &'static str,
+    /// How much it matters when it is broken.
+    pub severity: Severity,
+    /// Normative statements, such as `3.1.1:MQTT-4.3.3-1`; empty where MQTT itself says nothing.
+    pub spec: &'static [&'static str],
+    /// What puts it to the test.
+    pub tested_by: &'static str,
+    /// When it need not hold.
+    pub lifted_when: &'static str,
+    /// Which fault or workload exercises it.
+    pub exercise: &'static str,
+}
+
+/// The promise with this id, such as `D3`, in either case.
+pub fn find(id: &str) -> Option<&'static Promise> {
+    CATALOGUE.iter().find(|promise| promise.id.as_str().eq_ignore_ascii_case(id))
+}
+
+/// The promises that rest on a normative statement: `3.1.1:MQTT-4.3.3-1`, or `MQTT-4.3.3-1` for both versions.
+pub fn find_by_spec(id: &str) -> impl Iterator<Item = &'static Promise> {
+    let matches =
+        move |spec: &str| spec == id || spec.split_once(':').is_some_and(|(_, number)| number == id);
+    CATALOGUE.iter().filter(move |promise| promise.spec.iter().any(|spec| matches(spec)))
+}
+
+impl PromiseId {
+    /// Its entry.
+    pub fn promise(self) -> &'static Promise {
+        &CATALOGUE[self as usize]
+    }
+}
+
+macro_rules! catalogue {
+    ($($id:ident, $severity:ident, $title:literal, [$($spec:literal),*],
+        tested by $tested:literal, lifted when $lifted:literal, exercise $exercise:literal;)*) => {
+        /// The id of a promise: a family's letter and a number.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[expect(missing_docs, reason = "the catalogue says what each is")]
+        pub enum PromiseId { $($id),* }
+
+        impl PromiseId {
+            /// As it is printed.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$id => stringify!($id)),* }
+            }
+        }
+
+        /// Every promise that this version judges, in the order of the report.
+        pub const CATALOGUE: &[Promise] = &[$(Promise {
+            id: PromiseId::$id,
+            title: $title,
+            severity: Severity::$severity,
+            spec: &[$($spec),*],
+            tested_by: $tested,
+            lifted_when: $lifted,
+            exercise: $exercise,
+        }),*];
+    };
+}
+
+catalogue! {
+    D1, S1, "QoS 1: no loss",
+    ["3.1.1:MQTT-4.3.2-2", "3.1.1:MQTT-4.5.0-1", "3.1.1:MQTT-3.1.2-5", "3.1.1:MQTT-4.4.0-1",
+     "5.0:MQTT-4.3.2-4", "5.0:MQTT-4.5.0-1", "5.0:MQTT-3.1.2-23", "5.0:MQTT-4.4.0-1"],
+    tested by "a message with its final acknowledgement, a subscription acknowledged before the message was sent, and a sentinel of the same stream behind it",
+    lifted when "the session ended, expired or was discarded; the subscription was given up before the final acknowledgement; the message expired or is too large for the client; the subscription is shared or No Local; the broker failed in a way that its profile does not cover",
+    exercise "every workload at QoS 1; cut links and restarts make it hard";
+
+    D2, S1, "QoS 2: no loss",
+    ["3.1.1:MQTT-4.3.3-2", "3.1.1:MQTT-4.5.0-1", "3.1.1:MQTT-3.1.2-5", "3.1.1:MQTT-4.4.0-1",
+     "5.0:MQTT-4.3.3-8", "5.0:MQTT-4.5.0-1", "5.0:MQTT-3.1.2-23", "5.0:MQTT-4.4.0-1"],
+    tested by "the same as D1 where both publication and subscription have QoS 2",
+    lifted when "the same as D1; a message without PUBCOMP may or may not arrive",
+    exercise "every workload at QoS 2; cut links and restarts make it hard";
+
+    D3, S1, "QoS 2: exactly once",
+    ["3.1.1:MQTT-4.3.3-1", "3.1.1:MQTT-4.3.3-2", "5.0:MQTT-4.3.3-6", "5.0:MQTT-4.3.3-10", "5.0:MQTT-4.3.3-12"],
+    tested by "each message published and delivered at QoS 2: a receiver that follows the protocol accepts it once",
+    lifted when "the session was lost in between, the message was submitted anew, filters overlap or are shared, or the broker failed in a way that its profile does not cover",
+    exercise "cut either link within the handshake; restart the broker";
+
+    D4, S2, "QoS 1: no second copy without a cause",
+    ["5.0:MQTT-4.4.0-1"],
+    tested by "each message delivered at QoS 1: a second copy needs a reconnect, a repeated publication or an overlapping filter",
+    lifted when "the subscriber reconnected or the publisher sent again; in 3.1.1, and in 5.0 with another packet id, it is odd and no violation",
+    exercise "any workload at QoS 1 without faults";
+
+    D5, S1, "QoS 0: at most once",
+    ["3.1.1:MQTT-4.3.1-1", "5.0:MQTT-4.3.1-1"],
+    tested by "each message published at QoS 0 or 2 and delivered at QoS 0: no more copies than matching filters",
+    lifted when "the message was published at QoS 1, or submitted more than once, or the subscription is shared",
+    exercise "any workload with a subscription granted QoS 0";
+
+    D6, S1, "Nothing arrives that nobody sent",
+    ["3.1.1:MQTT-3.3.2-3", "5.0:MQTT-3.3.2-3"],
+    tested by "each delivery: its message was sent in this run",
+    lifted when "it is retained, a will, left over from another run, or of a topic that begins with `$`",
+    exercise "any workload";
+
+    D7, S3, "What was refused is not delivered",
+    ["5.0:MQTT-4.4.0-2", "5.0:MQTT-4.3.3-9"],
+    tested by "a message whose PUBACK or PUBREC had a reason of 0x80 or more",
+    lifted when "it was sent again; the standard forbids to send it again and does not forbid to deliver it, so this is a warning",
+    exercise "5.0: publish where the broker refuses, for want of a right or over a quota";
+
+    D8, S1, "Payload and properties arrive unaltered",
+    ["5.0:MQTT-3.3.2-4", "5.0:MQTT-3.3.2-15", "5.0:MQTT-3.3.2-16", "5.0:MQTT-3.3.2-17", "5.0:MQTT-3.3.2-18", "5.0:MQTT-3.3.2-20"],
+    tested by "each delivery: the payload's checksum and, in 5.0, payload format, content type, response topic, correlation data and user properties in order",
+    lifted when "message expiry, topic alias and subscription identifiers may change; a 3.1.1 subscriber receives no properties",
+    exercise "any workload";
+
+    D9, S1, "Only topics that were asked for",
+    ["3.1.1:MQTT-3.3.2-3", "5.0:MQTT-3.3.2-3", "3.1.1:MQTT-4.7.2-1", "5.0:MQTT-4.7.2-1", "3.1.1:MQTT-4.7.3-4", "5.0:MQTT-4.7.3-4"],
+    tested by "each delivery: a filter of the session matches its topic",
+    lifted when "the filter is being subscribed or unsubscribed, or the session is in doubt",
+    exercise "any workload; wildcards and topics with a common beginning make it hard";
+
+    D10, S2, "Nothing new after UNSUBACK",
+    ["3.1.1:MQTT-3.10.4-2", "5.0:MQTT-3.10.4-2"],
+    tested by "a message first sent after UNSUBACK was received, to a filter that was given up",
+    lifted when "another filter matches; messages sent before UNSUBACK may still come",
+    exercise "unsubscribe while a publisher goes on";
+
+    D11, S2, "A clean start begins with nothing",
+    ["3.1.1:MQTT-3.1.2-6", "5.0:MQTT-3.1.2-4"],
+    tested by "a clean start of a client that had subscriptions: no old message and no old filter comes back",
+    lifted when "the message is retained",
+    exercise "connect with clean start where a session exists, and publish";
+
+    O1, S1, "First copies arrive in order",
+    ["3.1.1:MQTT-4.6.0-5", "3.1.1:MQTT-4.6.0-6", "5.0:MQTT-4.6.0-5", "5.0:MQTT-4.6.0-6"],
+    tested by "two messages of one publisher, topic and QoS that reached the broker in a known order, at one session",
+    lifted when "publisher, topic or QoS differ; one is retained, was submitted anew, or came through a shared or overlapping subscription; later copies of a duplicate may come in any place",
+    exercise "any workload with more than one message in flight; cut links and restarts make it hard";
+
+    O2, S2, "What is sent again comes in its old order",
+    ["3.1.1:MQTT-4.6.0-1", "3.1.1:MQTT-4.6.0-6", "5.0:MQTT-4.6.0-5"],
+    tested by "two or more unacknowledged messages that are sent again after a reconnect",
+    lifted when "topics or QoS differ (in 3.1.1 that is a warning)",
+    exercise "cut the subscriber's link while several messages are in flight";
+
+    R1, S2, "An unacknowledged PUBLISH is sent again",
+    ["3.1.1:MQTT-4.4.0-1", "5.0:MQTT-4.4.0-1"],
+    tested by "a resumed session with a received and not yet acknowledged PUBLISH",
+    lifted when "an acknowledgement was on its way; a QoS 1 message expired; the broker failed in a way that its profile does not cover",
+    exercise "cut the subscriber's link before it acknowledges";
+
+    R2, S2, "An unanswered PUBREL is sent again",
+    ["3.1.1:MQTT-4.4.0-1", "5.0:MQTT-4.4.0-1"],
+    tested by "a resumed session with a received and not yet answered PUBREL",
+    lifted when "a PUBCOMP was on its way; the broker failed in a way that its profile does not cover",
+    exercise "cut the subscriber's link between PUBREL and PUBCOMP";
+
+    R3, S2, "No PUBLISH again after its PUBREL",
+    ["3.1.1:MQTT-4.3.3-1", "5.0:MQTT-4.3.3-6"],
+    tested by "each QoS 2 exchange that reached PUBREL",
+    lifted when "the packet id serves another message after PUBCOMP",
+    exercise "cut the subscriber's link around PUBREL";
+
+    R4, S2, "A redelivery keeps its packet id",
+    ["3.1.1:MQTT-2.3.1-3", "3.1.1:MQTT-2.3.1-4", "3.1.1:MQTT-4.4.0-1", "5.0:MQTT-4.4.0-1"],
+    tested by "a resumed session that receives an unacknowledged message again",
+    lifted when "filters overlap, the publisher sent the message again, or the broker failed in a way that its profile does not cover",
+    exercise "cut the subscriber's link before it acknowledges";
+
+    R5, S3, "A redelivery carries DUP=1",
+    ["3.1.1:MQTT-3.3.1-1", "5.0:MQTT-3.3.1-1"],
+    tested by "a PUBLISH that comes a second time with its packet id, before it was acknowledged",
+    lifted when "an acknowledgement was on its way",
+    exercise "cut the subscriber's link before it acknowledges";
+
+    R6, S3, "DUP is the hop's own",
+    ["3.1.1:MQTT-3.3.1-3", "5.0:MQTT-3.3.1-3", "3.1.1:MQTT-3.3.1-2", "5.0:MQTT-3.3.1-2"],
+    tested by "each first copy to a subscriber that was connected since before the message was sent, and each PUBLISH of QoS 0",
+    lifted when "the subscriber reconnected since, so that a copy may have died on the way",
+    exercise "cut the publisher's link, so that it sends with DUP=1";
+
+    R7, S2, "A fresh PUBLISH has a free packet id",
+    ["3.1.1:MQTT-2.3.1-2", "3.1.1:MQTT-2.3.1-4", "3.1.1:MQTT-2.3.1-1", "3.1.1:MQTT-4.3.2-1", "3.1.1:MQTT-4.3.3-1", "5.0:MQTT-2.2.1-4"],
+    tested by "each PUBLISH of QoS 1 or 2: its id is not in use for another message",
+    lifted when "an acknowledgement of the other message was on its way",
+    exercise "many messages in flight, slow acknowledgements";
+
+    R9, S2, "PUBREL is always answered",
+    ["3.1.1:MQTT-4.3.3-2", "5.0:MQTT-4.3.3-11"],
+    tested by "each PUBREL that a publisher sends: PUBCOMP comes, also for an id that the broker does not know",
+    lifted when "the connection was cut",
+    exercise "cut the publisher's link between PUBREL and PUBCOMP";
+
+    R10, S2, "The right acknowledgement, for the right packet",
+    ["3.1.1:MQTT-2.3.1-6", "3.1.1:MQTT-2.3.1-7", "3.1.1:MQTT-3.3.4-1", "5.0:MQTT-2.2.1-5", "5.0:MQTT-2.2.1-6", "5.0:MQTT-3.3.4-1"],
+    tested by "each acknowledgement that a client receives",
+    lifted when "never",
+    exercise "any workload at QoS 1 or 2";
+
+    S1, S2, "A clean start has no session present",
+    ["3.1.1:MQTT-3.2.2-1", "5.0:MQTT-3.2.2-2"],
+    tested by "each accepted clean start",
+    lifted when "never",
+    exercise "connect with clean start, best where a session exists";
+
+    S2, S2, "Session present tells the truth",
+    ["3.1.1:MQTT-3.2.2-2", "3.1.1:MQTT-3.2.2-3", "5.0:MQTT-3.2.2-3"],
+    tested by "each accepted connection without clean start where the history tells whether the broker has the session",
+    lifted when "the expiry interval is about over, another connection of the client is being opened, or the broker failed in a way that its profile does not cover",
+    exercise "reconnect a persistent session";
+
+    S3, S3, "A refusal has no session present",
+    ["3.1.1:MQTT-3.2.2-4", "3.1.1:MQTT-3.2.2-5", "5.0:MQTT-3.2.2-6", "5.0:MQTT-3.2.2-7"],
+    tested by "each CONNACK that refuses: session present is 0 and nothing follows",
+    lifted when "never",
+    exercise "connect with a wrong password";
+
+    S4, S2, "CONNACK comes first, and once",
+    ["3.1.1:MQTT-3.2.0-1", "5.0:MQTT-3.2.0-1", "5.0:MQTT-3.2.0-2"],
+    tested by "each connection on which the broker sends anything",
+    lifted when "AUTH may come before",
+    exercise "any workload; reconnects with messages waiting make it hard";
+
+    S5, S2, "A resumed session has its subscriptions",
+    ["3.1.1:MQTT-3.1.2-4", "3.1.1:MQTT-3.1.2-5", "5.0:MQTT-3.1.2-5"],
+    tested by "a session that is said to be present and a message sent to one of its filters afterwards",
+    lifted when "the client subscribed again; a volatile broker need not keep the session, but must not say that it did",
+    exercise "reconnect a persistent session, restart the broker, and probe each filter";
+
+    S6, S2, "Messages wait for a session that is offline",
+    ["3.1.1:MQTT-3.1.2-5", "5.0:MQTT-4.5.0-1"],
+    tested by "the obligations of D1 and D2 whose message was sent while the subscriber was offline",
+    lifted when "QoS 0 need not be kept; else the same as D1",
+    exercise "publish while a persistent subscriber is away";
+
+    S7, S2, "A session lives until it expires",
+    ["5.0:MQTT-3.1.2-23"],
+    tested by "a return well after the connection ended and more than a second before the expiry interval is over",
+    lifted when "the broker set another interval in CONNACK",
+    exercise "5.0: return within the expiry interval";
+
+    S8, S3, "A session does not outlive its expiry",
+    ["5.0:MQTT-4.1.0-2"],
+    tested by "a return more than two seconds after the expiry interval is over",
+    lifted when "brokers clean up lazily, so this is a warning",
+    exercise "5.0: return after the expiry interval";
+
+    S9, S2, "A takeover closes the old connection",
+    ["3.1.1:MQTT-3.1.4-2", "5.0:MQTT-3.1.4-3"],
+    tested by "a second accepted connection of a client while its first is open",
+    lifted when "never; five seconds are allowed",
+    exercise "connect twice with one client id";
+
+    S13, S2, "A clean session ends with its connection",
+    ["3.1.1:MQTT-3.1.2-6"],
+    tested by "3.1.1: a persistent connection after a clean one",
+    lifted when "the broker failed in between",
+    exercise "3.1.1: connect with Clean Session 1, disconnect, connect with 0";
+
+    Q1, S2, "Delivered at the lower of published and granted QoS",
+    ["3.1.1:MQTT-3.8.4-6", "5.0:MQTT-3.8.4-8"],
+    tested by "each delivery through a filter whose granted QoS is known",
+    lifted when "a filter is subscribed again: the old and the new QoS are both right until then",
+    exercise "any workload; subscriptions at different QoS make it hard";
+
+    Q2, S2, "Overlapping filters deliver at the highest QoS",
+    ["3.1.1:MQTT-3.3.5-1", "5.0:MQTT-3.3.4-2"],
+    tested by "a message owed through two or more filters with settled QoS, and the sentinel behind it",
+    lifted when "one copy or one a filter are both right",
+    exercise "subscribe `a/+` and `a/b` at different QoS";
+
+    Q3, S2, "SUBACK answers each filter",
+    ["3.1.1:MQTT-3.8.4-1", "3.1.1:MQTT-3.8.4-2", "3.1.1:MQTT-3.8.4-5", "3.1.1:MQTT-3.9.3-1", "5.0:MQTT-3.8.4-1", "5.0:MQTT-3.8.4-2", "5.0:MQTT-3.8.4-6", "5.0:MQTT-3.8.4-7", "5.0:MQTT-3.9.3-1"],
+    tested by "each SUBACK: the right id, one code a filter, none above what was asked for",
+    lifted when "never",
+    exercise "any workload; several filters in one SUBSCRIBE make it hard";
+
+    F1, S2, "Receive maximum is respected",
+    ["5.0:MQTT-3.3.4-9", "5.0:MQTT-4.9.0-1", "5.0:MQTT-4.9.0-2"],
+    tested by "a connection whose receive maximum was reached",
+    lifted when "none was set: then it is 65,535",
+    exercise "5.0: subscribe with a small receive maximum and acknowledge slowly";
+
+    F2, S2, "Quota returns at PUBCOMP, not at PUBREC",
+    ["5.0:MQTT-3.3.4-9", "5.0:MQTT-4.9.0-1", "5.0:MQTT-4.9.0-2"],
+    tested by "a connection whose receive maximum was reached with a QoS 2 exchange between PUBREC and PUBCOMP",
+    lifted when "none was set",
+    exercise "5.0: subscribe at QoS 2 with a small receive maximum and delay PUBCOMP";
+
+    V2, S2, "No Local sends nothing back",
+    ["5.0:MQTT-3.8.3-3"],
+    tested by "a message that its publisher's own No Local filter matches",
+    lifted when "another filter of the client matches as well",
+    exercise "5.0: publish and subscribe with one client and No Local";
+
+    A1, S1, "The application's statistics are right to the message",
+    [],
+    tested by "each delivery that a subscribing application settled, and the counters it reported",
+    lifted when "deliveries were settled after the last report",
+    exercise "any workload with a subscribing application; redeliveries make it hard";
+
+    A2, S1, "A new message is never taken for a duplicate",
+    [],
+    tested by "each delivery that a subscribing application settled as processed or as a duplicate",
+    lifted when "the message was delivered again and an earlier copy was settled",
+    exercise "redeliveries; a publisher that restarts with its counter at 1";
+
+    L1, S4, "Streams drain",
+    [],
+    tested by "each stream and session that owes a sentinel at the end of a part of the run",
+    lifted when "the session has ended",
+    exercise "any workload: faults are healed and the run waits for its sentinels";
+
+    P1, S3, "Packets are well-formed",
+    [],
+    tested by "each packet that the broker sends",
+    lifted when "never; what can be understood is judged further, so this is a warning",
+    exercise "any workload";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_catalogue_is_in_the_order_of_its_ids() {
+        for (place, promise) in CATALOGUE.iter().enumerate() {
+            assert_eq!(promise.id as usize, place);
+            assert_eq!(promise.id.promise(), promise);
+            assert_eq!(find(&promise.id.as_str().to_lowercase()), Some(promise));
+        }
+    }
+
+    #[test]
+    fn every_normative_statement_names_its_version() {
+        for spec in CATALOGUE.iter().flat_map(|promise| promise.spec) {
+            assert!(spec.starts_with("3.1.1:MQTT-") || spec.starts_with("5.0:MQTT-"), "{spec}");
+        }
+    }
+
+    #[test]
+    fn a_normative_statement_is_found_with_and_without_its_version() {
+        let ids = |spec| find_by_spec(spec).map(|promise| promise.id.as_str()).collect::<Vec<_>>();
+        assert_eq!(ids("3.1.1:MQTT-4.3.3-1"), ["D3", "R3", "R7"]);
+        assert_eq!(ids("MQTT-4.5.0-1"), ["D1", "D2", "S6"]);
+        assert!(ids("MQTT-9.9.9-9").is_empty());
+    }
+}

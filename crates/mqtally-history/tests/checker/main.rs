@@ -1,0 +1,14 @@
+//! The checker against histories in a small literal form; `support` reads it.
+
+mod application;
+mod delivery;
+mod duplicate;
+mod flow;
+mod integrity;
+mod lawful;
+mod order;
+mod qos;
+mod report;
+mod resumption;
+mod session;
+mod support;

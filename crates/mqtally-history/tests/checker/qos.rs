@@ -1,0 +1,63 @@
+//! Q1 and Q3.
+
+use crate::support::*;
+
+#[test]
+fn delivered_is_the_lower_of_published_and_granted() {
+    for published_at in 0..=2u8 {
+        for granted in 0..=2u8 {
+            for came in 0..=2u8 {
+                let history = joined(granted) + &published(published_at, 0) + &received(came, 0) + "end";
+                let report = report(&history);
+                let right = came == published_at.min(granted);
+                assert_eq!(
+                    !off(&report).contains(&"Q1".to_owned()),
+                    right,
+                    "{published_at} {granted} {came}"
+                );
+                assert_eq!(obligations(&report, "Q1"), 1);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_granted_qos_counts_and_not_the_one_asked_for() {
+    let lowered = joined(1).replace("a@1", "a@2");
+    check(&(lowered.clone() + &published(2, 0) + &received(1, 0) + &drained_lower()), "+Q1 +Q3");
+    check(&(lowered + &published(2, 0) + &received(2, 0) + &drained_lower()), "Q1");
+}
+
+fn drained_lower() -> String {
+    sentinel(2, 1) + &received_sentinel(1, 1) + "end"
+}
+
+#[test]
+fn while_a_filter_is_subscribed_again_both_qos_are_right() {
+    let again = joined(2) + &published(2, 0) + "sub > SUBSCRIBE 2 a@1\n" + &published(2, 1);
+    check(
+        &(again.clone() + &received(2, 0) + &received(1, 1) + "sub < SUBACK 2 1\n" + &drained_lower2()),
+        "+Q1",
+    );
+    check(
+        &(again.clone() + &received(2, 0) + "sub < SUBACK 2 1\n" + &received(2, 1) + &drained_lower2()),
+        "+Q1",
+    );
+    let after =
+        again + &received(2, 0) + &received(2, 1) + "sub < SUBACK 2 1\n" + &published(2, 2) + &received(2, 2);
+    check(&(after + "end"), "Q1");
+}
+
+fn drained_lower2() -> String {
+    sentinel(2, 2) + &received_sentinel(1, 2) + "end"
+}
+
+#[test]
+fn suback_has_one_lawful_code_a_filter() {
+    let asked = "group g\nc > CONNECT clean=1\nc < CONNACK sp=0\nc > SUBSCRIBE 1 a@1 b@2\n".to_owned();
+    check(&(asked.clone() + "c < SUBACK 1 1 2\nend"), "+Q3");
+    check(&(asked.clone() + "c < SUBACK 1 0 0x80\nend"), "+Q3");
+    check(&(asked.clone() + "c < SUBACK 1 2 1\nend"), "Q3");
+    check(&(asked.clone() + "c < SUBACK 1 1\nend"), "Q3");
+    check(&(asked + "c < SUBACK 2 1 2\nend"), "Q3");
+}

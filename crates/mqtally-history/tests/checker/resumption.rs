@@ -1,0 +1,148 @@
+//! R1 to R7, R9 and R10.
+
+use crate::support::*;
+
+const BACK: &str = "sub | fin\nsub > CONNECT clean=0\nsub < CONNACK sp=1\n";
+
+fn open(qos: u8) -> String {
+    joined(qos) + &published(qos, 0) + &format!("sub < PUBLISH qos={qos} id=9 m=0/0/0\n")
+}
+
+#[test]
+fn an_unacknowledged_publish_that_never_comes_again_is_broken() {
+    for qos in [1, 2] {
+        check(&(open(qos) + BACK + &drained(qos, 1)), "R1");
+    }
+}
+
+#[test]
+fn an_unacknowledged_publish_comes_again_with_dup_and_its_id() {
+    let again = "sub < PUBLISH qos=1 id=9 dup m=0/0/0\nsub > PUBACK 9\n";
+    check(&(open(1) + BACK + again + &drained(1, 1)), "+R1 +R4 +R5 +R7");
+    check(&(open(1) + BACK + &again.replace("dup ", "") + &drained(1, 1)), "R5");
+    check(&(open(1) + BACK + &again.replace('9', "10") + &drained(1, 1)), "R4");
+}
+
+#[test]
+fn a_new_id_at_qos_2_is_also_a_second_copy() {
+    let again = "sub < PUBLISH qos=2 id=10 dup m=0/0/0\nsub > PUBREC 10\nsub < PUBREL 10\nsub > PUBCOMP 10\n";
+    check(&(open(2) + BACK + again + &drained(2, 1)), "R4 D3");
+}
+
+#[test]
+fn behind_our_acknowledgement_everything_is_lawful() {
+    for cut in ["fin", "rst", "closed", "broken"] {
+        let back = BACK.replace("fin", cut);
+        let acked = open(1) + "sub > PUBACK 9\n" + &back;
+        check(&(acked.clone() + &drained(1, 1)), "-R1");
+        check(&(acked + "sub < PUBLISH qos=1 id=9 dup m=0/0/0\nsub > PUBACK 9\n" + &drained(1, 1)), "-R1");
+        let acked = open(2) + "sub > PUBREC 9\n" + &back;
+        let rest = "sub < PUBREL 9\nsub > PUBCOMP 9\n";
+        check(&(acked.clone() + rest + &drained(2, 1)), "-R1");
+        let again = "sub < PUBLISH qos=2 id=9 dup m=0/0/0\nsub > PUBREC 9\n";
+        check(&(acked + again + rest + &drained(2, 1)), "+D3");
+    }
+}
+
+#[test]
+fn an_unanswered_pubrel_that_never_comes_again_is_broken() {
+    let released = open(2) + "sub > PUBREC 9\nsub < PUBREL 9\n" + BACK;
+    check(&(released.clone() + &drained(2, 1)), "R2");
+    check(&(released.clone() + "sub < PUBREL 9\nsub > PUBCOMP 9\n" + &drained(2, 1)), "+R2 +R3");
+    let publish = "sub < PUBLISH qos=2 id=9 dup m=0/0/0\nsub > PUBREC 9\nsub < PUBREL 9\nsub > PUBCOMP 9\n";
+    check(&(released + publish + &drained(2, 1)), "R3 D3");
+}
+
+#[test]
+fn behind_our_pubcomp_a_pubrel_is_lawful_and_a_publish_is_not() {
+    let complete = open(2) + "sub > PUBREC 9\nsub < PUBREL 9\nsub > PUBCOMP 9\n" + BACK;
+    check(&(complete.clone() + "sub < PUBREL 9\nsub > PUBCOMP 9\n" + &drained(2, 1)), "");
+    check(&(complete + "sub < PUBLISH qos=2 id=9 dup m=0/0/0\n" + &drained(2, 1)), "R3 D3");
+}
+
+#[test]
+fn a_packet_id_may_serve_another_message_only_when_it_is_free() {
+    let free = open(1)
+        + "sub > PUBACK 9\n"
+        + &published(1, 1)
+        + "sub < PUBLISH qos=1 id=9 m=0/0/1\nsub > PUBACK 9\n";
+    check(&(free + &drained(1, 2)), "+R7");
+    let used = open(1) + &published(1, 1) + "sub < PUBLISH qos=1 id=9 m=0/0/1\nsub > PUBACK 9\n";
+    check(&(used + &drained(1, 2)), "R7");
+    let zero = joined(1) + &published(1, 0) + "sub < PUBLISH qos=1 id=0 m=0/0/0\nsub > PUBACK 0\n";
+    check(&(zero + &drained(1, 1)), "R7");
+}
+
+#[test]
+fn dup_is_not_handed_on() {
+    let resent = joined(1)
+        + "pub > PUBLISH qos=1 id=1 m=0/0/0
+        pub | fin
+        pub > CONNECT clean=0
+        pub < CONNACK sp=1
+        pub > PUBLISH qos=1 id=1 dup m=0/0/0
+        pub < PUBACK 1\n";
+    check(&(resent.clone() + &received(1, 0) + &drained(1, 1)), "+R6");
+    check(&(resent + &receiving(1, 0, "dup") + &drained(1, 1)), "R6");
+    check(&(joined(0) + &published(0, 0) + "sub < PUBLISH qos=0 dup m=0/0/0\nend"), "R6");
+}
+
+#[test]
+fn the_first_copy_we_see_may_have_dup_after_a_reconnect() {
+    let died = joined(1) + &published(1, 0) + BACK + &receiving(1, 0, "dup") + &drained(1, 1);
+    check(&died, "-R5");
+}
+
+#[test]
+fn an_end_of_the_broker_that_the_profile_does_not_cover_settles_all_debts() {
+    let killed = open(1)
+        + "broker killed
+        sub | closed
+        pub | closed
+        broker started
+        sub > CONNECT clean=0
+        sub < CONNACK sp=1
+        pub > CONNECT clean=0
+        pub < CONNACK sp=1\n"
+        + &drained(1, 1);
+    check(&killed, "-R1");
+    check_durable(&killed, "R1");
+}
+
+#[test]
+fn a_pubrel_without_pubcomp_is_broken_when_a_later_ping_is_answered() {
+    let released = joined(2) + "pub > PUBLISH qos=2 id=1 m=0/0/0\npub < PUBREC 1\npub > PUBREL 1\n";
+    let ping = "pub > PINGREQ\npub < PINGRESP\n";
+    check(&(released.clone() + ping + "pub | fin\nend"), "R9");
+    check(&(released.clone() + "pub | fin\nend"), "-R9");
+    check(&(released + "pub < PUBCOMP 1\n" + ping + &received(2, 0) + &drained(2, 1)), "+R9");
+}
+
+#[test]
+fn a_broker_that_closes_over_each_pubrel_does_not_answer_it() {
+    let released =
+        joined(2) + "pub > PUBLISH qos=2 id=1 m=0/0/0\npub < PUBREC 1\npub > PUBREL 1\npub | closed\n";
+    let again = "pub > CONNECT clean=0\npub < CONNACK sp=1\npub > PUBREL 1\npub | closed\n";
+    check(&(released.clone() + again + "end"), "");
+    check(&(released.clone() + again + again + "end"), "R9");
+    check(&(released + again + "fault cut-publisher pub\n" + again + "end"), "");
+}
+
+#[test]
+fn an_acknowledgement_answers_what_was_sent() {
+    let sent = joined(1) + "pub > PUBLISH qos=1 id=1 m=0/0/0\n";
+    check(&(sent.clone() + "pub < PUBACK 1\n" + &received(1, 0) + &drained(1, 1)), "+R10");
+    check(&(sent.clone() + "pub < PUBACK 7\npub < PUBACK 1\n" + &received(1, 0) + &drained(1, 1)), "R10");
+    check(&(sent.clone() + "pub < PUBACK 1\npub < PUBACK 1\n" + &received(1, 0) + &drained(1, 1)), "R10");
+    check(&(sent + "pub < PUBREC 1\npub < PUBACK 1\n" + &received(1, 0) + &drained(1, 1)), "R10");
+}
+
+#[test]
+fn a_publish_sent_twice_has_two_acknowledgements() {
+    let twice = joined(1)
+        + "pub > PUBLISH qos=1 id=1 m=0/0/0
+        pub > PUBLISH qos=1 id=1 dup m=0/0/0
+        pub < PUBACK 1
+        pub < PUBACK 1\n";
+    check(&(twice + &received(1, 0) + &received(1, 0) + &drained(1, 1)), "+R10");
+}
