@@ -200,7 +200,7 @@ fn status(summary: &Summary, standing: &Standing) -> Cell {
 }
 
 /// One sentence on the whole, and one on what the reader may have to do.
-fn closing(summary: &Summary, look: Look) -> String {
+pub(crate) fn closing(summary: &Summary, look: Look) -> String {
     let verb = if summary.qos == Qos::AtMostOnce { "sent" } else { "acknowledged" };
     let mut parts = vec![format!("{} {verb}", count(summary.acknowledged))];
     let mut part = |number: u64, what: &str| {

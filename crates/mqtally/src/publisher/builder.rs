@@ -6,7 +6,7 @@ use super::task::{Task, publish_of};
 use super::{Backoff, Publisher, Shared, Sink, Status};
 use crate::client::{Client, Gate, Settings};
 use crate::endpoint::Endpoint;
-use crate::outbox::{self, Command, Found, Outbox, Restored, StoreError, Totals};
+use crate::outbox::{self, Command, Found, Message, Outbox, Restored, StoreError, Totals};
 use crate::store::sqlite;
 use bytestring::ByteString;
 use mqtally_proto::packet::{Version, Will};
@@ -106,7 +106,9 @@ impl Builder {
 
     /// What the broker publishes if this publisher goes away without a word.
     #[must_use]
-    pub fn will(self, will: Will) -> Self {
+    pub fn will(self, message: Message) -> Self {
+        let Message { topic, payload, qos, retain, properties } = message;
+        let will = Will { topic, payload, qos, retain, properties };
         self.connection(|settings| settings.options.will = Some(will))
     }
 

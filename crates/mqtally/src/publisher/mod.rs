@@ -273,7 +273,6 @@ impl Publisher {
     }
 
     /// From here on there is no way back.
-    #[expect(clippy::type_complexity, reason = "used once, two lines below")]
     fn hand_over(
         &self,
         messages: Vec<(Uuid, Message)>,

@@ -134,7 +134,7 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
                     Some(state.connect(&connect))
                 }
                 Packet::Disconnect(_) => return,
-                Packet::Publish(publish) => state.publish(publish),
+                Packet::Publish(publish) => state.publish(&publish),
                 Packet::Pubrel(Ack { packet_id, .. }) => state.release(packet_id, version),
                 Packet::Pingreq => Some(Packet::Pingresp),
                 _ => None,
@@ -168,8 +168,8 @@ impl State {
         Packet::Connack(Connack { session_present, reason, properties: self.plan.connack.clone() })
     }
 
-    fn publish(&mut self, publish: Publish) -> Option<Packet> {
-        let reason = self.plan.answer.map_or(ReasonCode::SUCCESS, |answer| answer(&publish));
+    fn publish(&mut self, publish: &Publish) -> Option<Packet> {
+        let reason = self.plan.answer.map_or(ReasonCode::SUCCESS, |answer| answer(publish));
         let packet_id = publish.packet_id.unwrap_or_default();
         let first = publish.qos != Qos::ExactlyOnce
             || reason.is_error()
@@ -186,7 +186,7 @@ impl State {
         }
     }
 
-    fn arrive(&mut self, publish: Publish) {
+    fn arrive(&mut self, publish: &Publish) {
         let id = publish.properties.user_properties().find(|(name, _)| &***name == "mqtally-id");
         self.arrivals.push(Arrival {
             topic: publish.topic.to_string(),

@@ -39,8 +39,8 @@ Examples:
   sensor | mqtally pub -t sensors/temperature --lines --envelope --sender gate-3 --store outbox.db
   mqtally pub --drain --store outbox.db                  send what is left, nothing new
 
-Exit status: 0 every message reached its final acknowledgement, 1 not all did; 64 usage, 74 store or file,
-130 interrupted.")]
+Exit status: 0 every message reached its final acknowledgement, 1 not all did; 64 usage, 74 store
+or file, 130 interrupted.")]
 pub(crate) struct Args {
     /// Topic to publish to
     #[arg(short, long, value_name = "TOPIC", required_unless_present = "drain")]
@@ -80,7 +80,7 @@ pub(crate) struct Args {
     /// Wrap each message in a JSON envelope: message_id, content, message_type, qos, timestamp, sender
     #[arg(long, help_heading = "Envelope")]
     envelope: bool,
-    /// Who sends, in the envelope [default: the client id]
+    /// Who sends, in the envelope [default: the --client-id, else mqtally]
     #[arg(long, value_name = "NAME", help_heading = "Envelope", requires = "envelope")]
     sender: Option<String>,
     /// What kind of message it is, in the envelope
@@ -154,8 +154,9 @@ pub(crate) fn run(args: &Args, global: &Global) -> Result<ExitStatus, Failure> {
         let publisher = builder.start().map_err(|error| unstarted(&error))?;
         Ok(send::run(publisher, job, Progress::new(global)).await)
     })?;
-    if !matches!(json, Some(Output::Stdout)) && !global.quiet {
-        exit::print(receipts::render(&summary, Look::of_stdout()).as_bytes())?;
+    if !matches!(json, Some(Output::Stdout)) {
+        let render = if global.quiet { receipts::closing } else { receipts::render };
+        exit::print(render(&summary, Look::of_stdout()).as_bytes())?;
     }
     json.map_or(Ok(()), |json| json.write(&receipts::json(&summary)))?;
     Ok(match (interrupted, summary.is_complete()) {
@@ -252,13 +253,19 @@ fn version(args: &Args) -> Version {
     }
 }
 
-/// How many messages wait in the store; one that is not there yet holds none, unless it is all that there is to send.
+/// How many messages wait in the store. One that is not there yet holds none, unless it is all that there is to send.
 fn waiting(store: &Path, drain: bool) -> Result<u64, Failure> {
-    if !drain && !store.exists() {
-        return Ok(0);
+    let place = || store.display().to_string();
+    match (store.exists(), drain) {
+        (false, false) => return Ok(0),
+        (false, true) => {
+            let advice = "name the file that was given to --store before";
+            return Err(Failure::new(ExitStatus::Io, "there is no store to drain", place(), advice));
+        }
+        (true, _) => {}
     }
-    let (totals, _) = outbox::look(store, 0)
-        .map_err(|error| Failure::told(ExitStatus::Io, &error, store.display().to_string()))?;
+    let (totals, _) =
+        outbox::look(store, 0).map_err(|error| Failure::told(ExitStatus::Io, &error, place()))?;
     Ok(totals.rows - totals.failed)
 }
 

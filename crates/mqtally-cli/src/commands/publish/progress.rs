@@ -38,7 +38,8 @@ impl Progress {
     pub(super) fn changed(&mut self, status: &Status, keeps: &str) {
         match &status.link {
             Link::Offline { why, .. } if self.offline.as_ref() != Some(why) => {
-                self.notice(&format!("mqtally: offline: {why}; {keeps}, trying again"));
+                let what = why.split("; ").next().unwrap_or(why); // what to do stands behind it
+                self.notice(&format!("mqtally: offline: {what}; {keeps}, trying again"));
                 self.offline = Some(why.clone());
             }
             Link::Online { .. } if self.offline.take().is_some() => self.notice("mqtally: online again"),
