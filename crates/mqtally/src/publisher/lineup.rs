@@ -160,3 +160,93 @@ pub(crate) fn failure_of(reason: ReasonCode, subscribers_required: bool) -> Opti
     let unwanted = subscribers_required && reason == ReasonCode::NO_MATCHING_SUBSCRIBERS;
     (refused || unwanted).then(|| Failure { reason: Some(reason), detail: format!("refused: {reason}") })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::receipt;
+    use super::*;
+    use mqtally_proto::Time;
+    use std::time::Instant;
+
+    fn stored(seq: u64, topic: &'static str, qos: Qos) -> Stored {
+        let message = Message::new(topic, "x", qos);
+        Stored { seq, id: Uuid([seq as u8; 16]), created: Time::from_ms(0), message }
+    }
+
+    fn ticket() -> Ticket {
+        receipt::issue(Uuid([0; 16]), Instant::now()).1
+    }
+
+    fn lineup(messages: &[(&'static str, Qos)]) -> Lineup {
+        let mut lineup = Lineup::new(false);
+        for (seq, (topic, qos)) in (1..).zip(messages) {
+            lineup.accept(stored(seq, topic, *qos), ticket());
+        }
+        lineup
+    }
+
+    fn next(lineup: &mut Lineup) -> Option<u64> {
+        lineup.next(|_| true).map(|stored| stored.seq)
+    }
+
+    #[test]
+    fn messages_go_in_order_while_there_is_room() {
+        let mut lineup = lineup(&[("a", Qos::AtLeastOnce), ("b", Qos::ExactlyOnce), ("a", Qos::AtLeastOnce)]);
+        assert_eq!(lineup.next(|_| false), None);
+        assert_eq!([next(&mut lineup), next(&mut lineup), next(&mut lineup)], [Some(1), Some(2), Some(3)]);
+        assert!(!lineup.is_empty(), "they are in flight");
+        assert!((1..=3).all(|seq| lineup.land(seq).is_some()) && lineup.is_empty());
+        assert!(lineup.land(1).is_none(), "once");
+    }
+
+    #[test]
+    fn a_topic_has_one_qos_in_flight_at_a_time() {
+        let mut lineup = lineup(&[("a", Qos::AtLeastOnce), ("a", Qos::AtLeastOnce), ("a", Qos::ExactlyOnce)]);
+        assert_eq!([next(&mut lineup), next(&mut lineup), next(&mut lineup)], [Some(1), Some(2), None]);
+        lineup.land(2);
+        assert_eq!(next(&mut lineup), None);
+        lineup.land(1);
+        assert_eq!(next(&mut lineup), Some(3));
+    }
+
+    #[test]
+    fn what_memory_has_no_place_for_is_read_from_the_outbox_in_order() {
+        let mut lineup = Lineup::new(true);
+        let topic = "a";
+        lineup.accept(stored(3, topic, Qos::AtLeastOnce), ticket());
+        assert_eq!((lineup.wants(), lineup.wants()), (Some(0), None), "asked for once");
+        assert_eq!(next(&mut lineup), None, "earlier messages come first");
+        lineup.loaded((1..=3).map(|seq| stored(seq, topic, Qos::AtLeastOnce)), true);
+        lineup.accept(stored(4, topic, Qos::AtLeastOnce), ticket());
+        assert_eq!((1..=4).map(|_| next(&mut lineup)).collect::<Vec<_>>(), [1, 2, 3, 4].map(Some));
+        for seq in 5..WAITING_MAX as u64 + 10 {
+            lineup.accept(stored(seq, topic, Qos::AtLeastOnce), ticket());
+        }
+        assert_eq!((lineup.waiting.len(), lineup.wants()), (WAITING_MAX, None), "there is enough to do");
+        while next(&mut lineup).is_some() {}
+        assert_eq!(lineup.wants(), Some(WAITING_MAX as u64 + 4));
+    }
+
+    #[test]
+    fn a_damaged_message_is_passed_over() {
+        let mut lineup = Lineup::new(true);
+        lineup.wants();
+        lineup.loaded([stored(1, "a", Qos::AtLeastOnce)], false);
+        assert!(lineup.skip(2).is_none());
+        assert_eq!(lineup.wants(), Some(2));
+    }
+
+    #[test]
+    fn only_what_the_broker_took_is_success() {
+        let check = |reason, required, expect: bool| {
+            assert_eq!(failure_of(reason, required).is_none(), expect, "{reason} {required}");
+        };
+        check(ReasonCode::SUCCESS, true, true);
+        check(ReasonCode::NO_MATCHING_SUBSCRIBERS, false, true);
+        check(ReasonCode::NO_MATCHING_SUBSCRIBERS, true, false);
+        check(ReasonCode::QUOTA_EXCEEDED, false, false);
+        check(ReasonCode::UNSPECIFIED_ERROR, false, false);
+        // PUBREL was answered: the broker has released it before.
+        check(ReasonCode::PACKET_IDENTIFIER_NOT_FOUND, false, true);
+    }
+}

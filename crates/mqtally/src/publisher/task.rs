@@ -56,7 +56,9 @@ pub(super) struct Task {
 struct Course {
     connecting: Option<Connecting>,
     online: bool,
+    /// Connections that failed or ended soon, in a row.
     failures: u32,
+    online_since: Option<Instant>,
     retry_at: Option<Instant>,
     begun: u64,
     /// Number of the next message where no outbox gives one.
@@ -285,6 +287,7 @@ impl Task {
             self.ask(Command::Began(course.begun));
         }
         course.online = true;
+        course.online_since = Some(Instant::now());
         self.status.send_modify(|status| status.link = Link::Online { session_present });
     }
 
@@ -308,7 +311,8 @@ impl Task {
     }
 
     fn pause(&mut self, why: String, reason: Option<ReasonCode>, course: &mut Course) {
-        course.failures = course.failures.saturating_add(1);
+        let lasted = course.online_since.take().map_or(Duration::ZERO, |since| since.elapsed());
+        course.failures = if lasted >= self.backoff.longest { 1 } else { course.failures.saturating_add(1) };
         course.online = false;
         course.retry_at = Some(Instant::now() + self.backoff.pause(course.failures, self.random.f64()));
         self.offline(why, reason);
@@ -347,6 +351,7 @@ impl Course {
             connecting: None,
             online: false,
             failures: 0,
+            online_since: None,
             retry_at: None,
             begun: 0,
             next_seq: 1,
