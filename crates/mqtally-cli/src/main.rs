@@ -5,6 +5,7 @@
 //! [`history`] finds and judges what was recorded, [`report`] turns the judgement into bytes for people or programs,
 //! [`output`] writes files whole, [`explain`] holds the words that `explain` knows.
 
+mod broker_url;
 mod commands;
 mod config;
 mod exit;

@@ -191,6 +191,11 @@ impl Connection {
         self.stream.send(&mut self.output)
     }
 
+    /// Forgets the queued bytes that the kernel has not taken: the connection can only be closed after it.
+    pub fn discard(&mut self) {
+        self.output.clear();
+    }
+
     /// Waits until the connection can be used as `interest` says. Cancel-safe.
     pub async fn ready(&self, interest: Interest) -> io::Result<Ready> {
         if self.held.is_some() && interest.is_readable() {

@@ -2,16 +2,18 @@
 //!
 //! Start here:
 //!
+//! - [`publisher`]: [`Publisher`](publisher::Publisher), which delivers every message that it accepted. **Start here.**
 //! - [`client`]: [`Client`](client::Client), a handle on one session and its connections: publish, subscribe,
-//!   acknowledge, cut, connect again. **Most users need only this.**
+//!   acknowledge, cut, connect again.
 //! - [`message`]: the JSON envelope that gives a message a name and a sender.
 //! - [`dedup`]: telling a repeated message from a new one by that name, and the statistics of it.
 //! - [`endpoint`]: where a broker is, from a URL: TCP, TLS, WebSocket or a Unix socket.
 //! - [`tls`]: whom to trust there and who we are.
 //! - [`inbox`]: the durable heart of a reliable subscriber: store, acknowledge, then handle.
 //! - [`handler`]: where messages go: a file, a program, a webhook, a table, your own function.
-//! - [`store`]: the files behind it: opened, owned, checked.
-//! - [`connection`]: the only sockets of this crate, and the [`Tap`](connection::Tap) that sees every frame.
+//! - [`outbox`]: the durable heart of the publisher: what was published and is not settled.
+//! - [`store`]: the files behind both: opened, owned, checked.
+//! - [`connection`]: the only MQTT sockets of this crate, and the [`Tap`](connection::Tap) that sees every frame.
 //!
 //! The protocol itself, packets and session rules, is in [`mqtally_proto`]; nothing of it is repeated here.
 //!
@@ -44,5 +46,7 @@ pub mod endpoint;
 pub mod handler;
 pub mod inbox;
 pub mod message;
+pub mod outbox;
+pub mod publisher;
 pub mod store;
 pub mod tls;

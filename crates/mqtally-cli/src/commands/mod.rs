@@ -5,6 +5,7 @@ mod check;
 mod completions;
 mod explain;
 mod man;
+mod publish;
 mod test;
 
 use crate::exit::{ExitStatus, Failure};
@@ -43,6 +44,8 @@ pub(crate) enum Command {
     Test(Box<test::Args>),
     Check(check::Args),
     Explain(explain::Args),
+    #[command(name = "pub")]
+    Publish(Box<publish::Args>),
     Broker(broker::Args),
     Completions(completions::Args),
     Man(man::Args),
@@ -54,6 +57,7 @@ pub(crate) fn run(cli: &Cli) -> Result<ExitStatus, Failure> {
         Command::Test(args) => test::run(args, &cli.global),
         Command::Check(args) => check::run(args, &cli.global),
         Command::Explain(args) => explain::run(args),
+        Command::Publish(args) => publish::run(args, &cli.global),
         Command::Broker(args) => broker::run(args, &cli.global),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),

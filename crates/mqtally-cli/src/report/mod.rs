@@ -4,6 +4,7 @@
 mod fixture;
 pub(crate) mod json;
 pub(crate) mod prose;
+pub(crate) mod receipts;
 mod streams;
 mod style;
 mod table;

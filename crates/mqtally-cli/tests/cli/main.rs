@@ -4,3 +4,4 @@ mod help;
 mod judging;
 mod misuse;
 mod program;
+mod publishing;

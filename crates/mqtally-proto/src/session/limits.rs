@@ -6,9 +6,6 @@ use crate::topic;
 use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
 
-/// Largest remaining length that the format can express, bytes.
-const REMAINING_LENGTH_MAX: usize = 268_435_455;
-
 /// The limits of one connection.
 #[derive(Debug)]
 pub(super) struct ServerLimits {

@@ -137,6 +137,8 @@ pub struct Session {
     outbound: Outbound<InFlight>,
     /// PUBRECs taken so far.
     pubrecs: u64,
+    /// CONNACKs so far that said that the server has no session.
+    begun: u64,
     inbound: Inbound,
     transmit: VecDeque<Outgoing>,
     events: VecDeque<Event>,
@@ -160,6 +162,7 @@ impl Session {
             keep_alive: KeepAlive::default(),
             outbound: Outbound::default(),
             pubrecs: 0,
+            begun: 0,
             inbound: Inbound::default(),
             transmit: VecDeque::new(),
             events: VecDeque::new(),
@@ -184,6 +187,11 @@ impl Session {
     /// Whether the next CONNECT asks for a clean start.
     pub fn set_clean_start(&mut self, clean_start: bool) {
         self.options.clean_start = clean_start;
+    }
+
+    /// How many sessions the server has begun for this one: a packet id means something to it within one of them.
+    pub fn begun(&self) -> u64 {
+        self.begun
     }
 
     /// The transport is up: CONNECT is queued. A clean start ends our side of the session here, because the server
@@ -342,6 +350,7 @@ impl Session {
         if session_present {
             self.resume();
         } else {
+            self.begun += 1;
             self.start_anew();
         }
         self.pump();

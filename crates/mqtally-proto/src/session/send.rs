@@ -1,6 +1,7 @@
 //! What goes out, in which order, and how much of it at once.
 
 use super::{Event, Link, PublishError, Session};
+use crate::inflight::Stage;
 use crate::packet::{Ack, Packet, Publish, Qos, ReasonCode};
 
 /// A QoS 1 or 2 message that was sent and has not completed.
@@ -42,6 +43,31 @@ impl Session {
         self.waiting.push_back(Waiting { token, publish });
         self.pump();
         Ok(())
+    }
+
+    /// Takes in a QoS 2 message that was in flight when an earlier life of the process ended; in their order, before
+    /// the first connection. [`Options::resume`](super::Options::resume) belongs to it. Gives the message back where
+    /// its packet id is 0 or taken.
+    pub fn restore(
+        &mut self,
+        token: u64,
+        packet_id: u16,
+        stage: Stage,
+        publish: Publish,
+    ) -> Result<(), Publish> {
+        let released = stage == Stage::Released;
+        let message = InFlight { token, publish, pubrec: if released { self.pubrecs + 1 } else { 0 } };
+        self.outbound
+            .restore(packet_id, Qos::ExactlyOnce, stage, message)
+            .map_err(|message| message.publish)?;
+        self.pubrecs += u64::from(released);
+        self.in_flight += 1;
+        Ok(())
+    }
+
+    /// The token of the message that is in flight under this packet id.
+    pub fn token(&self, packet_id: u16) -> Option<u64> {
+        self.outbound.item(packet_id).map(|message| message.token)
     }
 
     /// The next packet to write.

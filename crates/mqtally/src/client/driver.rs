@@ -3,7 +3,7 @@
 //! In this order, for ever: drain every output (packets to the socket in one write, events to their stream), wait
 //! for one thing, make one mutation.
 
-use super::{ConnectError, Connected, Event, Settings, Shared};
+use super::{ConnectError, Connected, Event, Settings, Shared, Step, Steps};
 use crate::connection::{Closed, Closing, Connection, ConnectionError, DialError, Read};
 use mqtally_proto::Time;
 use mqtally_proto::packet::{DecodeError, Packet, ReasonCode};
@@ -37,6 +37,8 @@ enum Input {
     /// A handle put something into the session, or the event stream has room again: there is output to drain.
     Woken,
     Ready(io::Result<Ready>),
+    /// Whether the steps at the gate were recorded.
+    Recorded(bool),
     Timeout,
 }
 
@@ -61,6 +63,8 @@ pub(super) struct Driver {
     /// Who waits for bytes that are not to be taken.
     watchers: Vec<oneshot::Sender<bool>>,
     paused: bool,
+    /// Set while what is queued must not be written, because its steps are not recorded.
+    recording: Option<oneshot::Receiver<()>>,
     packets: Vec<Packet>,
     clock: Clock,
 }
@@ -84,6 +88,7 @@ impl Driver {
             error: None,
             watchers: Vec::new(),
             paused: false,
+            recording: None,
             packets: Vec::new(),
             clock: Clock::start(),
         }
@@ -114,7 +119,7 @@ impl Driver {
             }
             self.lost(Closed::Broken(error.kind()));
         }
-        if self.connection.is_some() && self.shared.session().is_closing() {
+        if self.connection.is_some() && self.recording.is_none() && self.shared.session().is_closing() {
             self.close(Closing::Fin).await;
         }
         self.take_events();
@@ -128,16 +133,44 @@ impl Driver {
 
     /// Hands the session's packets to the kernel, many in one write.
     fn transmit(&mut self) -> io::Result<()> {
-        let Some(connection) = &mut self.connection else { return Ok(()) };
+        let Some(connection) = self.connection.as_mut().filter(|_| self.recording.is_none()) else {
+            return Ok(());
+        };
         let mut session = self.shared.session();
+        let mut steps = Vec::new();
         while connection.backlog() < BACKLOG_BYTES_MAX
             && let Some(packet) = session.poll_transmit()
         {
+            if self.settings.gate.is_some() {
+                steps.extend(Step::of(&packet, &session));
+            }
             connection.queue(&packet).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         }
         drop(session);
         self.shared.room.notify_waiters();
-        connection.flush()
+        if steps.is_empty() {
+            return connection.flush();
+        }
+        self.record(steps);
+        Ok(())
+    }
+
+    /// Nothing is written until the gate has recorded the steps of what is queued.
+    fn record(&mut self, steps: Vec<Step>) {
+        if let Some(gate) = &self.settings.gate {
+            let (recorded, recording) = oneshot::channel();
+            self.recording = Some(recording);
+            gate(Steps { steps, recorded });
+        }
+    }
+
+    fn recorded(&mut self, recorded: bool) {
+        self.recording = None;
+        let Some(connection) = &mut self.connection else { return };
+        let written = if recorded { connection.flush() } else { Err(io::ErrorKind::Other.into()) };
+        if let Err(error) = written {
+            self.lost(Closed::Broken(error.kind()));
+        }
     }
 
     fn take_events(&mut self) {
@@ -162,12 +195,13 @@ impl Driver {
             () = self.shared.wake.notified() => Input::Woken,
             _ = self.events.reserve(), if !self.pending.is_empty() => Input::Woken,
             ready = ready(connection.zip(interest)) => Input::Ready(ready),
+            recorded = recorded(self.recording.as_mut()) => Input::Recorded(recorded),
             () = sleep_until(deadline) => Input::Timeout,
         }
     }
 
     fn interest(&self, connection: &Connection) -> Option<Interest> {
-        let write = connection.backlog() > 0;
+        let write = connection.backlog() > 0 && self.recording.is_none();
         let read = self.takes_input(connection) || !self.watchers.is_empty();
         match (read, write) {
             (true, true) => Some(Interest::READABLE | Interest::WRITABLE),
@@ -192,6 +226,7 @@ impl Driver {
             Input::Control(control) => self.control(control).await,
             Input::Ready(Ok(ready)) if ready.is_readable() => self.readable(),
             Input::Ready(Err(error)) => self.lost(Closed::Broken(error.kind())),
+            Input::Recorded(recorded) => self.recorded(recorded),
             Input::Timeout => self.timeout().await,
             Input::Ready(Ok(_)) | Input::Woken | Input::Abandoned => {}
         }
@@ -247,7 +282,7 @@ impl Driver {
 
     async fn dial(&mut self) -> Result<Connection, DialError> {
         self.dials += 1;
-        let Settings { endpoint, options, connect_timeout, tap } = &self.settings;
+        let Settings { endpoint, options, connect_timeout, tap, .. } = &self.settings;
         let packet_size_max = options.packet_size_max;
         Connection::dial(
             endpoint,
@@ -329,7 +364,10 @@ impl Driver {
     }
 
     async fn close(&mut self, closing: Closing) {
-        if let Some(connection) = self.connection.take() {
+        if let Some(mut connection) = self.connection.take() {
+            if self.recording.is_some() {
+                connection.discard();
+            }
             connection.close(closing).await;
             self.ended(Closed::ByUs(closing));
         }
@@ -349,6 +387,7 @@ impl Driver {
     }
 
     fn ended(&mut self, how: Closed) {
+        self.recording = None;
         self.shared.session().handle_closed(self.clock.now());
         self.take_events();
         let error = self.error.take();
@@ -373,6 +412,13 @@ fn answer_to_connect(event: &session::Event) -> Option<Result<Connected, Connect
 async fn ready(waiting: Option<(&Connection, Interest)>) -> io::Result<Ready> {
     match waiting {
         Some((connection, interest)) => connection.ready(interest).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn recorded(recording: Option<&mut oneshot::Receiver<()>>) -> bool {
+    match recording {
+        Some(recording) => recording.await.is_ok(),
         None => std::future::pending().await,
     }
 }

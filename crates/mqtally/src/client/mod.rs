@@ -8,6 +8,9 @@
 //! so completions stop.
 
 mod driver;
+mod gate;
+
+pub use gate::{Gate, Step, Steps};
 
 use crate::connection::{Closed, Closing, DialError, Tap};
 use crate::endpoint::Endpoint;
@@ -36,12 +39,14 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// Sees every frame.
     pub tap: Option<Tap>,
+    /// Makes the steps of our QoS 2 messages survive the process before the server can know of them.
+    pub gate: Option<Gate>,
 }
 
 impl Settings {
-    /// A client without a tap that gives a connect 10 seconds.
+    /// A client without tap and gate that gives a connect 10 seconds.
     pub fn new(endpoint: Endpoint, options: Options) -> Self {
-        Self { endpoint, options, connect_timeout: Duration::from_secs(10), tap: None }
+        Self { endpoint, options, connect_timeout: Duration::from_secs(10), tap: None, gate: None }
     }
 }
 
@@ -129,9 +134,16 @@ impl Shared {
 
 impl Client {
     /// Starts the client's task on the current tokio runtime; [`Client::connect`] is next.
-    pub fn start(mut settings: Settings) -> (Self, Events) {
+    pub fn start(settings: Settings) -> (Self, Events) {
+        Self::resume(settings, |_| ())
+    }
+
+    /// As [`Client::start`], with a session into which `restore` has put what an earlier life of the process left.
+    pub fn resume(mut settings: Settings, restore: impl FnOnce(&mut Session)) -> (Self, Events) {
         fill_in_credentials(&mut settings);
-        let session = Mutex::new(Session::new(settings.options.clone()));
+        let mut session = Session::new(settings.options.clone());
+        restore(&mut session);
+        let session = Mutex::new(session);
         let shared = Arc::new(Shared { session, wake: Notify::new(), room: Notify::new() });
         let (controls, controls_out) = mpsc::channel(CONTROLS_MAX);
         let (events, events_out) = mpsc::channel(EVENTS_MAX);

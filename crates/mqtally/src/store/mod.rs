@@ -11,6 +11,7 @@
 pub mod clock;
 pub mod fail;
 mod mark;
+pub(crate) mod properties;
 pub mod sqlite;
 
 use std::io;

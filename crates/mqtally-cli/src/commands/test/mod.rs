@@ -169,7 +169,7 @@ async fn play(setup: &Setup, index: u32, global: &Global) -> Result<(Report, Exi
 }
 
 /// Ready when somebody wants the run to end: a run that is killed instead leaves nothing to judge.
-async fn interrupted() {
+pub(super) async fn interrupted() {
     let wish = |kind: SignalKind| async move {
         match signal(kind) {
             Ok(mut signal) => drop(signal.recv().await),

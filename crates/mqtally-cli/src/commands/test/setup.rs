@@ -1,10 +1,11 @@
 //! What was typed, turned into what it means: everything that can be wrong before the run is found here.
 
 use super::{Args, Profile, Protocol};
-use crate::exit::{ExitStatus, Failure, redact};
+use crate::broker_url::endpoint;
+use crate::exit::{ExitStatus, Failure};
 use crate::nearest;
 use crate::output::Output;
-use mqtally::endpoint::{Endpoint, EndpointError};
+use mqtally::endpoint::Endpoint;
 use mqtally_harness::process::BrokerSource;
 use mqtally_harness::recorder::HISTORY_FILE;
 use mqtally_harness::run::{Group, Plan};
@@ -16,11 +17,6 @@ use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
-
-/// Environment variable for the password itself, which no flag takes: flags are seen by everybody on the machine.
-const PASSWORD_VARIABLE: &str = "MQTALLY_PASSWORD";
-/// Nobody's password is longer; a file that is was named by mistake.
-const PASSWORD_LEN_MAX: u64 = 65_535;
 
 /// A run, or several, ready to be started.
 pub(super) struct Setup {
@@ -181,38 +177,6 @@ fn broker(args: &Args) -> Result<Broker, Failure> {
         }
         (None, None) => Ok(Broker::Embedded),
     }
-}
-
-fn endpoint(url: &str, password_file: Option<&Path>) -> Result<Endpoint, Failure> {
-    let endpoint: Endpoint =
-        url.parse().map_err(|error: EndpointError| Failure::told(ExitStatus::Usage, &error, redact(url)))?;
-    let Some(password) = password(password_file)? else { return Ok(endpoint) };
-    match endpoint.username() {
-        Some(_) => Ok(endpoint.with_password(password)),
-        None => {
-            Err(Failure::usage("a password without a user name", redact(url), "write mqtt://USER@HOST:PORT"))
-        }
-    }
-}
-
-fn password(file: Option<&Path>) -> Result<Option<String>, Failure> {
-    let Some(file) = file else { return Ok(std::env::var(PASSWORD_VARIABLE).ok()) };
-    let unreadable = |error: &io::Error| {
-        Failure::io(
-            "cannot read the password",
-            file,
-            error,
-            "name a file with the password on its first line",
-        )
-    };
-    let text = read_short(file).map_err(|error| unreadable(&error))?;
-    Ok(Some(text.lines().next().unwrap_or_default().to_owned()))
-}
-
-fn read_short(file: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    io::Read::read_to_string(&mut io::Read::take(fs::File::open(file)?, PASSWORD_LEN_MAX), &mut text)?;
-    Ok(text)
 }
 
 /// Makes the directory, and sure that it can be written and holds no history: evidence is never overwritten.

@@ -1,0 +1,45 @@
+//! The broker that was named, with the password that was not.
+
+use crate::exit::{ExitStatus, Failure, redact};
+use mqtally::endpoint::{Endpoint, EndpointError};
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+/// Environment variable for the password itself, which no flag takes: flags are seen by everybody on the machine.
+const PASSWORD_VARIABLE: &str = "MQTALLY_PASSWORD";
+/// Nobody's password is longer; a file that is was named by mistake.
+const PASSWORD_LEN_MAX: u64 = 65_535;
+
+/// The endpoint at `url`, with the password from the file or the environment.
+pub(crate) fn endpoint(url: &str, password_file: Option<&Path>) -> Result<Endpoint, Failure> {
+    let endpoint: Endpoint =
+        url.parse().map_err(|error: EndpointError| Failure::told(ExitStatus::Usage, &error, redact(url)))?;
+    let Some(password) = password(password_file)? else { return Ok(endpoint) };
+    match endpoint.username() {
+        Some(_) => Ok(endpoint.with_password(password)),
+        None => {
+            Err(Failure::usage("a password without a user name", redact(url), "write mqtt://USER@HOST:PORT"))
+        }
+    }
+}
+
+fn password(file: Option<&Path>) -> Result<Option<String>, Failure> {
+    let Some(file) = file else { return Ok(std::env::var(PASSWORD_VARIABLE).ok()) };
+    let unreadable = |error: &io::Error| {
+        Failure::io(
+            "cannot read the password",
+            file,
+            error,
+            "name a file with the password on its first line",
+        )
+    };
+    let text = read_short(file).map_err(|error| unreadable(&error))?;
+    Ok(Some(text.lines().next().unwrap_or_default().to_owned()))
+}
+
+fn read_short(file: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(file)?.take(PASSWORD_LEN_MAX).read_to_string(&mut text)?;
+    Ok(text)
+}

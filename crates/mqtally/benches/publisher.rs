@@ -1,0 +1,225 @@
+//! CPU time a published message costs its publisher's process: window 100, payload 100 bytes, QoS 0, 1 and 2, without
+//! and with an outbox, beside mosquitto_pub and paho-mqtt where they are installed; and how many messages a second an
+//! outbox takes in, beside a bare file with one append and one fdatasync a batch.
+//!
+//! All publishers talk to the same peer, a thread here that answers whatever is there in one write. Each is a process of
+//! its own, timed by bash.
+#![expect(clippy::print_stdout, reason = "a bench prints its figures")]
+
+use bytes::BytesMut;
+use mqtally::endpoint::Endpoint;
+use mqtally::publisher::{Message, Publisher};
+use mqtally_proto::packet::{
+    Ack, Connack, Decoder, Packet, Properties, Publish, Qos, ReasonCode, Version, encode,
+};
+use std::error::Error;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+const PAYLOAD: [u8; 100] = [b'x'; 100];
+const TOPIC: &str = "bench/topic";
+/// Messages that become safe together, and are handed over while the last are on their way.
+const BATCH: usize = 100;
+const OURS: u64 = 200_000;
+const MOSQUITTO: u64 = 100_000;
+const PAHO: u64 = 20_000;
+
+const PAHO_PROGRAM: &str = "
+import sys, paho.mqtt.client as mqtt
+port, qos, count = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+try: c = mqtt.Client(client_id='bench')
+except Exception: c = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id='bench')
+c.max_inflight_messages_set(100)
+c.connect('127.0.0.1', port); c.loop_start()
+infos = [c.publish('bench/topic', b'x' * 100, qos) for _ in range(count)]
+for i in infos: i.wait_for_publish()
+c.loop_stop(); c.disconnect()
+";
+
+fn main() -> Result<()> {
+    if let Ok(job) = std::env::var("MQTALLY_BENCH_JOB") {
+        return child(&job);
+    }
+    let listener = TcpListener::bind(("127.0.0.1", 0))?;
+    let address = listener.local_addr()?;
+    std::thread::spawn(move || {
+        listener.incoming().flatten().for_each(|stream| drop(std::thread::spawn(|| answer(stream))))
+    });
+    println!("{:<22} {:>12} {:>12} {:>12}", "µs CPU a message", "QoS 0", "QoS 1", "QoS 2");
+    let ours = row("mqtally", OURS, |qos| ours(address, qos, false))?;
+    row("mqtally, outbox", OURS, |qos| self::ours(address, qos, true))?;
+    let mosquitto = row("mosquitto_pub", MOSQUITTO, |qos| mosquitto(address, qos));
+    let paho = row("paho-mqtt", PAHO, |qos| self::paho(address, qos));
+    for (name, other) in [("mosquitto_pub", mosquitto), ("paho-mqtt", paho)] {
+        match other {
+            Ok(other) => println!("{name} / mqtally: {}", ratios(&other, &ours)),
+            Err(error) => println!("{name}: left out ({error})"),
+        }
+    }
+    intake()
+}
+
+/// Runs one process for each QoS and prints what a message cost it.
+fn row(name: &str, messages: u64, command: impl Fn(Qos) -> Result<Command>) -> Result<[f64; 3]> {
+    let mut costs = [0.0; 3];
+    for (cost, qos) in costs.iter_mut().zip([Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce]) {
+        *cost = cpu_seconds(command(qos)?)? * 1e6 / messages as f64;
+    }
+    println!("{name:<22} {:>12.2} {:>12.2} {:>12.2}", costs[0], costs[1], costs[2]);
+    Ok(costs)
+}
+
+fn ratios(other: &[f64; 3], ours: &[f64; 3]) -> String {
+    let ratios = other.iter().zip(ours).map(|(other, ours)| format!("{:.1}", other / ours));
+    ratios.collect::<Vec<_>>().join(" / ")
+}
+
+/// User and system time of a command with all its threads.
+fn cpu_seconds(mut command: Command) -> Result<f64> {
+    let output = command.stdout(Stdio::null()).stderr(Stdio::piped()).output()?;
+    let stderr = String::from_utf8(output.stderr)?;
+    if !output.status.success() {
+        return Err(stderr.lines().next().unwrap_or("it failed").into());
+    }
+    let times = stderr.lines().last().ok_or("no times")?.split(' ');
+    Ok(times.map(str::parse::<f64>).sum::<std::result::Result<f64, _>>()?)
+}
+
+fn timed(script: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new("bash");
+    command.arg("-c").arg(format!("TIMEFORMAT='%U %S'; time {script}")).arg("bench").args(arguments);
+    command
+}
+
+fn ours(address: SocketAddr, qos: Qos, stored: bool) -> Result<Command> {
+    let program = std::env::current_exe()?;
+    let mut command = timed("\"$1\"", &[&program.to_string_lossy()]);
+    command.env("MQTALLY_BENCH_JOB", format!("{} {} {stored}", address.port(), qos as u8));
+    Ok(command)
+}
+
+fn mosquitto(address: SocketAddr, qos: Qos) -> Result<Command> {
+    let script =
+        format!("mosquitto_pub -V 5 -i bench -p {} -q {} -t {TOPIC} -l < \"$1\"", address.port(), qos as u8);
+    let lines = std::env::temp_dir().join(format!("mqtally-bench-{}", std::process::id()));
+    std::fs::write(&lines, format!("{}\n", "x".repeat(100)).repeat(usize::try_from(MOSQUITTO)?))?;
+    Ok(timed(&script, &[&lines.to_string_lossy()]))
+}
+
+fn paho(address: SocketAddr, qos: Qos) -> Result<Command> {
+    let (port, qos, count) = (address.port().to_string(), (qos as u8).to_string(), PAHO.to_string());
+    Ok(timed("python3 -c \"$1\" \"$2\" \"$3\" \"$4\"", &[PAHO_PROGRAM, &port, &qos, &count]))
+}
+
+/// The publisher that is measured: every message to its final acknowledgement.
+fn child(job: &str) -> Result<()> {
+    let mut words = job.split(' ');
+    let mut word = || words.next().ok_or("a job has three words");
+    let (port, qos, stored) = (word()?.parse()?, word()?.parse()?, word()? == "true");
+    let qos = Qos::from_u8(qos).ok_or("no QoS")?;
+    let directory = tempfile::tempdir_in(".")?;
+    let builder = Publisher::builder(Endpoint::new("127.0.0.1", port)).client_id("bench");
+    let builder = if stored { builder.store(directory.path().join("outbox.db")) } else { builder };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async { publish(builder.start()?, qos).await })?;
+    Ok(())
+}
+
+async fn publish(publisher: Publisher, qos: Qos) -> Result<()> {
+    let mut open = Vec::new();
+    for _ in 0..OURS / BATCH as u64 {
+        let message = || (publisher.next_id(), Message::new(TOPIC, &PAYLOAD[..], qos));
+        let receipts = publisher.publish_all((0..BATCH).map(|_| message()).collect()).await?;
+        for receipt in std::mem::replace(&mut open, receipts) {
+            receipt.await?;
+        }
+    }
+    for receipt in open {
+        receipt.await?;
+    }
+    publisher.close(Duration::from_secs(10)).await;
+    Ok(())
+}
+
+/// What an outbox takes in while nobody listens, and what the disk gives.
+fn intake() -> Result<()> {
+    const MESSAGES: u64 = 100_000;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    for batch in [16, 128, 1_024] {
+        let directory = tempfile::tempdir_in(".")?;
+        let outbox = runtime.block_on(take_in(&directory.path().join("outbox.db"), MESSAGES, batch))?;
+        let rawlog = raw_log(&directory.path().join("raw"), MESSAGES, batch)?;
+        println!(
+            "batches of {batch}: outbox {:.0} messages a second, bare file {:.0}: {:.2} of it",
+            MESSAGES as f64 / outbox.as_secs_f64(),
+            MESSAGES as f64 / rawlog.as_secs_f64(),
+            rawlog.as_secs_f64() / outbox.as_secs_f64()
+        );
+    }
+    Ok(())
+}
+
+async fn take_in(store: &std::path::Path, messages: u64, batch: usize) -> Result<Duration> {
+    let publisher = Publisher::builder(Endpoint::new("127.0.0.1", 9)).store(store).start()?;
+    let started = Instant::now();
+    for _ in 0..messages / batch as u64 {
+        let message = || (publisher.next_id(), Message::new(TOPIC, &PAYLOAD[..], Qos::AtLeastOnce));
+        drop(publisher.publish_all((0..batch).map(|_| message()).collect()).await?);
+    }
+    let elapsed = started.elapsed();
+    publisher.close(Duration::ZERO).await;
+    Ok(elapsed)
+}
+
+/// One append and one fdatasync a batch: what no store of one writer can beat.
+fn raw_log(path: &std::path::Path, messages: u64, batch: usize) -> Result<Duration> {
+    let mut file = std::fs::File::create(path)?;
+    let bytes = vec![b'x'; batch * (PAYLOAD.len() + TOPIC.len() + 48)];
+    let started = Instant::now();
+    for _ in 0..messages / batch as u64 {
+        file.write_all(&bytes)?;
+        file.sync_data()?;
+    }
+    Ok(started.elapsed())
+}
+
+fn answer(mut stream: TcpStream) -> std::io::Result<()> {
+    let (mut decoder, mut input, mut output) = (Decoder::server(1 << 20), BytesMut::new(), BytesMut::new());
+    let (mut chunk, mut version) = (vec![0; 1 << 16], Version::V5_0);
+    loop {
+        let bytes = stream.read(&mut chunk)?;
+        if bytes == 0 {
+            return Ok(());
+        }
+        input.extend_from_slice(&chunk[..bytes]);
+        while let Some(packet) = decoder.decode(&mut input).map_err(std::io::Error::other)? {
+            if let Packet::Connect(connect) = &packet {
+                version = connect.version;
+            }
+            if let Some(answer) = answer_to(&packet) {
+                encode(&answer, version, &mut output).map_err(std::io::Error::other)?;
+            }
+        }
+        stream.write_all(&output.split())?;
+    }
+}
+
+fn answer_to(packet: &Packet) -> Option<Packet> {
+    match packet {
+        Packet::Connect(_) => {
+            let properties = Properties::default();
+            Some(Packet::Connack(Connack { session_present: false, reason: ReasonCode::SUCCESS, properties }))
+        }
+        Packet::Publish(Publish { qos: Qos::AtLeastOnce, packet_id: Some(id), .. }) => {
+            Some(Packet::Puback(Ack::success(*id)))
+        }
+        Packet::Publish(Publish { packet_id: Some(id), .. }) => Some(Packet::Pubrec(Ack::success(*id))),
+        Packet::Pubrel(Ack { packet_id, .. }) => Some(Packet::Pubcomp(Ack::success(*packet_id))),
+        Packet::Pingreq => Some(Packet::Pingresp),
+        _ => None,
+    }
+}

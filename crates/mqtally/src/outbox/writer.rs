@@ -1,0 +1,470 @@
+//! The thread that writes: collect, commit, tell.
+
+use super::tables::{self, Flight, Tally};
+use super::{Command, Entry, Failure, Found, Report, Restored, Settled, StoreError, Stored, Totals};
+use crate::client::{Step, Steps};
+use crate::store::clock::{SystemTimeSource, TimeSource};
+use crate::store::fail::crash_point;
+use crate::store::sqlite::{Lock, Notice, Options, Store};
+use mqtally_proto::inflight::Stage;
+use rusqlite::Transaction;
+use rustc_hash::FxHashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc as tokio_mpsc, oneshot};
+
+/// What one transaction takes in.
+const BATCH_MESSAGES: usize = 1_024;
+const BATCH_BYTES: u64 = 256 * 1024;
+/// How long settled messages stay in an idle outbox, and how far the watermark may be behind on a dead machine.
+const TICK: Duration = Duration::from_secs(1);
+/// Pause between two attempts to write to a store that refuses.
+const RETRY_AFTER: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(2)];
+
+pub(super) struct Writer<T> {
+    /// Absent while it has to be opened again.
+    store: Option<Store>,
+    path: PathBuf,
+    options: Options,
+    lock: Arc<Lock>,
+    session_of: String,
+    /// The epoch when this process opened the outbox: the server's n-th session since is that much later.
+    epoch_base: u64,
+    state: State,
+    settled: Vec<Settled>,
+    commands: mpsc::Receiver<Command<T>>,
+    reports: tokio_mpsc::UnboundedSender<Report<T>>,
+    abandoned: Arc<AtomicBool>,
+    troubled: bool,
+    /// Number of the commit that failed, so that it is known again if it did not.
+    attempted: Option<u64>,
+    clock: SystemTimeSource,
+}
+
+/// What the store holds, as far as it is kept in memory. Changed with the open transaction; read again after one that
+/// failed.
+#[derive(Debug)]
+struct State {
+    tally: Tally,
+    /// Messages in flight in the current session, and who has a packet id.
+    flights: FxHashMap<u64, (u16, Stage)>,
+    holders: FxHashMap<u16, u64>,
+}
+
+/// One transaction's work.
+struct Batch<T> {
+    entries: Vec<Entry<T>>,
+    bytes: u64,
+    steps: Vec<Step>,
+    began: Option<u64>,
+    settled: Vec<Settled>,
+    waiting: Vec<oneshot::Sender<()>>,
+    /// Questions, answered after the commit.
+    loads: Vec<(u64, usize)>,
+}
+
+impl<T> Writer<T> {
+    /// Reads what the outbox holds, and forgets what was in flight in sessions that are over.
+    pub(super) fn start(
+        mut store: Store,
+        notices: Vec<Notice>,
+        session_of: String,
+        commands: mpsc::Receiver<Command<T>>,
+        reports: tokio_mpsc::UnboundedSender<Report<T>>,
+        abandoned: Arc<AtomicBool>,
+    ) -> Result<(Self, Found), StoreError> {
+        let path = store.path().to_owned();
+        let failed = |error| StoreError::from_sqlite(&path, error);
+        let tally = Tally::load(store.connection()).map_err(failed)?;
+        let resumes = tally.session_epoch > 0 && tally.session_of == session_of;
+        let epoch_kept = if resumes { tally.session_epoch } else { 0 };
+        forget_other_sessions(&mut store, epoch_kept).map_err(failed)?;
+        let state = State::load(&store).map_err(failed)?;
+        let restored = restore(&store, epoch_kept).map_err(failed)?;
+        let found = Found { totals: state.tally.totals(), notices, restored: Vec::new(), resumes };
+        let mut writer = Self {
+            path: path.clone(),
+            options: store.options().clone(),
+            lock: store.lock(),
+            store: Some(store),
+            session_of,
+            epoch_base: state.tally.session_epoch,
+            state,
+            settled: Vec::new(),
+            commands,
+            reports,
+            abandoned,
+            troubled: false,
+            attempted: None,
+            clock: SystemTimeSource::default(),
+        };
+        let restored = writer.give_up_damaged(restored);
+        Ok((writer, Found { restored, ..found }))
+    }
+
+    pub(super) fn run(mut self) {
+        let mut synced = Instant::now();
+        loop {
+            let mut batch = Batch::new();
+            let open = match self.commands.recv_timeout(TICK) {
+                Ok(command) => self.collect(command, &mut batch),
+                Err(RecvTimeoutError::Timeout) => true,
+                Err(RecvTimeoutError::Disconnected) => false,
+            };
+            let idle = batch.is_empty();
+            batch.settled.append(&mut self.settled);
+            if batch.must_commit() || ((idle || !open) && !batch.settled.is_empty()) {
+                if !self.commit(&mut batch) {
+                    return;
+                }
+            } else {
+                self.settled = std::mem::take(&mut batch.settled);
+            }
+            self.answer(batch);
+            if synced.elapsed() >= TICK || !open {
+                synced = Instant::now();
+                self.sync_mark();
+            }
+            if !open {
+                return;
+            }
+        }
+    }
+
+    /// Takes what waits, as much as one transaction is to hold; false when it was told to stop.
+    fn collect(&mut self, command: Command<T>, batch: &mut Batch<T>) -> bool {
+        let mut next = Some(command);
+        while let Some(command) = next {
+            if !batch.take(command) {
+                return false;
+            }
+            next = if batch.is_full() { None } else { self.commands.try_recv().ok() };
+        }
+        true
+    }
+
+    /// Until it has succeeded; false when it was given up.
+    fn commit(&mut self, batch: &mut Batch<T>) -> bool {
+        let mut pauses = RETRY_AFTER[0];
+        loop {
+            match self.try_commit(batch) {
+                Ok(()) => break,
+                Err(error) => self.trouble(&error),
+            }
+            if self.abandoned.load(Ordering::Acquire) {
+                return false;
+            }
+            std::thread::sleep(pauses);
+            pauses = (pauses * 2).min(RETRY_AFTER[1]);
+        }
+        if std::mem::take(&mut self.troubled) {
+            let _ = self.reports.send(Report::Trouble(None));
+        }
+        self.tell(batch);
+        true
+    }
+
+    /// One transaction. After a failure the store is opened again and looked at before anything else: an error does
+    /// not say that nothing was written.
+    fn try_commit(&mut self, batch: &Batch<T>) -> Result<(), StoreError> {
+        if self.store.is_none() {
+            self.reopen()?;
+        }
+        if self.attempted.take() == Some(self.state.tally.commits) {
+            return Ok(());
+        }
+        crash_point!(21);
+        let commit = self.state.tally.commits + 1;
+        self.write(batch, commit).inspect_err(|_| {
+            self.store = None;
+            self.attempted = Some(commit);
+        })
+    }
+
+    fn write(&mut self, batch: &Batch<T>, commit: u64) -> Result<(), StoreError> {
+        let Some(store) = &mut self.store else { return Ok(()) };
+        let path = &self.path;
+        let failed = |error| StoreError::from_sqlite(path, error);
+        let durable = batch.must_sync();
+        let transaction = store.begin(durable).map_err(failed)?;
+        let change = Change { transaction: &transaction, state: &mut self.state, wall: self.clock.wall() };
+        change.apply(batch, self.epoch_base, &self.session_of).map_err(failed)?;
+        self.state.tally.commits = commit;
+        self.state.tally.save(&transaction).map_err(failed)?;
+        transaction.commit().map_err(failed)?;
+        crash_point!(24);
+        if durable {
+            store.acknowledge(commit)?;
+        }
+        crash_point!(25);
+        Ok(())
+    }
+
+    fn reopen(&mut self) -> Result<(), StoreError> {
+        let (store, _) = Store::reopen(&self.path, &tables::LAYOUT, &self.options, Arc::clone(&self.lock))?;
+        self.state = State::load(&store).map_err(|error| StoreError::from_sqlite(&self.path, error))?;
+        self.store = Some(store);
+        Ok(())
+    }
+
+    fn trouble(&mut self, error: &StoreError) {
+        self.troubled = true;
+        let _ = self.reports.send(Report::Trouble(Some(error.to_string())));
+    }
+
+    /// The commit stands: let go of everybody who waits for it.
+    fn tell(&self, batch: &mut Batch<T>) {
+        let first = self.state.tally.next_seq - batch.entries.len() as u64;
+        let stored = |(seq, entry): (u64, Entry<T>)| {
+            let Entry { id, created, message, ticket } = entry;
+            (Stored { seq, id, created, message }, ticket)
+        };
+        if !batch.entries.is_empty() {
+            let stored = (first..).zip(batch.entries.drain(..)).map(stored).collect();
+            let _ = self.reports.send(Report::Stored(stored));
+        }
+        for waiting in batch.waiting.drain(..) {
+            let _ = waiting.send(());
+        }
+        crash_point!(26);
+    }
+
+    fn answer(&mut self, batch: Batch<T>) {
+        for (after, limit) in batch.loads {
+            match self.load(after, limit) {
+                Ok(rows) => {
+                    let end = rows.len() < limit;
+                    let _ = self.reports.send(Report::Loaded { rows, end });
+                }
+                Err(error) => {
+                    self.trouble(&error);
+                    let _ = self.reports.send(Report::Loaded { rows: Vec::new(), end: false });
+                }
+            }
+        }
+    }
+
+    fn load(&mut self, after: u64, limit: usize) -> Result<Vec<(u64, Option<Stored>)>, StoreError> {
+        if self.store.is_none() {
+            self.reopen()?;
+        }
+        let Some(store) = &self.store else { return Ok(Vec::new()) };
+        tables::waiting(store.connection(), after, limit)
+            .map_err(|error| StoreError::from_sqlite(&self.path, error))
+    }
+
+    fn sync_mark(&mut self) {
+        if let Some(store) = &mut self.store
+            && let Err(error) = store.sync_mark()
+        {
+            self.store = None;
+            self.trouble(&error);
+        }
+    }
+
+    /// A message that was in flight and cannot be read is kept as failed.
+    fn give_up_damaged(&mut self, restored: Vec<(Flight, Option<Stored>)>) -> Vec<Restored> {
+        let mut whole = Vec::new();
+        for (Flight { seq, packet_id, stage }, stored) in restored {
+            match stored {
+                Some(stored) => whole.push(Restored { stored, packet_id, stage }),
+                None => self.settled.push(Settled { seq, bytes: 0, failure: Some(Failure::damaged()) }),
+            }
+        }
+        whole
+    }
+}
+
+impl State {
+    fn load(store: &Store) -> rusqlite::Result<Self> {
+        let tally = Tally::load(store.connection())?;
+        let flights = tables::flights(store.connection(), tally.session_epoch)?;
+        Ok(Self {
+            tally,
+            flights: flights.iter().map(|flight| (flight.seq, (flight.packet_id, flight.stage))).collect(),
+            holders: flights.iter().map(|flight| (flight.packet_id, flight.seq)).collect(),
+        })
+    }
+}
+
+impl Tally {
+    pub(super) fn totals(&self) -> Totals {
+        Totals { rows: self.rows, bytes: self.bytes, failed: self.failed }
+    }
+}
+
+impl Failure {
+    pub(crate) fn damaged() -> Self {
+        Self { reason: None, detail: "its row in the outbox is damaged".into() }
+    }
+}
+
+impl<T> Batch<T> {
+    fn new() -> Self {
+        Self {
+            entries: Vec::new(),
+            bytes: 0,
+            steps: Vec::new(),
+            began: None,
+            settled: Vec::new(),
+            waiting: Vec::new(),
+            loads: Vec::new(),
+        }
+    }
+
+    /// False when it is the last command.
+    fn take(&mut self, command: Command<T>) -> bool {
+        match command {
+            Command::Insert(entries, durable) => {
+                self.bytes += entries.iter().map(|entry| entry.message.size()).sum::<u64>();
+                self.entries.extend(entries);
+                self.waiting.push(durable);
+            }
+            Command::Record(Steps { steps, recorded }) => {
+                self.steps.extend(steps);
+                self.waiting.push(recorded);
+            }
+            Command::Began(begun) => self.began = self.began.max(Some(begun)),
+            Command::Settle(settled) => self.settled.extend(settled),
+            Command::Load { after, limit } => self.loads.push((after, limit)),
+            Command::Stop => return false,
+        }
+        true
+    }
+
+    fn is_full(&self) -> bool {
+        self.entries.len() + self.steps.len() + self.settled.len() >= BATCH_MESSAGES
+            || self.bytes >= BATCH_BYTES
+    }
+
+    fn is_empty(&self) -> bool {
+        !self.must_commit() && self.settled.is_empty() && self.loads.is_empty()
+    }
+
+    /// Whether anybody waits for the disk, or a failure has to be kept.
+    fn must_sync(&self) -> bool {
+        !self.entries.is_empty()
+            || !self.steps.is_empty()
+            || self.began.is_some()
+            || self.settled.iter().any(|settled| settled.failure.is_some())
+    }
+
+    /// Settled messages alone can wait, until there are many.
+    fn must_commit(&self) -> bool {
+        self.must_sync() || self.settled.len() >= BATCH_MESSAGES
+    }
+}
+
+/// The open transaction, and the state as it will be after it.
+struct Change<'a> {
+    transaction: &'a Transaction<'a>,
+    state: &'a mut State,
+    wall: mqtally_proto::Time,
+}
+
+impl Change<'_> {
+    /// Steps before settlements: what a step says of a message is older than its end.
+    fn apply<T>(mut self, batch: &Batch<T>, epoch_base: u64, session_of: &str) -> rusqlite::Result<()> {
+        for entry in &batch.entries {
+            self.insert(entry)?;
+        }
+        for step in &batch.steps {
+            self.begin_session(epoch_base + step.begun, session_of)?;
+            self.step(*step)?;
+        }
+        if let Some(begun) = batch.began {
+            self.begin_session(epoch_base + begun, session_of)?;
+        }
+        crash_point!(22);
+        for settled in &batch.settled {
+            self.settle(settled)?;
+        }
+        crash_point!(23);
+        Ok(())
+    }
+
+    fn insert<T>(&mut self, entry: &Entry<T>) -> rusqlite::Result<()> {
+        let tally = &mut self.state.tally;
+        tables::insert(self.transaction, tally.next_seq, entry.id, entry.created, &entry.message)?;
+        tally.next_seq += 1;
+        tally.rows += 1;
+        tally.bytes += entry.message.size();
+        Ok(())
+    }
+
+    /// Packet ids of an earlier session mean nothing from here on.
+    fn begin_session(&mut self, epoch: u64, session_of: &str) -> rusqlite::Result<()> {
+        let State { tally, flights, holders } = &mut *self.state;
+        if epoch <= tally.session_epoch {
+            return Ok(());
+        }
+        tally.session_epoch = epoch;
+        session_of.clone_into(&mut tally.session_of);
+        flights.clear();
+        holders.clear();
+        tables::land_others(self.transaction, epoch)
+    }
+
+    fn step(&mut self, step: Step) -> rusqlite::Result<()> {
+        let Step { token: seq, packet_id, released, .. } = step;
+        if let Some(former) = self.state.holders.insert(packet_id, seq).filter(|former| *former != seq) {
+            self.overtaken(former)?;
+        }
+        let stage = if released { Stage::Released } else { Stage::Published };
+        self.state.flights.insert(seq, (packet_id, stage));
+        tables::fly(self.transaction, Flight { seq, packet_id, stage }, self.state.tally.session_epoch)
+    }
+
+    /// The packet id was given to another message, so this one's handshake is over: with PUBCOMP if it was released,
+    /// otherwise refused. The settlement that says so is on its way here.
+    fn overtaken(&mut self, seq: u64) -> rusqlite::Result<()> {
+        match self.state.flights.remove(&seq) {
+            Some((_, Stage::Released)) => self.remove(seq, None),
+            _ => tables::land(self.transaction, seq),
+        }
+    }
+
+    fn settle(&mut self, settled: &Settled) -> rusqlite::Result<()> {
+        let Settled { seq, bytes, failure } = settled;
+        if let Some((packet_id, _)) = self.state.flights.remove(seq) {
+            self.state.holders.remove(&packet_id);
+        }
+        match failure {
+            None => self.remove(*seq, Some(*bytes)),
+            Some(failure) => {
+                let added = tables::fail(self.transaction, *seq, self.wall, failure)?;
+                self.state.tally.failed += u64::from(added);
+                Ok(())
+            }
+        }
+    }
+
+    fn remove(&mut self, seq: u64, bytes: Option<u64>) -> rusqlite::Result<()> {
+        let bytes = match bytes {
+            Some(bytes) => bytes,
+            None => tables::message(self.transaction, seq)?.map_or(0, |stored| stored.message.size()),
+        };
+        if tables::remove(self.transaction, seq)? {
+            let tally = &mut self.state.tally;
+            tally.rows = tally.rows.saturating_sub(1);
+            tally.bytes = tally.bytes.saturating_sub(bytes);
+        }
+        Ok(())
+    }
+}
+
+fn forget_other_sessions(store: &mut Store, epoch: u64) -> rusqlite::Result<()> {
+    let transaction = store.begin(true)?;
+    tables::land_others(&transaction, epoch)?;
+    crash_point!(27);
+    transaction.commit()
+}
+
+fn restore(store: &Store, epoch: u64) -> rusqlite::Result<Vec<(Flight, Option<Stored>)>> {
+    let flights = tables::flights(store.connection(), epoch)?;
+    let restore = |flight: Flight| Ok((flight, tables::message(store.connection(), flight.seq)?));
+    flights.into_iter().map(restore).collect()
+}

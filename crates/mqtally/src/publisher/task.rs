@@ -1,0 +1,396 @@
+//! The publisher's loop: in this order, for ever, hand on what can go, wait for one thing, take it in.
+//!
+//! The session and its socket belong to the [`Client`]; this decides what it is given and what its answers mean.
+
+use super::capacity::{Capacity, Room};
+use super::lineup::{LOAD_MAX, Landed, Lineup, failure_of};
+use super::receipt::Ticket;
+use super::{Backoff, Link, Status};
+use crate::client::{Client, ConnectError, Event, Events};
+use crate::inbox::key::ID_PROPERTY;
+use crate::outbox::{Command, Entry, Failure, Outbox, Report, Settled, Stored};
+use bytestring::ByteString;
+use mqtally_proto::packet::{Property, Publish, ReasonCode, Version};
+use mqtally_proto::session;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+/// Taken at once of what waits, so that one kind of input does not keep the others out.
+const EVENTS_MAX: usize = 256;
+/// Grace for what is still to be written to the outbox and the socket when nothing more is waited for.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// What reaches the loop from the handles.
+pub(super) enum Input {
+    /// Without an outbox: accepted.
+    Accepted(Vec<Entry<Ticket>>),
+    /// Settle what there is until the deadline, then end and say how much is left.
+    Close { deadline: Instant, left: oneshot::Sender<u64> },
+}
+
+type Connecting = Pin<Box<dyn Future<Output = Result<(), ConnectError>> + Send>>;
+
+pub(super) struct Task {
+    pub(super) client: Client,
+    pub(super) events: Events,
+    pub(super) inputs: mpsc::UnboundedReceiver<Input>,
+    pub(super) reports: mpsc::UnboundedReceiver<Report<Ticket>>,
+    pub(super) outbox: Option<Outbox<Ticket>>,
+    pub(super) lineup: Lineup,
+    pub(super) capacity: Arc<Capacity>,
+    pub(super) status: watch::Sender<Status>,
+    pub(super) version: Version,
+    pub(super) backoff: Backoff,
+    pub(super) subscribers_required: bool,
+    /// The next connection only ends a 3.1.1 session that an earlier client may have left: 3.1.1 cannot begin a
+    /// lasting session and discard another in one CONNECT.
+    pub(super) cleansing: bool,
+    pub(super) random: fastrand::Rng,
+}
+
+/// What changes while the loop runs.
+struct Course {
+    connecting: Option<Connecting>,
+    online: bool,
+    /// Connections that failed or ended soon, in a row.
+    failures: u32,
+    online_since: Option<Instant>,
+    retry_at: Option<Instant>,
+    begun: u64,
+    /// Number of the next message where no outbox gives one.
+    next_seq: u64,
+    settled: Vec<Settled>,
+    closing: Option<(Instant, oneshot::Sender<u64>)>,
+}
+
+/// The one thing that was waited for.
+enum Woken {
+    Input(Option<Input>),
+    Report(Report<Ticket>),
+    Events(usize),
+    Connected(Result<(), ConnectError>),
+    Retry,
+    Deadline,
+}
+
+impl Task {
+    pub(super) async fn run(mut self) {
+        let mut course = Course::new();
+        let mut events = Vec::new();
+        self.connect(&mut course);
+        loop {
+            self.hand_on(&mut course).await;
+            if course.closing.is_some() && self.lineup.is_empty() {
+                break;
+            }
+            match self.wait(&mut course, &mut events).await {
+                Woken::Input(None) | Woken::Deadline | Woken::Events(0) => break,
+                Woken::Input(Some(input)) => self.take(input, &mut course),
+                Woken::Report(report) => self.report(report, &mut course),
+                Woken::Events(_) => self.events(&mut events, &mut course).await,
+                Woken::Connected(Ok(())) => {}
+                Woken::Connected(Err(error)) => self.refused(&error, &mut course),
+                Woken::Retry => self.connect(&mut course),
+            }
+        }
+        self.end(course).await;
+    }
+
+    async fn wait(&mut self, course: &mut Course, events: &mut Vec<Event>) -> Woken {
+        let Course { connecting, retry_at, closing, .. } = course;
+        let deadline = closing.as_ref().map(|(deadline, _)| *deadline);
+        tokio::select! {
+            biased;
+            connected = until_ready(connecting.as_mut()) => {
+                *connecting = None;
+                Woken::Connected(connected)
+            }
+            taken = self.events.recv_many(events, EVENTS_MAX) => Woken::Events(taken),
+            Some(report) = self.reports.recv() => Woken::Report(report),
+            () = sleep_until(*retry_at) => Woken::Retry,
+            () = sleep_until(deadline) => Woken::Deadline,
+            input = self.inputs.recv() => Woken::Input(input),
+        }
+    }
+
+    /// Settles what is settled, and gives the session what it has room for.
+    async fn hand_on(&mut self, course: &mut Course) {
+        if !course.settled.is_empty() {
+            let settled = std::mem::take(&mut course.settled);
+            self.ask(Command::Settle(settled));
+        }
+        if let Some(after) = self.lineup.wants() {
+            self.ask(Command::Load { after, limit: LOAD_MAX });
+        }
+        while course.online
+            && let Some(stored) = self.lineup.next(|qos| self.client.has_room(qos))
+        {
+            let (seq, publish) = (stored.seq, self.publish_of(stored));
+            if let Err(error) = self.client.publish(seq, publish).await {
+                let failure = Failure { reason: Some(error.reason()), detail: error.to_string() };
+                self.give_up(seq, failure, course);
+            }
+        }
+    }
+
+    fn publish_of(&self, stored: Stored) -> Publish {
+        publish_of(stored, self.version)
+    }
+
+    fn take(&mut self, input: Input, course: &mut Course) {
+        match input {
+            Input::Accepted(entries) => {
+                for Entry { id, created, message, ticket } in entries {
+                    let stored = Stored { seq: course.next_seq, id, created, message };
+                    course.next_seq += 1;
+                    self.lineup.accept(stored, ticket);
+                }
+            }
+            Input::Close { deadline, left } => course.closing = Some((deadline, left)),
+        }
+    }
+
+    fn report(&mut self, report: Report<Ticket>, course: &mut Course) {
+        match report {
+            Report::Stored(stored) => {
+                let now = std::time::Instant::now();
+                for (stored, mut ticket) in stored {
+                    ticket.stored(now);
+                    self.lineup.accept(stored, ticket);
+                }
+            }
+            Report::Loaded { rows, end } => self.loaded(rows, end, course),
+            Report::Trouble(trouble) => self.status.send_modify(|status| status.trouble = trouble),
+        }
+    }
+
+    fn loaded(&mut self, rows: Vec<(u64, Option<Stored>)>, end: bool, course: &mut Course) {
+        let damaged: Vec<u64> =
+            rows.iter().filter(|(_, stored)| stored.is_none()).map(|(seq, _)| *seq).collect();
+        self.lineup.loaded(rows.into_iter().filter_map(|(_, stored)| stored), end);
+        for seq in damaged {
+            self.lineup.skip(seq);
+            course.settled.push(Settled { seq, bytes: 0, failure: Some(Failure::damaged()) });
+            self.count_failed();
+        }
+    }
+
+    async fn events(&mut self, events: &mut Vec<Event>, course: &mut Course) {
+        let now = std::time::Instant::now();
+        let mut freed = Room::default();
+        for event in events.drain(..) {
+            match event {
+                Event::Session(session::Event::Completed { token, reason }) => {
+                    course.failures = 0;
+                    match failure_of(reason, self.subscribers_required) {
+                        None => self.acknowledged(token, reason, now, course, &mut freed),
+                        Some(failure) => self.give_up(token, failure, course),
+                    }
+                }
+                Event::Session(session::Event::Connected { session_present, .. }) => {
+                    self.connected(session_present, course).await;
+                }
+                Event::Session(session::Event::SessionLost { resent }) => {
+                    self.status.send_modify(|status| {
+                        status.sessions_lost += 1;
+                        status.resent += resent as u64;
+                    });
+                }
+                Event::Session(session::Event::Disconnected(disconnect)) => {
+                    self.offline(
+                        format!("the broker said goodbye: {}", disconnect.reason),
+                        Some(disconnect.reason),
+                    );
+                }
+                Event::Session(_) => {}
+                Event::Closed { how, error } => {
+                    course.online = false;
+                    if course.connecting.is_none() {
+                        let why = error.map_or_else(
+                            || format!("the connection ended ({how:?})"),
+                            |error| error.to_string(),
+                        );
+                        self.lost(why, course);
+                    }
+                }
+            }
+        }
+        if freed.messages > 0 {
+            self.capacity.free(freed);
+        }
+    }
+
+    fn acknowledged(
+        &mut self,
+        seq: u64,
+        reason: ReasonCode,
+        now: std::time::Instant,
+        course: &mut Course,
+        freed: &mut Room,
+    ) {
+        let Some(Landed { id, qos, bytes, ticket }) = self.lineup.land(seq) else { return };
+        freed.messages += 1;
+        freed.bytes += bytes;
+        if self.outbox.is_some() {
+            course.settled.push(Settled { seq, bytes, failure: None });
+        }
+        if let Some(ticket) = ticket {
+            ticket.acknowledge(id, qos, reason, now);
+        }
+        self.status.send_if_modified(|status| {
+            status.acknowledged += 1;
+            false
+        });
+    }
+
+    /// The message failed: it stays in the outbox as failed, where there is one.
+    fn give_up(&mut self, seq: u64, failure: Failure, course: &mut Course) {
+        let Some(Landed { id, bytes, ticket, .. }) = self.lineup.land(seq) else { return };
+        match self.outbox {
+            Some(_) => course.settled.push(Settled { seq, bytes, failure: Some(failure.clone()) }),
+            None => self.capacity.free(Room { messages: 1, bytes }),
+        }
+        if let Some(ticket) = ticket {
+            ticket.fail(id, failure);
+        }
+        self.count_failed();
+    }
+
+    fn count_failed(&self) {
+        let kept = u64::from(self.outbox.is_some());
+        self.status.send_modify(|status| {
+            status.failed += 1;
+            status.failed_kept += kept;
+        });
+    }
+
+    fn connect(&mut self, course: &mut Course) {
+        course.retry_at = None;
+        self.status.send_modify(|status| status.attempts += 1);
+        let client = self.client.clone();
+        course.connecting = Some(Box::pin(async move { client.connect().await.map(drop) }));
+    }
+
+    async fn connected(&mut self, session_present: bool, course: &mut Course) {
+        self.client.set_clean_start(false);
+        if std::mem::take(&mut self.cleansing) {
+            self.client.disconnect(ReasonCode::SUCCESS, None).await;
+            course.retry_at = Some(Instant::now());
+            return;
+        }
+        if !session_present {
+            course.begun += 1;
+            self.ask(Command::Began(course.begun));
+        }
+        course.online = true;
+        course.online_since = Some(Instant::now());
+        self.status.send_modify(|status| status.link = Link::Online { session_present });
+    }
+
+    /// An attempt to connect came to nothing.
+    fn refused(&mut self, error: &ConnectError, course: &mut Course) {
+        let reason = match error {
+            ConnectError::Refused(connack) => Some(connack.reason),
+            _ => None,
+        };
+        self.pause(error.to_string(), reason, course);
+    }
+
+    fn lost(&mut self, why: String, course: &mut Course) {
+        if course.retry_at.is_none() {
+            let said = match &self.status.borrow().link {
+                Link::Offline { reason, .. } => *reason,
+                _ => None,
+            };
+            self.pause(why, said, course);
+        }
+    }
+
+    fn pause(&mut self, why: String, reason: Option<ReasonCode>, course: &mut Course) {
+        let lasted = course.online_since.take().map_or(Duration::ZERO, |since| since.elapsed());
+        course.failures = if lasted >= self.backoff.longest { 1 } else { course.failures.saturating_add(1) };
+        course.online = false;
+        course.retry_at = Some(Instant::now() + self.backoff.pause(course.failures, self.random.f64()));
+        self.offline(why, reason);
+    }
+
+    fn offline(&mut self, why: String, reason: Option<ReasonCode>) {
+        self.status.send_modify(|status| status.link = Link::Offline { why, reason });
+    }
+
+    fn ask(&self, command: Command<Ticket>) {
+        if let Some(outbox) = &self.outbox {
+            // The thread only ends when it was told to.
+            let _ = outbox.commands().send(command);
+        }
+    }
+
+    async fn end(mut self, course: Course) {
+        if course.online {
+            let _ = tokio::time::timeout(GRACE, self.client.disconnect(ReasonCode::SUCCESS, None)).await;
+        }
+        if !course.settled.is_empty() {
+            self.ask(Command::Settle(course.settled));
+        }
+        if let Some(outbox) = self.outbox.take() {
+            outbox.close(GRACE).await;
+        }
+        if let Some((_, left)) = course.closing {
+            let _ = left.send(self.lineup.len());
+        }
+    }
+}
+
+impl Course {
+    fn new() -> Self {
+        Self {
+            connecting: None,
+            online: false,
+            failures: 0,
+            online_since: None,
+            retry_at: None,
+            begun: 0,
+            next_seq: 1,
+            settled: Vec::new(),
+            closing: None,
+        }
+    }
+}
+
+/// The message as it goes out, with its name where the version has a place for it.
+pub(super) fn publish_of(stored: Stored, version: Version) -> Publish {
+    let Stored { id, message, .. } = stored;
+    let mut properties = message.properties;
+    match version {
+        Version::V5_0 => properties
+            .push(Property::UserProperty(ByteString::from_static(ID_PROPERTY), id.to_string().into())),
+        Version::V3_1_1 => properties.0.clear(),
+    }
+    Publish {
+        dup: false,
+        qos: message.qos,
+        retain: message.retain,
+        topic: message.topic,
+        packet_id: None,
+        properties,
+        payload: message.payload,
+    }
+}
+
+async fn until_ready(connecting: Option<&mut Connecting>) -> Result<(), ConnectError> {
+    match connecting {
+        Some(connecting) => connecting.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}

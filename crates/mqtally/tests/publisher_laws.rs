@@ -1,0 +1,360 @@
+//! The publisher's rules, each as a law, against a broker that does what the law needs.
+
+mod publisher_support;
+
+use mqtally::publisher::{Backoff, Builder, DeliveryError, Link, Message, OnFull, PublishError, Publisher};
+use mqtally_proto::packet::{Packet, Properties, Property, Publish, Qos, ReasonCode, Version};
+use publisher_support::Broker;
+use std::path::PathBuf;
+use std::time::Duration;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+struct Bench {
+    broker: Broker,
+    directory: tempfile::TempDir,
+}
+
+impl Bench {
+    async fn new() -> Self {
+        Self { broker: Broker::start().await, directory: tempfile::tempdir().unwrap() }
+    }
+
+    fn store(&self) -> PathBuf {
+        self.directory.path().join("outbox.db")
+    }
+
+    fn builder(&self) -> Builder {
+        let fast = Backoff { first: Duration::from_millis(2), longest: Duration::from_millis(20) };
+        Publisher::builder(self.broker.endpoint()).backoff(fast)
+    }
+
+    fn stored(&self) -> Publisher {
+        self.builder().store(self.store()).start().unwrap()
+    }
+}
+
+/// Publishes `payloads` on one topic each and returns when all are safe.
+async fn publish(publisher: &Publisher, topic: &str, qos: Qos, payloads: std::ops::Range<u32>) {
+    for payload in payloads {
+        let _ = publisher.publish(topic, payload.to_string(), qos).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_receipt_is_the_brokers_final_acknowledgement() {
+    let bench = Bench::new().await;
+    for (publisher, stored) in [(bench.builder().start().unwrap(), false), (bench.stored(), true)] {
+        for qos in [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce] {
+            let receipt = publisher.publish("a/b", "x", qos).await.unwrap();
+            let id = receipt.id();
+            let proof = receipt.await.unwrap();
+            assert_eq!((proof.id, proof.qos, proof.reason), (id, qos, ReasonCode::SUCCESS));
+            assert!(proof.acknowledged_after >= proof.stored_after);
+            assert_eq!(proof.stored_after.is_zero(), !stored);
+        }
+        assert_eq!(publisher.close(PATIENCE).await, 0);
+    }
+    assert_eq!(bench.broker.state().arrivals.len(), 6);
+    assert!(bench.broker.state().arrivals.iter().all(|arrival| arrival.id.is_some()));
+}
+
+#[tokio::test]
+async fn what_was_accepted_offline_is_delivered_by_the_next_process() {
+    let bench = Bench::new().await;
+    bench.broker.plan(|plan| plan.refuse = Some(ReasonCode::SERVER_UNAVAILABLE));
+    let publisher = bench.stored();
+    publish(&publisher, "t", Qos::AtLeastOnce, 0..20).await;
+    assert_eq!(publisher.close(Duration::ZERO).await, 20);
+    bench.broker.plan(|plan| plan.refuse = None);
+    assert_eq!(bench.stored().close(PATIENCE).await, 0);
+    assert_eq!(bench.broker.payloads(), (0..20).map(|n| n.to_string()).collect::<Vec<_>>());
+    let (totals, _) = mqtally::outbox::look(&bench.store(), 1).unwrap();
+    assert_eq!(totals.rows, 0, "settled messages are removed");
+}
+
+#[tokio::test]
+async fn with_the_session_a_message_goes_on_under_its_packet_id_and_with_dup() {
+    let bench = Bench::new().await;
+    bench.broker.plan(|plan| plan.mute = true);
+    let publisher = bench.stored();
+    publish(&publisher, "t", Qos::ExactlyOnce, 0..3).await;
+    bench.broker.until("all sent", |state| state.arrivals.len() == 3).await;
+    publisher.close(Duration::ZERO).await;
+    bench.broker.plan(|plan| plan.mute = false);
+    assert_eq!(bench.stored().close(PATIENCE).await, 0);
+    let state = bench.broker.state();
+    let sent: Vec<_> = state.frames.iter().filter_map(published).collect();
+    assert_eq!(sent[..3].iter().map(|publish| publish.dup).collect::<Vec<_>>(), [false; 3]);
+    let again: Vec<_> = sent[..3].iter().map(|publish| Publish { dup: true, ..(*publish).clone() }).collect();
+    assert_eq!(sent[3..].iter().map(|publish| (*publish).clone()).collect::<Vec<_>>(), again);
+    assert_eq!(state.arrivals.len(), 3, "and the broker takes each once");
+}
+
+#[tokio::test]
+async fn after_pubrec_only_pubrel_is_sent_again() {
+    let bench = Bench::new().await;
+    // The third packet after CONNECT is PUBREL: it is read and not answered.
+    bench
+        .broker
+        .plan(|plan| plan.cut_after = Some(|connection| if connection == 1 { 2 } else { usize::MAX }));
+    let publisher = bench.stored();
+    publish(&publisher, "t", Qos::ExactlyOnce, 0..1).await;
+    bench.broker.until("released", |state| state.frames.iter().any(|f| matches!(f, Packet::Pubrel(_)))).await;
+    publisher.close(Duration::ZERO).await;
+    assert_eq!(bench.stored().close(PATIENCE).await, 0);
+    let state = bench.broker.state();
+    assert_eq!(state.frames.iter().filter_map(published).count(), 1);
+    assert!(state.frames.iter().filter(|frame| matches!(frame, Packet::Pubrel(_))).count() >= 2);
+}
+
+#[tokio::test]
+async fn without_the_session_everything_goes_again_as_new_under_its_id() {
+    let bench = Bench::new().await;
+    bench.broker.plan(|plan| plan.mute = true);
+    let publisher = bench.stored();
+    publish(&publisher, "q1", Qos::AtLeastOnce, 0..2).await;
+    publish(&publisher, "q2", Qos::ExactlyOnce, 2..4).await;
+    bench.broker.until("all sent", |state| state.arrivals.len() == 4).await;
+    publisher.close(Duration::ZERO).await;
+    bench.broker.plan(|plan| (plan.mute, plan.lose_session) = (false, true));
+    assert_eq!(bench.stored().close(PATIENCE).await, 0);
+    let state = bench.broker.state();
+    assert!(state.frames.iter().filter_map(published).all(|publish| !publish.dup));
+    drop(state);
+    for (payload, ids) in bench.broker.copies() {
+        assert_eq!(ids.len(), 2, "{payload}");
+        assert_eq!(ids[0], ids[1], "{payload}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_is_a_failure_and_never_success() {
+    let bench = Bench::new().await;
+    bench.broker.plan(|plan| {
+        plan.answer = Some(|publish| match &*publish.topic {
+            "forbidden" => ReasonCode::NOT_AUTHORIZED,
+            "full" => ReasonCode::QUOTA_EXCEEDED,
+            "odd" => ReasonCode::PAYLOAD_FORMAT_INVALID,
+            _ => ReasonCode::NO_MATCHING_SUBSCRIBERS,
+        });
+    });
+    let publisher = bench.stored();
+    let refused = [
+        ("forbidden", ReasonCode::NOT_AUTHORIZED),
+        ("full", ReasonCode::QUOTA_EXCEEDED),
+        ("odd", ReasonCode::PAYLOAD_FORMAT_INVALID),
+    ];
+    for (topic, expect) in refused {
+        for qos in [Qos::AtLeastOnce, Qos::ExactlyOnce] {
+            let receipt = publisher.publish(topic, "x", qos).await.unwrap();
+            let Err(DeliveryError::Failed { failure, .. }) = receipt.await else {
+                panic!("{topic} at {qos}")
+            };
+            assert_eq!(failure.reason, Some(expect));
+        }
+    }
+    let proof = publisher.publish("nobody", "x", Qos::AtLeastOnce).await.unwrap().await.unwrap();
+    assert_eq!(proof.reason, ReasonCode::NO_MATCHING_SUBSCRIBERS);
+    assert_eq!(publisher.close(PATIENCE).await, 0);
+
+    let (totals, failed) = mqtally::outbox::look(&bench.store(), 10).unwrap();
+    assert_eq!((totals.rows, totals.failed), (6, 6), "refused messages are kept");
+    assert_eq!(failed[0].failure.reason, Some(ReasonCode::NOT_AUTHORIZED));
+    assert_eq!(failed[0].stored.as_ref().unwrap().message.topic, "forbidden");
+
+    let frames = bench.broker.state().frames.len();
+    assert_eq!(bench.stored().close(PATIENCE).await, 0);
+    let state = bench.broker.state();
+    assert!(state.frames[frames..].iter().filter_map(published).next().is_none(), "and not tried for ever");
+}
+
+#[tokio::test]
+async fn no_subscribers_is_a_failure_where_that_was_asked_for() {
+    let bench = Bench::new().await;
+    bench.broker.plan(|plan| plan.answer = Some(|_| ReasonCode::NO_MATCHING_SUBSCRIBERS));
+    let publisher = bench.builder().require_subscribers(true).start().unwrap();
+    let receipt = publisher.publish("t", "x", Qos::AtLeastOnce).await.unwrap();
+    assert!(matches!(receipt.await, Err(DeliveryError::Failed { .. })));
+}
+
+#[tokio::test]
+async fn what_the_broker_cannot_take_fails_alone() {
+    let bench = Bench::new().await;
+    let limits = [Property::MaximumQos(1), Property::RetainAvailable(0), Property::MaximumPacketSize(200)];
+    bench.broker.plan(|plan| plan.connack = Properties(limits.into()));
+    let publisher = bench.stored();
+    let big = "x".repeat(300);
+    let check = async |message: Message, expect: Option<ReasonCode>| {
+        let answer = publisher.publish_message(message).await.unwrap().await;
+        let reason = answer.err().map(|error| match error {
+            DeliveryError::Failed { failure, .. } => failure.reason.unwrap(),
+            DeliveryError::Unsettled { .. } => panic!("unsettled"),
+        });
+        assert_eq!(reason, expect);
+    };
+    check(Message::new("t", "x", Qos::AtLeastOnce), None).await;
+    check(Message::new("t", "x", Qos::ExactlyOnce), Some(ReasonCode::QOS_NOT_SUPPORTED)).await;
+    check(Message::new("t", big, Qos::AtLeastOnce), Some(ReasonCode::PACKET_TOO_LARGE)).await;
+    let retained = Message { retain: true, ..Message::new("t", "x", Qos::AtLeastOnce) };
+    check(retained, Some(ReasonCode::RETAIN_NOT_SUPPORTED)).await;
+    check(Message::new("t", "y", Qos::AtLeastOnce), None).await;
+    assert_eq!(publisher.close(PATIENCE).await, 0);
+}
+
+#[tokio::test]
+async fn never_more_than_the_receive_maximum_is_in_flight() {
+    let bench = Bench::new().await;
+    bench.broker.plan(|plan| {
+        plan.connack = Properties(vec![Property::ReceiveMaximum(3)]);
+        plan.mute = true;
+    });
+    let publisher = bench.stored();
+    publish(&publisher, "t", Qos::AtLeastOnce, 0..10).await;
+    bench.broker.until("the window is full", |state| state.arrivals.len() == 3).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(bench.broker.state().arrivals.len(), 3);
+}
+
+#[tokio::test]
+async fn a_topic_keeps_its_order_over_cuts_and_mixed_qos() {
+    let bench = Bench::new().await;
+    bench.broker.plan(|plan| plan.cut_after = Some(|connection| (connection as usize * 7) % 23 + 3));
+    let publisher = bench.stored();
+    for n in 0..300_u32 {
+        let qos = [Qos::AtLeastOnce, Qos::ExactlyOnce, Qos::AtLeastOnce][n as usize % 3];
+        let _ = publisher.publish(format!("t/{}", n % 4), format!("{n:04}"), qos).await.unwrap();
+    }
+    assert_eq!(publisher.close(Duration::from_secs(30)).await, 0);
+    for topic in 0..4 {
+        let mut first_arrivals = Vec::new();
+        for arrival in &bench.broker.state().arrivals {
+            if arrival.topic == format!("t/{topic}") && !first_arrivals.contains(&arrival.payload) {
+                first_arrivals.push(arrival.payload.clone());
+            }
+        }
+        let expect: Vec<_> = (0..300).filter(|n| n % 4 == topic).map(|n| format!("{n:04}")).collect();
+        assert_eq!(first_arrivals, expect, "topic {topic}");
+    }
+}
+
+#[tokio::test]
+async fn an_old_session_of_a_fresh_outbox_is_discarded_in_both_versions() {
+    for version in [Version::V3_1_1, Version::V5_0] {
+        let bench = Bench::new().await;
+        let publisher = |store: &str| {
+            let store = bench.directory.path().join(store);
+            let builder = bench.builder().store(store).client_id("same");
+            builder.connection(|settings| settings.options.version = version).start().unwrap()
+        };
+        bench.broker.plan(|plan| plan.mute = true);
+        let first = publisher("one.db");
+        publish(&first, "t", Qos::ExactlyOnce, 0..1).await;
+        bench.broker.until("sent", |state| state.arrivals.len() == 1).await;
+        first.close(Duration::ZERO).await;
+        // The broker remembers packet id 1; another outbox must not have its first message taken for that one.
+        bench.broker.plan(|plan| plan.mute = false);
+        let second = publisher("two.db");
+        publish(&second, "t", Qos::ExactlyOnce, 1..2).await;
+        assert_eq!(second.close(PATIENCE).await, 0);
+        assert_eq!(bench.broker.payloads(), ["0", "1"], "{version}");
+    }
+}
+
+#[tokio::test]
+async fn a_dropped_receipt_changes_nothing() {
+    let bench = Bench::new().await;
+    let publisher = bench.stored();
+    drop(publisher.publish("t", "x", Qos::ExactlyOnce).await.unwrap());
+    publisher.post(Message::new("t", "y", Qos::AtLeastOnce)).unwrap();
+    assert_eq!(publisher.close(PATIENCE).await, 0);
+    assert_eq!(bench.broker.payloads(), ["x", "y"]);
+}
+
+#[tokio::test]
+async fn a_full_publisher_waits_or_fails_as_it_was_told() {
+    let bench = Bench::new().await;
+    bench.broker.plan(|plan| plan.mute = true);
+    let failing = bench.builder().limit(2, 1 << 20, OnFull::Fail).start().unwrap();
+    publish(&failing, "t", Qos::AtLeastOnce, 0..2).await;
+    assert!(matches!(failing.publish("t", "x", Qos::AtLeastOnce).await, Err(PublishError::Full)));
+    assert!(matches!(failing.post(Message::new("t", "x", Qos::AtLeastOnce)), Err(PublishError::Full)));
+    failing.close(Duration::ZERO).await;
+
+    let waiting = bench.builder().limit(2, 1 << 20, OnFull::Wait).client_id("w").start().unwrap();
+    publish(&waiting, "t", Qos::AtLeastOnce, 0..2).await;
+    let third =
+        tokio::time::timeout(Duration::from_millis(30), waiting.publish("t", "2", Qos::AtLeastOnce)).await;
+    assert!(third.is_err(), "it waits");
+    assert!(matches!(
+        waiting.publish_all((0..3).map(|_| (waiting.next_id(), Message::default())).collect()).await,
+        Err(PublishError::InvalidTopic(_))
+    ));
+    let too_much = (0..3).map(|_| (waiting.next_id(), Message::new("t", "x", Qos::AtLeastOnce))).collect();
+    assert!(matches!(waiting.publish_all(too_much).await, Err(PublishError::TooMuch)));
+}
+
+#[tokio::test]
+async fn what_is_no_topic_name_is_refused_at_once() {
+    let bench = Bench::new().await;
+    let publisher = bench.builder().start().unwrap();
+    for topic in ["", "a/+", "#", "a\0b"] {
+        let refused = publisher.publish(topic, "x", Qos::AtLeastOnce).await;
+        assert!(matches!(refused, Err(PublishError::InvalidTopic(_))), "{topic:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_outbox_belongs_to_one_publisher() {
+    let bench = Bench::new().await;
+    let publisher = bench.stored();
+    let second = bench.builder().store(bench.store()).start().err().unwrap();
+    assert!(second.to_string().contains("in use by another process"), "{second}");
+    publisher.close(PATIENCE).await;
+    bench.stored().close(PATIENCE).await;
+}
+
+#[tokio::test]
+async fn a_refused_connection_is_shown_and_tried_again() {
+    let bench = Bench::new().await;
+    bench.broker.plan(|plan| plan.refuse = Some(ReasonCode::NOT_AUTHORIZED));
+    let publisher = bench.stored();
+    let mut status = publisher.status();
+    let offline =
+        |link: &Link| matches!(link, Link::Offline { reason: Some(ReasonCode::NOT_AUTHORIZED), .. });
+    tokio::time::timeout(PATIENCE, status.wait_for(|status| offline(&status.link))).await.unwrap().unwrap();
+    bench.broker.plan(|plan| plan.refuse = None);
+    let online = |link: &Link| matches!(link, Link::Online { .. });
+    tokio::time::timeout(PATIENCE, status.wait_for(|status| online(&status.link))).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_closed_publisher_accepts_nothing() {
+    let bench = Bench::new().await;
+    for publisher in [bench.builder().start().unwrap(), bench.stored()] {
+        publisher.close(PATIENCE).await;
+        let refused = publisher.publish("t", "x", Qos::AtLeastOnce).await;
+        assert!(matches!(refused, Err(PublishError::Closed)));
+    }
+}
+
+#[tokio::test]
+async fn a_long_backlog_is_read_from_the_outbox_in_order() {
+    let bench = Bench::new().await;
+    bench.broker.plan(|plan| plan.refuse = Some(ReasonCode::SERVER_BUSY));
+    let publisher = bench.stored();
+    for start in (0..6_000).step_by(1_000) {
+        let message = |n: u32| (publisher.next_id(), Message::new("t", n.to_string(), Qos::AtLeastOnce));
+        drop(publisher.publish_all((start..start + 1_000).map(message).collect()).await.unwrap());
+    }
+    bench.broker.plan(|plan| plan.refuse = None);
+    assert_eq!(publisher.close(Duration::from_secs(30)).await, 0);
+    assert_eq!(bench.broker.payloads(), (0..6_000).map(|n| n.to_string()).collect::<Vec<_>>());
+}
+
+fn published(packet: &Packet) -> Option<&Publish> {
+    match packet {
+        Packet::Publish(publish) => Some(publish),
+        _ => None,
+    }
+}

@@ -1,0 +1,207 @@
+//! A broker that keeps one session, records what it takes as a message, and misbehaves as it is told to.
+
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use bytes::BytesMut;
+use mqtally::endpoint::Endpoint;
+use mqtally_proto::packet::{
+    Ack, Connack, Connect, Decoder, Packet, Properties, Publish, Qos, ReasonCode, Version, encode,
+};
+use std::collections::{BTreeMap, HashSet};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+/// How the broker behaves; to be changed at any time.
+#[derive(Default)]
+pub(crate) struct Plan {
+    /// Properties of the next CONNACKs.
+    pub(crate) connack: Properties,
+    /// Reason of the next CONNACKs, success when absent.
+    pub(crate) refuse: Option<ReasonCode>,
+    /// The session is lost before the next CONNECT is answered.
+    pub(crate) lose_session: bool,
+    /// Packets after CONNECT that each connection takes before it is cut without an answer to the last.
+    pub(crate) cut_after: Option<fn(u64) -> usize>,
+    /// Nothing but CONNECT is answered.
+    pub(crate) mute: bool,
+    /// The answer to a PUBLISH: PUBACK's or PUBREC's reason.
+    pub(crate) answer: Option<fn(&Publish) -> ReasonCode>,
+}
+
+/// A message that the broker took.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Arrival {
+    pub(crate) topic: String,
+    pub(crate) payload: String,
+    pub(crate) qos: Qos,
+    pub(crate) id: Option<String>,
+}
+
+#[derive(Default)]
+pub(crate) struct State {
+    pub(crate) plan: Plan,
+    /// Remembered QoS 2 packet ids; none without a session.
+    session: Option<HashSet<u16>>,
+    pub(crate) arrivals: Vec<Arrival>,
+    pub(crate) frames: Vec<Packet>,
+    pub(crate) connections: u64,
+}
+
+pub(crate) struct Broker {
+    pub(crate) address: SocketAddr,
+    state: Arc<Mutex<State>>,
+    accepting: JoinHandle<()>,
+}
+
+impl Broker {
+    pub(crate) async fn start() -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let state = Arc::<Mutex<State>>::default();
+        let shared = Arc::clone(&state);
+        let accepting = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve(stream, Arc::clone(&shared)));
+            }
+        });
+        Self { address, state, accepting }
+    }
+
+    pub(crate) fn endpoint(&self) -> Endpoint {
+        Endpoint::new("127.0.0.1", self.address.port())
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    pub(crate) fn plan(&self, change: impl FnOnce(&mut Plan)) {
+        change(&mut self.state().plan);
+    }
+
+    /// Payloads in the order of their arrival.
+    pub(crate) fn payloads(&self) -> Vec<String> {
+        self.state().arrivals.iter().map(|arrival| arrival.payload.clone()).collect()
+    }
+
+    /// How often each payload arrived, and under which ids.
+    pub(crate) fn copies(&self) -> BTreeMap<String, Vec<Option<String>>> {
+        let mut copies = BTreeMap::<_, Vec<_>>::new();
+        for arrival in &self.state().arrivals {
+            copies.entry(arrival.payload.clone()).or_default().push(arrival.id.clone());
+        }
+        copies
+    }
+
+    /// Waits until the condition holds.
+    pub(crate) async fn until(&self, what: &str, condition: impl Fn(&State) -> bool) {
+        for _ in 0..10_000 {
+            if condition(&self.state()) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        panic!("not within ten seconds: {what}");
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
+    let (mut decoder, mut input, mut output) = (Decoder::server(1 << 20), BytesMut::new(), BytesMut::new());
+    let (mut version, mut left) = (Version::V5_0, usize::MAX);
+    loop {
+        while let Some(packet) = decoder.decode(&mut input).unwrap() {
+            if left == 0 {
+                return;
+            }
+            left -= 1;
+            let mut state = state.lock().unwrap();
+            state.frames.push(packet.clone());
+            let answer = match packet {
+                Packet::Connect(connect) => {
+                    version = connect.version;
+                    state.connections += 1;
+                    left = state.plan.cut_after.map_or(usize::MAX, |cut| cut(state.connections));
+                    Some(state.connect(&connect))
+                }
+                Packet::Disconnect(_) => return,
+                Packet::Publish(publish) => state.publish(&publish),
+                Packet::Pubrel(Ack { packet_id, .. }) => state.release(packet_id, version),
+                Packet::Pingreq => Some(Packet::Pingresp),
+                _ => None,
+            };
+            if left == 0 {
+                return;
+            }
+            if let Some(answer) =
+                answer.filter(|answer| !state.plan.mute || matches!(answer, Packet::Connack(_)))
+            {
+                encode(&answer, version, &mut output).unwrap();
+            }
+        }
+        if stream.write_all(&output.split()).await.is_err() {
+            return;
+        }
+        if stream.read_buf(&mut input).await.unwrap_or(0) == 0 {
+            return;
+        }
+    }
+}
+
+impl State {
+    fn connect(&mut self, connect: &Connect) -> Packet {
+        if connect.clean_start || std::mem::take(&mut self.plan.lose_session) {
+            self.session = None;
+        }
+        let reason = self.plan.refuse.unwrap_or(ReasonCode::SUCCESS);
+        let session_present = self.session.is_some() && reason == ReasonCode::SUCCESS;
+        self.session.get_or_insert_default();
+        Packet::Connack(Connack { session_present, reason, properties: self.plan.connack.clone() })
+    }
+
+    fn publish(&mut self, publish: &Publish) -> Option<Packet> {
+        let reason = self.plan.answer.map_or(ReasonCode::SUCCESS, |answer| answer(publish));
+        let packet_id = publish.packet_id.unwrap_or_default();
+        let first = publish.qos != Qos::ExactlyOnce
+            || reason.is_error()
+            || self.session.get_or_insert_default().insert(packet_id);
+        let qos = publish.qos;
+        if first && !reason.is_error() {
+            self.arrive(publish);
+        }
+        let ack = Ack::with_reason(packet_id, reason);
+        match qos {
+            Qos::AtMostOnce => None,
+            Qos::AtLeastOnce => Some(Packet::Puback(ack)),
+            Qos::ExactlyOnce => Some(Packet::Pubrec(ack)),
+        }
+    }
+
+    fn arrive(&mut self, publish: &Publish) {
+        let id = publish.properties.user_properties().find(|(name, _)| &***name == "mqtally-id");
+        self.arrivals.push(Arrival {
+            topic: publish.topic.to_string(),
+            payload: String::from_utf8(publish.payload.to_vec()).unwrap(),
+            qos: publish.qos,
+            id: id.map(|(_, value)| value.to_string()),
+        });
+    }
+
+    fn release(&mut self, packet_id: u16, version: Version) -> Option<Packet> {
+        let known = self.session.get_or_insert_default().remove(&packet_id);
+        let reason = match known || version == Version::V3_1_1 {
+            true => ReasonCode::SUCCESS,
+            false => ReasonCode::PACKET_IDENTIFIER_NOT_FOUND,
+        };
+        Some(Packet::Pubcomp(Ack::with_reason(packet_id, reason)))
+    }
+}
