@@ -65,6 +65,30 @@ async fn a_writer_that_blocks_or_fails_is_a_retry() {
     assert_eq!(handle(&handler, &delivery(2, "x")).await, "retry: cannot print: broken pipe");
 }
 
+#[tokio::test]
+async fn what_nobody_waits_for_any_more_is_not_written() {
+    struct Held(mpsc::Receiver<()>, Shared);
+    impl Write for Held {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let _ = self.0.recv();
+            self.1.write(bytes)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let ((sender, receiver), shared) = (mpsc::channel(), Shared::default());
+    let writer = Held(receiver, shared.clone());
+    let handler = open_with("print", &printing(writer, Format::Payload, Duration::from_millis(100)));
+    // The first is being written, the second is queued behind it, until both are given up.
+    for number in [1, 2] {
+        assert!(handle(&handler, &delivery(number, number.to_string())).await.starts_with("retry: "));
+    }
+    drop(sender);
+    assert_eq!(handle(&handler, &delivery(3, "3")).await, "done");
+    assert_eq!(*shared.0.lock().unwrap(), b"1\n3\n");
+}
+
 fn jsonl(path: &Path) -> String {
     format!("jsonl:{}", path.display())
 }

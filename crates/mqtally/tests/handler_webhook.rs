@@ -4,6 +4,7 @@ mod handler_support;
 
 use handler_support::{delivery, handle, handle_all, open, open_with, refused};
 use mqtally::handler::{Options, WebhookOptions, identity};
+use mqtally::tls::Roots;
 use mqtally_proto::packet::{Properties, Property};
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::TcpListener;
@@ -253,7 +254,7 @@ async fn a_server_is_trusted_by_its_own_authority_and_not_without() {
         let ca_file = directory.path().join("ca.pem");
         std::fs::write(&ca_file, pem).unwrap();
         Options {
-            webhook: WebhookOptions { ca_file: Some(ca_file), ..WebhookOptions::default() },
+            webhook: WebhookOptions { roots: Roots::CaFile(ca_file), ..WebhookOptions::default() },
             ..Options::default()
         }
     };
@@ -262,5 +263,8 @@ async fn a_server_is_trusted_by_its_own_authority_and_not_without() {
     let outcome = handle(&open_with(&url, &trusting(&other)), &delivery(1, "x")).await;
     assert!(outcome.starts_with("retry: no answer: ") && outcome.contains("certificate"), "{outcome}");
     let message = refused(&url, &trusting("no certificate"));
-    assert!(message.ends_with("is not usable: there is none in it; give PEM certificates"), "{message}");
+    assert!(
+        message.ends_with("is not usable: there is no certificate in it; give PEM, unencrypted"),
+        "{message}"
+    );
 }

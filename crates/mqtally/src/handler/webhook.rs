@@ -18,11 +18,9 @@
 
 use super::{OpenError, Options, PARALLEL_MAX, SpecError, chain, dead, record, retry};
 use crate::inbox::{Delivery, Outcome};
+use crate::tls::{Roots, root_certificates};
 use mqtally_proto::packet::Property;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::sync::Semaphore;
@@ -46,8 +44,8 @@ const IDLE_MAX: Duration = Duration::from_secs(4);
 /// How webhooks are called.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WebhookOptions {
-    /// PEM file with the certificates to trust, in place of the system's.
-    pub ca_file: Option<PathBuf>,
+    /// Who may vouch for a server on `https://`. Read when the handler starts.
+    pub roots: Roots,
     /// `ce-source`: a URI reference that tells this consumer from others.
     pub source: String,
     /// `ce-type` of messages that have none.
@@ -56,7 +54,7 @@ pub struct WebhookOptions {
 
 impl Default for WebhookOptions {
     fn default() -> Self {
-        Self { ca_file: None, source: "mqtally".to_owned(), event_type: "mqtally.message".to_owned() }
+        Self { roots: Roots::System, source: "mqtally".to_owned(), event_type: "mqtally.message".to_owned() }
     }
 }
 
@@ -81,7 +79,7 @@ impl Webhook {
             .accept_encoding(AutoHeaderValue::None)
             .user_agent(concat!("mqtally/", env!("CARGO_PKG_VERSION")));
         let agent = match url.starts_with("https:") {
-            true => agent.tls_config(tls(options.webhook.ca_file.as_deref())?),
+            true => agent.tls_config(tls(&options.webhook.roots)?),
             false => agent,
         };
         Ok(Self {
@@ -140,33 +138,13 @@ pub(super) fn without_secrets(url: &str) -> String {
     format!("{scheme}://{host}{port}{rest}")
 }
 
-fn tls(ca_file: Option<&Path>) -> Result<TlsConfig, OpenError> {
-    let trusted = match ca_file {
-        Some(path) => own_authorities(path)?,
-        None => rustls_native_certs::load_native_certs().certs,
-    };
-    if trusted.is_empty() {
-        let why = "the system has no trusted certificates; install ca-certificates, or name a CA file";
-        return Err(OpenError::Webhook(why.to_owned()));
-    }
+fn tls(roots: &Roots) -> Result<TlsConfig, OpenError> {
+    let trusted = root_certificates(roots).map_err(|error| OpenError::Webhook(error.to_string()))?;
     let trusted: Vec<_> = trusted.iter().map(|der| Certificate::from_der(der).to_owned()).collect();
     Ok(TlsConfig::builder()
         .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .root_certs(RootCerts::Specific(Arc::new(trusted)))
         .build())
-}
-
-fn own_authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, OpenError> {
-    let unusable = |why: String| {
-        OpenError::Webhook(format!(
-            "the CA file {} is not usable: {why}; give PEM certificates",
-            path.display()
-        ))
-    };
-    let certificates: Vec<_> = CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect)
-        .map_err(|error| unusable(error.to_string()))?;
-    if certificates.is_empty() { Err(unusable("there is none in it".to_owned())) } else { Ok(certificates) }
 }
 
 fn headers(delivery: &Delivery, options: &WebhookOptions) -> HeaderMap {
