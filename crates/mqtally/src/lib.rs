@@ -7,7 +7,8 @@
 //!   acknowledge, cut, connect again.
 //! - [`message`]: the JSON envelope that gives a message a name and a sender.
 //! - [`dedup`]: telling a repeated message from a new one by that name, and the statistics of it.
-//! - [`endpoint`]: where a broker is, from a URL.
+//! - [`endpoint`]: where a broker is, from a URL: TCP, TLS, WebSocket or a Unix socket.
+//! - [`tls`]: whom to trust there and who we are.
 //! - [`inbox`]: the durable heart of a reliable subscriber: store, acknowledge, then handle.
 //! - [`outbox`]: the durable heart of the publisher: what was published and is not settled.
 //! - [`store`]: the files behind both: opened, owned, checked.
@@ -46,3 +47,4 @@ pub mod message;
 pub mod outbox;
 pub mod publisher;
 pub mod store;
+pub mod tls;

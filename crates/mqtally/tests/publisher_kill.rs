@@ -153,7 +153,13 @@ async fn end(child: &mut Child, death: Option<Death>) {
 fn judge(broker: &Broker, round: Round, promised: &[u32]) {
     let copies = broker.copies();
     let lost: Vec<_> = promised.iter().filter(|n| !copies.contains_key(&n.to_string())).collect();
-    assert!(lost.is_empty(), "{round:?}, seed {}: {} of {} lost: {lost:?}", round.seed, lost.len(), promised.len());
+    assert!(
+        lost.is_empty(),
+        "{round:?}, seed {}: {} of {} lost: {lost:?}",
+        round.seed,
+        lost.len(),
+        promised.len()
+    );
     for (payload, ids) in &copies {
         assert!(ids[0].is_some() && ids.iter().all(|id| *id == ids[0]), "{round:?}: {payload} under {ids:?}");
         let once = round.qos == Qos::ExactlyOnce && round.kept;

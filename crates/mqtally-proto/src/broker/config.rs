@@ -1,6 +1,6 @@
 //! How a broker is set up, and what it asks its caller to do.
 
-use crate::packet::Packet;
+use crate::packet::{PACKET_SIZE_MAX, Packet};
 use bytes::Bytes;
 use bytestring::ByteString;
 
@@ -11,7 +11,7 @@ pub struct ConnectionId(pub u64);
 /// What the broker allows. Every queue has a limit here, and an answer when it is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Largest packet accepted, in bytes; announced, and answered with 0x95.
+    /// Largest packet accepted, in bytes; announced where a packet can exceed it, and answered with 0x95.
     pub packet_size_max: u32,
     /// QoS 1 and 2 messages that one client may have unacknowledged toward us; announced, and answered with 0x93.
     pub receive_maximum: u16,
@@ -40,7 +40,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            packet_size_max: 268_435_460,
+            packet_size_max: PACKET_SIZE_MAX,
             receive_maximum: 1_024,
             in_flight_max: 1_024,
             queued_messages_max: 100_000,

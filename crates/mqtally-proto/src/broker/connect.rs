@@ -6,7 +6,7 @@ use super::connection::{Applicant, State};
 use super::sessions::{Link, Session, SessionKey};
 use super::stored::{Change, SessionId};
 use crate::Time;
-use crate::packet::{Connack, Connect, Packet, Properties, Property, ReasonCode, Version};
+use crate::packet::{Connack, Connect, PACKET_SIZE_MAX, Packet, Properties, Property, ReasonCode, Version};
 use bytestring::ByteString;
 
 impl Broker {
@@ -183,11 +183,14 @@ fn asked_expiry(connect: &Connect, limits: &Limits) -> u32 {
 
 /// What every 5.0 client is told of our limits; what is not said is the protocol's default.
 fn announced(limits: &Limits) -> Vec<Property> {
-    vec![
+    let packet_size_max = limits.packet_size_max.max(1);
+    let mut properties = vec![
         Property::ReceiveMaximum(limits.receive_maximum.max(1)),
-        Property::MaximumPacketSize(limits.packet_size_max.max(1)),
         Property::TopicAliasMaximum(limits.topic_alias_maximum),
-    ]
+    ];
+    properties
+        .extend((packet_size_max < PACKET_SIZE_MAX).then_some(Property::MaximumPacketSize(packet_size_max)));
+    properties
 }
 
 /// One and a half times the keep-alive `[MQTT-3.1.2-22]`; 0 turns it off.

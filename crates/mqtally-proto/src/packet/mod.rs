@@ -35,6 +35,9 @@ use judge::Judge;
 use kind::Kind;
 use wire::{Reader, Sink};
 
+/// The largest packet that the format can express, in bytes: a fixed header and 268,435,455 bytes behind it.
+pub const PACKET_SIZE_MAX: u32 = 268_435_460;
+
 /// The version of the protocol that a connection speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Version {

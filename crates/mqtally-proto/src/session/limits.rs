@@ -1,14 +1,10 @@
 //! What the server announced, and whether a message keeps to it.
 
 use super::PublishError;
-use crate::packet::{Connack, Packet, Property, Publish, Qos, Version, encode};
+use crate::packet::{Connack, PACKET_SIZE_MAX, Packet, Property, Publish, Qos, Version, encode};
 use crate::topic;
 use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
-
-/// Largest remaining length and largest whole packet that the format can express, bytes.
-const REMAINING_LENGTH_MAX: usize = 268_435_455;
-const PACKET_SIZE_FORMAT_MAX: usize = REMAINING_LENGTH_MAX + 5;
 
 /// The limits of one connection.
 #[derive(Debug)]
@@ -31,7 +27,7 @@ impl Default for ServerLimits {
             receive_maximum: u16::MAX,
             maximum_qos: Qos::ExactlyOnce,
             retain_available: true,
-            maximum_packet_size: PACKET_SIZE_FORMAT_MAX,
+            maximum_packet_size: PACKET_SIZE_MAX as usize,
             keep_alive: None,
             session_expiry: None,
             assigned_client_id: None,

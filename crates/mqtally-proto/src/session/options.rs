@@ -1,11 +1,8 @@
 //! What a session is asked for: CONNECT, and the limits of our own.
 
-use crate::packet::{Connect, Properties, Property, Version, Will};
+use crate::packet::{Connect, PACKET_SIZE_MAX, Properties, Property, Version, Will};
 use bytes::Bytes;
 use bytestring::ByteString;
-
-/// Largest packet that the format can express, bytes; the default of [`Options::packet_size_max`].
-const PACKET_SIZE_FORMAT_MAX: u32 = 268_435_460;
 
 /// How received messages are acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -67,7 +64,7 @@ impl Options {
             receive_maximum: 1_024,
             in_flight_max: 100,
             topic_alias_maximum: 0,
-            packet_size_max: PACKET_SIZE_FORMAT_MAX,
+            packet_size_max: PACKET_SIZE_MAX,
             username: None,
             password: None,
             will: None,
@@ -102,10 +99,7 @@ impl Options {
                 Property::SessionExpiryInterval(self.session_expiry_interval),
             ),
             (self.receive_maximum != u16::MAX, Property::ReceiveMaximum(self.receive_maximum)),
-            (
-                self.packet_size_max < PACKET_SIZE_FORMAT_MAX,
-                Property::MaximumPacketSize(self.packet_size_max),
-            ),
+            (self.packet_size_max < PACKET_SIZE_MAX, Property::MaximumPacketSize(self.packet_size_max)),
             (self.topic_alias_maximum != 0, Property::TopicAliasMaximum(self.topic_alias_maximum)),
         ];
         let announce = |(needed, property)| (self.version == Version::V5_0 && needed).then_some(property);

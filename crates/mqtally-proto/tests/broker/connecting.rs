@@ -93,6 +93,14 @@ fn connack_announces_what_is_allowed_to_5_0_only() {
     assert_eq!(connack.properties, Properties::default());
 }
 
+/// A maximum packet size of 268,435,460, the largest packet that the format can express, made paho-mqtt 2.1 for Python
+/// end its connection at CONNACK: it takes 268,435,455 for the highest lawful value. Nothing is lost by not saying it.
+#[test]
+fn a_limit_that_no_packet_can_exceed_is_not_announced() {
+    let (_, connack, _) = Bench::new().enter(durable(V5_0, "c"));
+    assert_eq!(connack.properties.maximum_packet_size(), None);
+}
+
 #[test]
 fn connect_comes_first_and_once() {
     // [MQTT-3.1.0-1], [MQTT-3.1.0-2]

@@ -61,7 +61,7 @@ pub use statistics::Statistics;
 use crate::store::StoreError;
 use crate::store::clock::{SystemTimeSource, TimeSource};
 use crate::store::sqlite::{self, Layout, Notice, Store};
-use engine::{Claim, Command, Engine, Envelope, Reply};
+use engine::{Claim, Command, Engine, Envelope, Reply, Turn};
 use state::State;
 use std::collections::VecDeque;
 use std::fmt;
@@ -163,6 +163,7 @@ impl Inbox {
             commands: receiver,
             availability: sender,
             parked: VecDeque::new(),
+            turn: Turn::default(),
         };
         std::thread::Builder::new()
             .name("mqtally-inbox".into())
@@ -188,7 +189,10 @@ impl Inbox {
     /// Leases up to `max` messages of `channel`, in order; waits until there is one.
     /// Those of one lane come one at a time, each after the one before it was settled.
     pub async fn claim(&self, channel: Channel, max: usize) -> Result<Vec<Delivery>, InboxError> {
-        self.ask(0, |reply| Command::Claim(Claim { channel, max: max.max(1), reply })).await
+        let back = self.commands.clone();
+        let handed =
+            self.ask(0, |reply| Command::Claim(Claim { channel, max: max.max(1), reply, back })).await?;
+        Ok(handed.take())
     }
 
     /// Settles one delivery. The outer error means that it is not known whether it was settled.
