@@ -125,7 +125,7 @@ fn copy_of(original: &Place) -> Place {
 }
 
 fn flips() -> usize {
-    std::env::var("MQTALLY_FLIPS").ok().and_then(|n| n.parse().ok()).unwrap_or(40)
+    std::env::var("MQTALLY_FLIPS").ok().and_then(|n| n.parse().ok()).unwrap_or(20)
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use super::fail::crash_point;
 use super::mark::{Mark, Reading};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior};
 use std::collections::BTreeSet;
-use std::fs::{self, File, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -371,13 +371,4 @@ fn sync_directory(path: &Path) -> Result<(), StoreError> {
     let directory = directory_of(path);
     let synced = if cfg!(unix) { File::open(directory).and_then(|file| file.sync_all()) } else { Ok(()) };
     synced.map_err(|error| StoreError::from_io(directory, "sync the directory", error))
-}
-
-/// Bytes on disk of the database and its WAL.
-pub fn bytes_on_disk(path: &Path) -> u64 {
-    [path.to_owned(), beside(path, "-wal")]
-        .iter()
-        .filter_map(|file| fs::metadata(file).ok())
-        .map(|m| m.len())
-        .sum()
 }
