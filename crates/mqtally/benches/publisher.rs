@@ -49,7 +49,7 @@ fn main() -> Result<()> {
     let listener = TcpListener::bind(("127.0.0.1", 0))?;
     let address = listener.local_addr()?;
     std::thread::spawn(move || {
-        listener.incoming().flatten().for_each(|stream| drop(std::thread::spawn(|| answer(stream))))
+        listener.incoming().flatten().for_each(|stream| drop(std::thread::spawn(|| answer(stream))));
     });
     println!("{:<22} {:>12} {:>12} {:>12}", "µs CPU a message", "QoS 0", "QoS 1", "QoS 2");
     let ours = row("mqtally", OURS, |qos| ours(address, qos, false))?;
