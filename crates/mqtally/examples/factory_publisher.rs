@@ -34,9 +34,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     for (what, receipt) in receipts {
         match tokio::time::timeout(Duration::from_secs(10), receipt).await {
-            Ok(Ok(proof)) => {
-                println!("{what} {}: {} after {:?}", proof.id, proof.reason, proof.acknowledged_after);
-            }
+            Ok(Ok(proof)) => println!("{what} {}: {}", proof.id, proof.reason),
             Ok(Err(error)) => println!("{what}: {error}"),
             Err(_) => println!("{what}: not yet; the next start goes on with it"),
         }

@@ -42,7 +42,7 @@ impl Bench {
         self.broker.plan(|plan| plan.refuse = Some(ReasonCode::SERVER_BUSY));
         let publisher = self.publisher(OnFull::Wait);
         for payload in payloads {
-            let _ = publisher.publish("t", payload.to_string(), Qos::AtLeastOnce).await.unwrap();
+            drop(publisher.publish("t", payload.to_string(), Qos::AtLeastOnce).await.unwrap());
         }
         publisher.close(Duration::ZERO).await;
         self.broker.plan(|plan| plan.refuse = None);

@@ -41,11 +41,9 @@ enum Death {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_at_random_moments() {
     for seed in 0..rounds() {
-        for round in combinations(seed) {
-            let mut random = fastrand::Rng::with_seed(seed);
-            let deaths = (0..4).map(|_| Death::Killed(Duration::from_millis(random.u64(5..120)))).collect();
-            run(round, deaths).await;
-        }
+        let mut random = fastrand::Rng::with_seed(seed);
+        run_all(seed, || (0..4).map(|_| Death::Killed(Duration::from_millis(random.u64(5..120)))).collect())
+            .await;
     }
 }
 
@@ -53,11 +51,8 @@ async fn killed_at_random_moments() {
 async fn killed_at_every_crash_point() {
     for seed in 0..rounds() {
         for point in CRASH_POINTS {
-            for round in combinations(seed) {
-                let mut random = fastrand::Rng::with_seed(seed ^ u64::from(point) << 32);
-                let deaths = (0..2).map(|_| Death::Crash(point, random.u32(1..12))).collect();
-                run(round, deaths).await;
-            }
+            let mut random = fastrand::Rng::with_seed(seed ^ u64::from(point) << 32);
+            run_all(seed, || (0..2).map(|_| Death::Crash(point, random.u32(1..12))).collect()).await;
         }
     }
 }
@@ -90,6 +85,14 @@ async fn child_publisher() {
 /// One write: the parent sees it wholly or not at all, and before the process can die.
 fn promise(first: u32, end: u32) {
     std::io::stdout().write_all(format!("\nsafe {first} {end}\n").as_bytes()).unwrap();
+}
+
+/// Both QoS, with the session kept and lost, side by side.
+async fn run_all(seed: u64, mut deaths: impl FnMut() -> Vec<Death>) {
+    let runs: Vec<_> = combinations(seed).map(|round| tokio::spawn(run(round, deaths()))).collect();
+    for run in runs {
+        run.await.unwrap();
+    }
 }
 
 async fn run(round: Round, deaths: Vec<Death>) {

@@ -37,7 +37,7 @@ impl Bench {
 /// Publishes `payloads` on one topic each and returns when all are safe.
 async fn publish(publisher: &Publisher, topic: &str, qos: Qos, payloads: std::ops::Range<u32>) {
     for payload in payloads {
-        let _ = publisher.publish(topic, payload.to_string(), qos).await.unwrap();
+        drop(publisher.publish(topic, payload.to_string(), qos).await.unwrap());
     }
 }
 
@@ -223,7 +223,7 @@ async fn a_topic_keeps_its_order_over_cuts_and_mixed_qos() {
     let publisher = bench.stored();
     for n in 0..300_u32 {
         let qos = [Qos::AtLeastOnce, Qos::ExactlyOnce, Qos::AtLeastOnce][n as usize % 3];
-        let _ = publisher.publish(format!("t/{}", n % 4), format!("{n:04}"), qos).await.unwrap();
+        drop(publisher.publish(format!("t/{}", n % 4), format!("{n:04}"), qos).await.unwrap());
     }
     assert_eq!(publisher.close(Duration::from_secs(30)).await, 0);
     for topic in 0..4 {
@@ -326,6 +326,33 @@ async fn a_refused_connection_is_shown_and_tried_again() {
     bench.broker.plan(|plan| plan.refuse = None);
     let online = |link: &Link| matches!(link, Link::Online { .. });
     tokio::time::timeout(PATIENCE, status.wait_for(|status| online(&status.link))).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn the_will_is_in_the_connect() {
+    let bench = Bench::new().await;
+    let gone = Message { retain: true, ..Message::new("state", "gone", Qos::AtLeastOnce) };
+    let publisher = bench.builder().will(gone).start().unwrap();
+    bench.broker.until("connected", |state| state.connections == 1).await;
+    let Some(Packet::Connect(connect)) = bench.broker.state().frames.first().cloned() else { panic!() };
+    let will = connect.will.unwrap();
+    assert_eq!(
+        (&*will.topic, &*will.payload, will.qos, will.retain),
+        ("state", &b"gone"[..], Qos::AtLeastOnce, true)
+    );
+    publisher.close(PATIENCE).await;
+}
+
+#[tokio::test]
+async fn a_publish_that_is_dropped_is_accepted_wholly_or_not_at_all() {
+    let bench = Bench::new().await;
+    let publisher = bench.builder().store(bench.store()).limit(5, 1 << 20, OnFull::Wait).start().unwrap();
+    for n in 0..200 {
+        let publish = publisher.publish("t", n.to_string(), Qos::AtLeastOnce);
+        let _ = tokio::time::timeout(Duration::from_micros(n * 5), publish).await;
+    }
+    assert_eq!(publisher.close(PATIENCE).await, 0, "no room was lost on the way");
+    assert!(bench.broker.copies().values().all(|copies| copies.len() == 1));
 }
 
 #[tokio::test]

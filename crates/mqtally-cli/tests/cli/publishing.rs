@@ -126,6 +126,15 @@ fn a_malformed_line_is_named_and_the_rest_goes_on() {
 }
 
 #[test]
+fn a_rate_is_kept_to() {
+    let program = Program::new();
+    let broker = Broker::start(&program, "127.0.0.1:0");
+    let ended = broker.publish(&program, "-t t -m x --count 100 --rate 400 --json");
+    let json: serde_json::Value = serde_json::from_str(&ended.stdout).expect("JSON");
+    assert!(json["elapsed_ms"].as_u64().is_some_and(|ms| ms >= 247), "{}", ended.stdout);
+}
+
+#[test]
 fn without_a_store_what_was_not_sent_is_lost_and_said_to_be() {
     let ended = Program::new().run(&format!("pub -t t -m x --timeout 1 --broker {NOBODY}"));
     assert_eq!(ended.status, 1);

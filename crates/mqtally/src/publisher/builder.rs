@@ -221,7 +221,7 @@ fn session_of(options: &mut Options, endpoint: &Endpoint, store_id: [u8; 16]) ->
         }
         options.client_id = name.into();
     }
-    format!("{}@{}:{}", options.client_id, endpoint.host(), endpoint.port())
+    format!("{}@{}:{}{}", options.client_id, endpoint.host(), endpoint.port(), endpoint.path())
 }
 
 fn gate(outbox: &Outbox<super::Ticket>) -> Gate {

@@ -11,7 +11,6 @@ use tokio::sync::oneshot;
 
 /// The promise that a stored message is delivered; awaited, the proof. Dropped, it changes nothing.
 #[derive(Debug)]
-#[must_use = "dropping a receipt is fine, and says that nobody waits for the broker's answer"]
 pub struct Receipt {
     id: Uuid,
     answer: oneshot::Receiver<Result<Acknowledged, DeliveryError>>,

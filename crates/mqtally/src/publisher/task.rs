@@ -7,6 +7,7 @@ use super::lineup::{LOAD_MAX, Landed, Lineup, failure_of};
 use super::receipt::Ticket;
 use super::{Backoff, Link, Status};
 use crate::client::{Client, ConnectError, Event, Events};
+use crate::connection::Closed;
 use crate::inbox::key::ID_PROPERTY;
 use crate::outbox::{Command, Entry, Failure, Outbox, Report, Settled, Stored};
 use bytestring::ByteString;
@@ -210,10 +211,7 @@ impl Task {
                 Event::Closed { how, error } => {
                     course.online = false;
                     if course.connecting.is_none() {
-                        let why = error.map_or_else(
-                            || format!("the connection ended ({how:?})"),
-                            |error| error.to_string(),
-                        );
+                        let why = error.map_or_else(|| ended(&how), |error| error.to_string());
                         self.lost(why, course);
                     }
                 }
@@ -378,6 +376,14 @@ pub(super) fn publish_of(stored: Stored, version: Version) -> Publish {
         packet_id: None,
         properties,
         payload: message.payload,
+    }
+}
+
+fn ended(how: &Closed) -> String {
+    match how {
+        Closed::ByPeer => "the broker ended the connection".into(),
+        Closed::Broken(kind) => format!("the connection broke: {kind}"),
+        Closed::ByUs(_) => "the connection was ended".into(),
     }
 }
 

@@ -97,7 +97,7 @@ impl<'a> Sender<'a> {
             if self.source_ended && self.open.is_empty() && self.earlier_settled() {
                 return End::Settled;
             }
-            let limit = if self.job.rate.is_some() { 1 } else { BATCH_MAX };
+            let limit = self.overdue();
             let room = !self.source_ended && self.open.len() < OPEN_MAX;
             tokio::select! {
                 biased;
@@ -165,6 +165,13 @@ impl<'a> Sender<'a> {
     fn due(&self) -> Instant {
         let seconds = self.job.rate.map_or(0.0, |rate| self.summary.accepted as f64 / f64::from(rate));
         self.started + Duration::from_secs_f64(seconds)
+    }
+
+    /// How many messages may be published together: those that are due, and the next one.
+    fn overdue(&self) -> usize {
+        let Some(rate) = self.job.rate else { return BATCH_MAX };
+        let due = self.started.elapsed().as_secs_f64() * f64::from(rate);
+        ((due as u64).saturating_sub(self.summary.accepted) as usize).clamp(1, BATCH_MAX)
     }
 
     fn leave_out(&mut self, number: u64, why: &str) {
