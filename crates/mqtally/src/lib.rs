@@ -10,9 +10,10 @@
 //! - [`endpoint`]: where a broker is, from a URL: TCP, TLS, WebSocket or a Unix socket.
 //! - [`tls`]: whom to trust there and who we are.
 //! - [`inbox`]: the durable heart of a reliable subscriber: store, acknowledge, then handle.
+//! - [`handler`]: where messages go: a file, a program, a webhook, a table, your own function.
 //! - [`outbox`]: the durable heart of the publisher: what was published and is not settled.
 //! - [`store`]: the files behind both: opened, owned, checked.
-//! - [`connection`]: the only sockets of this crate, and the [`Tap`](connection::Tap) that sees every frame.
+//! - [`connection`]: the only MQTT sockets of this crate, and the [`Tap`](connection::Tap) that sees every frame.
 //!
 //! The protocol itself, packets and session rules, is in [`mqtally_proto`]; nothing of it is repeated here.
 //!
@@ -42,6 +43,7 @@ pub mod client;
 pub mod connection;
 pub mod dedup;
 pub mod endpoint;
+pub mod handler;
 pub mod inbox;
 pub mod message;
 pub mod outbox;

@@ -189,6 +189,19 @@ fn system_roots() -> Result<Arc<RootCertStore>, TlsError> {
     Ok(Arc::clone(ROOTS.get_or_init(|| Arc::new(store))))
 }
 
+/// Those who may vouch, one by one, for a library that keeps its own store of them; at least one.
+pub(crate) fn root_certificates(roots: &Roots) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    match roots {
+        Roots::CaFile(path) => certificates("CA file", path),
+        Roots::System => match rustls_native_certs::load_native_certs() {
+            found if found.certs.is_empty() => Err(TlsError::NoSystemRoots(
+                found.errors.first().map_or_else(String::new, ToString::to_string),
+            )),
+            found => Ok(found.certs),
+        },
+    }
+}
+
 /// At least one.
 fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);

@@ -10,7 +10,7 @@ use std::str::FromStr;
 /// use mqtally::outbox::Uuid;
 /// use mqtally_proto::Time;
 /// let id = Uuid::new(Time::from_ms(1_753_900_000_250), u128::MAX);
-/// assert_eq!(id.to_string(), "01985ce8-dbfa-7fff-bfff-ffffffffffff");
+/// assert_eq!(id.to_string(), "01985c96-23fa-7fff-bfff-ffffffffffff");
 /// assert_eq!(id.to_string().parse(), Ok(id));
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -102,7 +102,7 @@ mod tests {
             "",
             "0198",
             "01985ce8xdbfa-7fff-bfff-ffffffffffff",
-            "01985ce8-dbfa-7fff-bfff-fffffffffffg",
+            "01985c96-23fa-7fff-bfff-fffffffffffg",
             "é1985ce8-dbfa-7fff-bfff-fffffffffff",
         ] {
             assert_eq!(text.parse::<Uuid>(), Err(UuidError), "{text}");
