@@ -205,3 +205,90 @@ impl<T: Send + 'static> Outbox<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::Step;
+    use mqtally_proto::packet::Qos;
+
+    struct Bench {
+        directory: tempfile::TempDir,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            Self { directory: tempfile::tempdir().unwrap() }
+        }
+
+        fn open(&self, session_of: &str) -> (Outbox<()>, Found) {
+            let settings =
+                Settings { path: self.directory.path().join("o.db"), options: sqlite::Options::default() };
+            let (reports, _) = tokio_mpsc::unbounded_channel();
+            Outbox::open(&settings, |_| session_of.to_owned(), reports).unwrap()
+        }
+
+        /// Two messages, and these steps, all on disk when it returns.
+        async fn leave(&self, steps: Vec<Step>) {
+            let (outbox, found) = self.open("me");
+            assert!(!found.resumes);
+            let entry = |n: u8| Entry {
+                id: Uuid([n; 16]),
+                created: Time::from_ms(0),
+                message: Message::new("t", vec![n], Qos::ExactlyOnce),
+                ticket: (),
+            };
+            let (durable, _) = oneshot::channel();
+            outbox.commands().send(Command::Insert(vec![entry(1), entry(2)], durable)).unwrap();
+            for step in steps {
+                let (recorded, _) = oneshot::channel();
+                outbox.commands().send(Command::Record(Steps { steps: vec![step], recorded })).unwrap();
+            }
+            outbox.close(Duration::from_secs(10)).await;
+        }
+    }
+
+    fn step(token: u64, packet_id: u16, begun: u64, released: bool) -> Step {
+        Step { token, packet_id, begun, released }
+    }
+
+    fn restored(found: &Found) -> Vec<(u64, u16, Stage)> {
+        found.restored.iter().map(|r| (r.stored.seq, r.packet_id, r.stage)).collect()
+    }
+
+    #[tokio::test]
+    async fn steps_come_back_for_the_same_session_and_for_no_other() {
+        let bench = Bench::new();
+        bench.leave(vec![step(1, 5, 1, false), step(2, 6, 1, false), step(1, 5, 1, true)]).await;
+        let (outbox, found) = bench.open("me");
+        assert_eq!(restored(&found), [(1, 5, Stage::Released), (2, 6, Stage::Published)]);
+        outbox.close(Duration::from_secs(10)).await;
+        let (outbox, found) = bench.open("somebody else");
+        assert_eq!((restored(&found), found.resumes, found.totals.rows), (vec![], false, 2));
+        outbox.close(Duration::from_secs(10)).await;
+    }
+
+    #[tokio::test]
+    async fn packet_ids_of_a_session_that_the_broker_lost_mean_nothing() {
+        let bench = Bench::new();
+        bench.leave(vec![step(1, 5, 1, false), step(1, 5, 1, true), step(2, 5, 2, false)]).await;
+        let (_outbox, found) = bench.open("me");
+        assert_eq!((restored(&found), found.totals.rows), (vec![(2, 5, Stage::Published)], 2));
+    }
+
+    #[tokio::test]
+    async fn a_packet_id_that_was_given_on_says_that_the_former_message_is_done() {
+        let bench = Bench::new();
+        bench.leave(vec![step(1, 5, 1, false), step(1, 5, 1, true), step(2, 5, 1, false)]).await;
+        let (_outbox, found) = bench.open("me");
+        assert_eq!((restored(&found), found.totals.rows), (vec![(2, 5, Stage::Published)], 1));
+    }
+
+    #[tokio::test]
+    async fn a_refused_message_whose_packet_id_was_given_on_waits_again() {
+        let bench = Bench::new();
+        bench.leave(vec![step(1, 5, 1, false), step(2, 5, 1, false)]).await;
+        let (_outbox, found) = bench.open("me");
+        assert_eq!((restored(&found), found.totals.rows), (vec![(2, 5, Stage::Published)], 2));
+    }
+}
