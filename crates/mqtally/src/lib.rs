@@ -7,6 +7,8 @@
 //! - [`message`]: the JSON envelope that gives a message a name and a sender.
 //! - [`dedup`]: telling a repeated message from a new one by that name, and the statistics of it.
 //! - [`endpoint`]: where a broker is, from a URL.
+//! - [`inbox`]: the durable heart of a reliable subscriber: store, acknowledge, then handle.
+//! - [`store`]: the files behind it: opened, owned, checked.
 //! - [`connection`]: the only sockets of this crate, and the [`Tap`](connection::Tap) that sees every frame.
 //!
 //! The protocol itself, packets and session rules, is in [`mqtally_proto`]; nothing of it is repeated here.
@@ -37,4 +39,6 @@ pub mod client;
 pub mod connection;
 pub mod dedup;
 pub mod endpoint;
+pub mod inbox;
 pub mod message;
+pub mod store;

@@ -1,0 +1,370 @@
+//! The writer: one thread, one connection, one transaction after another.
+//!
+//! Each turn waits for one thing, drains what else has come (up to 1,024 messages or 256 KiB), applies it in order in one
+//! transaction, commits, notes the commit in the watermark, and only then answers. No timer delays it: the next batch
+//! gathers while this one is synced.
+//!
+//! When a turn fails, nobody is answered, and nothing is accepted until the store has been opened and checked again.
+
+use super::Settings;
+use super::arrival::{Accepted, Arrival, Delivery, Lease, Outcome, SettleError};
+use super::schedule::Channel;
+use super::state::State;
+use super::statistics::Statistics;
+use crate::store::StoreError;
+use crate::store::fail::crash_point;
+use crate::store::sqlite::Store;
+use rusqlite::Transaction;
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
+
+const BATCH_MESSAGES_MAX: usize = 1_024;
+const BATCH_BYTES_MAX: usize = 256 << 10;
+/// How often the watermark is synced.
+const MARK_INTERVAL: Duration = Duration::from_secs(1);
+const REOPEN_DELAY_MS: u64 = 100;
+const REOPEN_DELAY_MS_MAX: u64 = 5_000;
+/// Claims that may wait for work; further ones are refused.
+const PARKED_MAX: usize = 4_096;
+
+/// Whether messages can be taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Availability {
+    /// They can.
+    Available,
+    /// The store cannot be written; it is opened again and again. Stop reading, keep the connection alive.
+    Unavailable(Arc<str>),
+    /// The inbox was closed.
+    Closed,
+}
+
+pub(super) type Reply<T> = oneshot::Sender<T>;
+
+/// What is asked of the writer.
+pub(super) enum Command {
+    Accept(Vec<Arrival>, Reply<Vec<Accepted>>),
+    Settle(Vec<(Lease, Outcome)>, Reply<Vec<Result<(), SettleError>>>),
+    Claim(Claim),
+    Release(u16, Reply<bool>),
+    SessionLost(Reply<u64>),
+    Exchanges(Reply<(u32, Vec<u16>)>),
+    Statistics(Reply<Statistics>),
+    Close(Reply<()>),
+}
+
+/// A worker that waits for messages.
+pub(super) struct Claim {
+    pub(super) channel: Channel,
+    pub(super) max: usize,
+    pub(super) reply: Reply<Vec<Delivery>>,
+}
+
+/// A command and its share of the queue, which it frees when it was answered.
+pub(super) struct Envelope {
+    pub(super) command: Command,
+    pub(super) permit: Option<OwnedSemaphorePermit>,
+}
+
+/// The writer thread's own.
+pub(super) struct Engine {
+    pub(super) settings: Arc<Settings>,
+    pub(super) path: PathBuf,
+    pub(super) commands: Receiver<Envelope>,
+    pub(super) availability: watch::Sender<Availability>,
+    pub(super) parked: VecDeque<Claim>,
+}
+
+/// Why the loop ended.
+enum End {
+    Closed(Option<Reply<()>>),
+    Failed(StoreError),
+}
+
+/// An answer that waits for the commit.
+type Answer = Box<dyn FnOnce()>;
+
+impl Engine {
+    /// Runs until the inbox is closed or nobody holds it any more.
+    pub(super) fn run(mut self, mut store: Store, mut state: State) {
+        loop {
+            match self.serve(&mut store, &mut state) {
+                End::Closed(reply) => return self.close(store, reply),
+                End::Failed(error) => {
+                    let reason = error.to_string();
+                    drop(state);
+                    let Some(reopened) = self.recover(store, &reason) else { return };
+                    (store, state) = reopened;
+                }
+            }
+        }
+    }
+
+    fn close(self, mut store: Store, reply: Option<Reply<()>>) {
+        // An unsynced watermark is only less strict at the next start.
+        let _ = store.sync_mark();
+        drop(store);
+        self.availability.send_replace(Availability::Closed);
+        if let Some(reply) = reply {
+            let _ = reply.send(());
+        }
+    }
+
+    fn serve(&mut self, store: &mut Store, state: &mut State) -> End {
+        let (mut looked, mut marked) = (Look::default(), Instant::now());
+        loop {
+            let mut batch = match self.next_batch(state) {
+                Ok(batch) => batch,
+                Err(()) => return End::Closed(None),
+            };
+            let closing = take_close(&mut batch);
+            if let Err(error) = self.turn(store, state, batch, &mut looked) {
+                return End::Failed(error);
+            }
+            if marked.elapsed() >= MARK_INTERVAL {
+                marked = Instant::now();
+                if let Err(error) = store.sync_mark() {
+                    return End::Failed(error);
+                }
+            }
+            if closing.is_some() {
+                return End::Closed(closing);
+            }
+        }
+    }
+
+    /// Waits for a command or the next change by time, then takes what else is there.
+    fn next_batch(&mut self, state: &State) -> Result<Vec<Envelope>, ()> {
+        let poll_ms = self.settings.poll_ms.max(1);
+        let wait_ms = state.next_change_ms().unwrap_or(poll_ms).clamp(1, poll_ms);
+        let first = match self.commands.recv_timeout(Duration::from_millis(wait_ms)) {
+            Ok(first) => first,
+            Err(RecvTimeoutError::Timeout) => return Ok(Vec::new()),
+            Err(RecvTimeoutError::Disconnected) => return Err(()),
+        };
+        let (mut batch, mut messages, mut bytes) = (Vec::new(), 0, 0);
+        let mut next = Some(first);
+        while let Some(envelope) = next {
+            let (more, size) = envelope.command.size();
+            (messages, bytes) = (messages + more, bytes + size);
+            let full = messages >= BATCH_MESSAGES_MAX || bytes >= BATCH_BYTES_MAX;
+            let closes = matches!(envelope.command, Command::Close(_));
+            batch.push(envelope);
+            next = if full || closes { None } else { self.commands.try_recv().ok() };
+        }
+        Ok(batch)
+    }
+
+    /// One transaction: everything of `batch` in order, then what time and others have changed, then claims.
+    fn turn(
+        &mut self,
+        store: &mut Store,
+        state: &mut State,
+        batch: Vec<Envelope>,
+        looked: &mut Look,
+    ) -> Result<(), StoreError> {
+        crash_point!(1);
+        let path = store.path().to_owned();
+        let failed = |error| StoreError::from_sqlite(&path, error);
+        let durable = batch.iter().any(|envelope| envelope.command.must_be_synced());
+        let look = looked.is_due(store, Duration::from_millis(self.settings.poll_ms)).map_err(failed)?;
+        let transaction = store.begin(durable).map_err(failed)?;
+        let (mut answers, mut permits) = (Vec::new(), Vec::new());
+        for envelope in batch {
+            permits.extend(envelope.permit);
+            self.apply(&transaction, state, envelope.command, &mut answers).map_err(failed)?;
+        }
+        state.tick(&transaction).map_err(failed)?;
+        if look {
+            looked.again |= state.take_replays(&transaction).map_err(failed)? > 0;
+        }
+        let claims = self.serve_claims(&transaction, state).map_err(failed)?;
+        if state.dirty {
+            let commit = state.finish(&transaction).map_err(failed)?;
+            crash_point!(3);
+            transaction.commit().map_err(failed)?;
+            crash_point!(4);
+            if durable {
+                store.acknowledge(commit)?;
+            }
+            crash_point!(5);
+        } else {
+            transaction.rollback().map_err(failed)?;
+        }
+        state.committed();
+        answers.into_iter().for_each(|answer: Answer| answer());
+        crash_point!(6);
+        hand_out(state, claims);
+        Ok(())
+    }
+
+    fn apply(
+        &mut self,
+        transaction: &Transaction<'_>,
+        state: &mut State,
+        command: Command,
+        answers: &mut Vec<Answer>,
+    ) -> rusqlite::Result<()> {
+        match command {
+            Command::Accept(arrivals, reply) => {
+                answers.push(answer(reply, state.accept(transaction, arrivals)?));
+            }
+            Command::Settle(settlements, reply) => {
+                answers.push(answer(reply, state.settle(transaction, settlements)?));
+            }
+            Command::Claim(claim) if self.parked.len() < PARKED_MAX => self.parked.push_back(claim),
+            Command::Claim(_) => {}
+            Command::Release(packet_id, reply) => {
+                answers.push(answer(reply, state.release(transaction, packet_id)?));
+            }
+            Command::SessionLost(reply) => answers.push(answer(reply, state.session_lost(transaction)?)),
+            Command::Exchanges(reply) => answers.push(answer(reply, state.open_exchanges())),
+            Command::Statistics(reply) => answers.push(answer(reply, state.statistics(transaction)?)),
+            Command::Close(reply) => answers.push(answer(reply, ())),
+        }
+        Ok(())
+    }
+
+    /// Serves the workers that wait, the longest-waiting first.
+    fn serve_claims(
+        &mut self,
+        transaction: &Transaction<'_>,
+        state: &mut State,
+    ) -> rusqlite::Result<Vec<(Claim, Vec<Delivery>)>> {
+        let (mut served, mut waiting) = (Vec::new(), VecDeque::new());
+        for claim in std::mem::take(&mut self.parked) {
+            if claim.reply.is_closed() {
+                continue;
+            }
+            let deliveries = state.claim(transaction, claim.channel, claim.max)?;
+            if deliveries.is_empty() {
+                waiting.push_back(claim);
+            } else {
+                served.push((claim, deliveries));
+            }
+        }
+        self.parked = waiting;
+        Ok(served)
+    }
+
+    /// Opens the store again until that works; meanwhile whoever asks is turned away. `None` when closed.
+    fn recover(&mut self, store: Store, reason: &str) -> Option<(Store, State)> {
+        self.turn_away(reason);
+        let (lock, options) = (store.lock(), store.options().clone());
+        drop(store);
+        let mut delay_ms = REOPEN_DELAY_MS;
+        loop {
+            if let Some(closing) = self.turn_away_for(Duration::from_millis(delay_ms)) {
+                self.availability.send_replace(Availability::Closed);
+                if let Some(reply) = closing {
+                    let _ = reply.send(());
+                }
+                return None;
+            }
+            let reopened = Store::reopen(&self.path, &super::LAYOUT, &options, Arc::clone(&lock)).and_then(
+                |(mut store, _)| State::load(&mut store, &self.settings).map(|(state, _)| (store, state)),
+            );
+            match reopened {
+                Ok(reopened) => {
+                    self.availability.send_replace(Availability::Available);
+                    return Some(reopened);
+                }
+                Err(error) => self.turn_away(&error.to_string()),
+            }
+            delay_ms = (delay_ms * 2).min(REOPEN_DELAY_MS_MAX);
+        }
+    }
+
+    fn turn_away(&mut self, reason: &str) {
+        self.availability.send_replace(Availability::Unavailable(reason.into()));
+        self.parked.clear();
+    }
+
+    /// Drops what is asked, unanswered, for this long. `Some` when the inbox was closed.
+    fn turn_away_for(&self, time: Duration) -> Option<Option<Reply<()>>> {
+        let until = Instant::now() + time;
+        loop {
+            match self.commands.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(Envelope { command: Command::Close(reply), .. }) => return Some(Some(reply)),
+                Ok(_) => {}
+                Err(RecvTimeoutError::Timeout) => return None,
+                Err(RecvTimeoutError::Disconnected) => return Some(None),
+            }
+        }
+    }
+}
+
+impl Command {
+    /// Messages and bytes, as the batch counts them.
+    fn size(&self) -> (usize, usize) {
+        match self {
+            Self::Accept(arrivals, _) => {
+                (arrivals.len(), arrivals.iter().map(|a| a.payload.len() + a.topic.len()).sum())
+            }
+            Self::Settle(settlements, _) => (settlements.len(), 0),
+            _ => (1, 0),
+        }
+    }
+
+    /// Whether somebody outside will rely on the answer. The others are marks that may be lost with the machine: a claim,
+    /// and a `done` without which the handler runs again.
+    fn must_be_synced(&self) -> bool {
+        match self {
+            Self::Accept(..) | Self::Release(..) | Self::SessionLost(_) => true,
+            Self::Settle(settlements, _) => {
+                !settlements.iter().all(|(_, outcome)| matches!(outcome, Outcome::Done))
+            }
+            Self::Claim(_) | Self::Exchanges(_) | Self::Statistics(_) | Self::Close(_) => false,
+        }
+    }
+}
+
+/// When to look for what other processes wrote.
+#[derive(Default)]
+struct Look {
+    version: Option<i64>,
+    at: Option<Instant>,
+    /// There was more than one transaction takes.
+    again: bool,
+}
+
+impl Look {
+    fn is_due(&mut self, store: &Store, interval: Duration) -> rusqlite::Result<bool> {
+        if !self.again && self.at.is_some_and(|at| at.elapsed() < interval) {
+            return Ok(false);
+        }
+        let version = Some(store.data_version()?);
+        let changed = std::mem::take(&mut self.again) || version != self.version;
+        (self.version, self.at) = (version, Some(Instant::now()));
+        Ok(changed)
+    }
+}
+
+fn take_close(batch: &mut Vec<Envelope>) -> Option<Reply<()>> {
+    match batch.pop() {
+        Some(Envelope { command: Command::Close(reply), .. }) => Some(reply),
+        other => {
+            batch.extend(other);
+            None
+        }
+    }
+}
+
+fn answer<T: 'static>(reply: Reply<T>, value: T) -> Answer {
+    // Nobody may wait any more; what was done stays done.
+    Box::new(move || drop(reply.send(value)))
+}
+
+fn hand_out(state: &mut State, claims: Vec<(Claim, Vec<Delivery>)>) {
+    if !claims.is_empty() {
+        crash_point!(8);
+    }
+    for (claim, deliveries) in claims {
+        if let Err(deliveries) = claim.reply.send(deliveries) {
+            state.give_back(&deliveries);
+        }
+    }
+}

@@ -1,0 +1,455 @@
+//! Claims, outcomes, retries: from the inbox to a handler and out of the inbox.
+
+use super::arrival::{Delivery, Effect, Lane, Lease, Outcome, SettleError};
+use super::dead_letter::{self, ErrorNote, Reason};
+use super::record::{COLUMNS, Record, crc_of, decode_properties};
+use super::schedule::Channel;
+use super::state::State;
+use super::{damage, expect_rows};
+use crate::store::fail::crash_point;
+use mqtally_proto::Time;
+use rusqlite::{OptionalExtension, Transaction};
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+/// A claim hands out no more bytes of payload than this, and at least one message.
+const CLAIM_BYTES_MAX: usize = 4 << 20;
+/// Rows that one look at the disk adds to the schedule.
+const FILL_ROWS_MAX: usize = 1_024;
+
+impl State {
+    /// Leases up to `max` ready messages of `channel`.
+    pub(crate) fn claim(
+        &mut self,
+        transaction: &Transaction<'_>,
+        channel: Channel,
+        max: usize,
+    ) -> rusqlite::Result<Vec<Delivery>> {
+        let taken = self.take(transaction, channel, max)?;
+        let rows = self.read(transaction, &taken)?;
+        let taken = &taken[..rows.len()];
+        let (fence, expires) = (self.next_fence(), self.now().plus_ms(self.settings.lease_ms));
+        let mut deliveries = Vec::with_capacity(rows.len());
+        for (sequence, record) in taken.iter().copied().zip(rows) {
+            match record {
+                Some(record) => {
+                    let attempt = self.schedule.lease(sequence, fence, expires);
+                    deliveries.push(delivery(sequence, attempt, fence, record));
+                }
+                None => self.set_aside(transaction, sequence)?,
+            }
+        }
+        self.note_claim(transaction, fence, &deliveries)?;
+        Ok(deliveries)
+    }
+
+    fn next_fence(&mut self) -> u64 {
+        self.claimed += 1;
+        self.tally.opened << 32 | self.claimed
+    }
+
+    /// Ready messages in order, looking at the disk where memory has too few.
+    fn take(
+        &mut self,
+        transaction: &Transaction<'_>,
+        channel: Channel,
+        max: usize,
+    ) -> rusqlite::Result<Vec<u64>> {
+        let mut taken = Vec::new();
+        loop {
+            taken.extend(std::iter::from_fn(|| self.schedule.take(channel)).take(max - taken.len()));
+            if taken.len() == max || !self.fill(transaction)? {
+                return Ok(taken);
+            }
+        }
+    }
+
+    /// Shows the schedule the next rows on disk; says whether there were any.
+    fn fill(&mut self, transaction: &Transaction<'_>) -> rusqlite::Result<bool> {
+        let limit = self.schedule.room().min(FILL_ROWS_MAX);
+        if self.cursor == self.tally.next_seq || limit == 0 {
+            return Ok(false);
+        }
+        let sql = "SELECT seq, lane, topic FROM inbox WHERE seq >= ?1 ORDER BY seq LIMIT ?2";
+        let mut statement = transaction.prepare_cached(sql)?;
+        let mut rows = statement.query((self.cursor, limit))?;
+        let mut found = 0;
+        while let Some(row) = rows.next()? {
+            let sequence: u64 = row.get(0)?;
+            let topic = row.get_ref(2)?.as_bytes().unwrap_or_default();
+            let channel = (self.settings.channel_of)(&String::from_utf8_lossy(topic));
+            if !self.schedule.contains(sequence) {
+                self.schedule.add(sequence, lane_of(row.get(1)?), channel);
+            }
+            (self.cursor, found) = (sequence + 1, found + 1);
+        }
+        if found < limit {
+            self.cursor = self.tally.next_seq;
+        }
+        Ok(found > 0)
+    }
+
+    /// Reads the rows of `sequences`, by runs of neighbours; a row that is not what was written is `None`.
+    /// Where they grow too many bytes it stops, and gives the rest back.
+    fn read(
+        &mut self,
+        transaction: &Transaction<'_>,
+        sequences: &[u64],
+    ) -> rusqlite::Result<Vec<Option<Record>>> {
+        let sql = format!("SELECT {COLUMNS} FROM inbox WHERE seq BETWEEN ?1 AND ?2 ORDER BY seq");
+        let mut statement = transaction.prepare_cached(&sql)?;
+        let (mut records, mut bytes) = (Vec::with_capacity(sequences.len()), 0);
+        'runs: for run in sequences.chunk_by(|a, b| a + 1 == *b) {
+            let mut rows = statement.query((run[0], run[run.len() - 1]))?;
+            for wanted in run {
+                if bytes > CLAIM_BYTES_MAX {
+                    break 'runs;
+                }
+                let row = rows.next()?.ok_or_else(|| damage("an unsettled message"))?;
+                let (found, record) = Record::read(row)?;
+                if found != *wanted {
+                    return Err(damage("an unsettled message"));
+                }
+                bytes += record.as_ref().map_or(0, |record| record.payload.len());
+                records.push(record);
+            }
+        }
+        sequences[records.len()..].iter().for_each(|sequence| self.schedule.put_back(*sequence));
+        Ok(records)
+    }
+
+    /// Writes down who holds what, so that an attempt that kills the process counts.
+    fn note_claim(
+        &mut self,
+        transaction: &Transaction<'_>,
+        fence: u64,
+        deliveries: &[Delivery],
+    ) -> rusqlite::Result<()> {
+        if deliveries.is_empty() {
+            return Ok(());
+        }
+        self.dirty = true;
+        let mut held = Vec::with_capacity(deliveries.len() * 12);
+        for delivery in deliveries {
+            held.extend_from_slice(&delivery.sequence.to_le_bytes());
+            held.extend_from_slice(&delivery.attempt.to_le_bytes());
+        }
+        for unused in std::mem::take(&mut self.given_back) {
+            transaction.prepare_cached("DELETE FROM claim WHERE fence = ?1")?.execute([unused])?;
+        }
+        self.claims.insert(fence, deliveries.len());
+        let sql = "INSERT INTO claim(fence, held) VALUES (?1, ?2)";
+        transaction.prepare_cached(sql)?.execute((fence, held)).map(|_| ())
+    }
+
+    /// A claim that could not be handed out: its messages are ready again.
+    pub(crate) fn give_back(&mut self, deliveries: &[Delivery]) {
+        for delivery in deliveries {
+            self.schedule.give_back(delivery.sequence);
+            self.given_back.extend(self.claims.remove(&delivery.fence).map(|_| delivery.fence));
+        }
+    }
+
+    /// Takes what handlers decided, in order.
+    pub(crate) fn settle(
+        &mut self,
+        transaction: &Transaction<'_>,
+        settlements: Vec<(Lease, Outcome)>,
+    ) -> rusqlite::Result<Vec<Result<(), SettleError>>> {
+        let settled =
+            settlements.into_iter().map(|(lease, outcome)| self.settle_one(transaction, lease, outcome));
+        let settled = settled.collect::<rusqlite::Result<_>>()?;
+        self.delete_done(transaction)?;
+        Ok(settled)
+    }
+
+    fn settle_one(
+        &mut self,
+        transaction: &Transaction<'_>,
+        lease: Lease,
+        outcome: Outcome,
+    ) -> rusqlite::Result<Result<(), SettleError>> {
+        if !self.schedule.holds(lease.sequence, lease.fence) {
+            return Ok(Err(SettleError::Fenced));
+        }
+        self.dirty = true;
+        match outcome {
+            Outcome::Done => self.done(transaction, lease)?,
+            Outcome::DoneWith(effect) => {
+                if let Err(error) = run_effect(transaction, effect)? {
+                    return Ok(Err(SettleError::Effect(error)));
+                }
+                crash_point!(7);
+                self.done(transaction, lease)?;
+            }
+            Outcome::Retry { after, error } => self.fail(transaction, lease, after, &error)?,
+            Outcome::DeadLetter { error } => {
+                self.tally.failed += 1;
+                self.give_up(transaction, lease, Reason::Handler, &error)?;
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    fn done(&mut self, transaction: &Transaction<'_>, lease: Lease) -> rusqlite::Result<()> {
+        self.tally.processed += 1;
+        if self.schedule.attempts(lease.sequence) > 1 {
+            self.delete_retry(transaction, lease.sequence)?;
+        }
+        self.done.push(lease.sequence);
+        self.schedule.remove(lease.sequence);
+        self.let_go(transaction, lease.fence)
+    }
+
+    /// Deletes what is done, by runs of neighbours.
+    fn delete_done(&mut self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+        self.done.sort_unstable();
+        let mut statement = transaction.prepare_cached("DELETE FROM inbox WHERE seq BETWEEN ?1 AND ?2")?;
+        for run in self.done.chunk_by(|a, b| a + 1 == *b) {
+            let deleted = statement.execute((run[0], run[run.len() - 1]))?;
+            expect_rows(deleted, run.len(), "unsettled messages")?;
+        }
+        self.tally.unsettled -= self.done.len() as u64;
+        self.done.clear();
+        Ok(())
+    }
+
+    /// An attempt failed: the message waits for the next one, or is given up.
+    fn fail(
+        &mut self,
+        transaction: &Transaction<'_>,
+        lease: Lease,
+        after: Option<Duration>,
+        error: &str,
+    ) -> rusqlite::Result<()> {
+        let attempts = self.schedule.attempts(lease.sequence);
+        self.tally.failed += 1;
+        if self.settings.retry.is_exhausted(attempts) {
+            return self.give_up(transaction, lease, Reason::Exhausted, error);
+        }
+        let delay = after.unwrap_or_else(|| self.settings.retry.delay(attempts, self.random.u32(..)));
+        let due = self.now().plus_ms(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
+        self.schedule_retry(transaction, lease.sequence, attempts, due, error)?;
+        self.schedule.wait(lease.sequence, due);
+        self.let_go(transaction, lease.fence)
+    }
+
+    fn schedule_retry(
+        &mut self,
+        transaction: &Transaction<'_>,
+        sequence: u64,
+        attempts: u32,
+        due: Time,
+        error: &str,
+    ) -> rusqlite::Result<()> {
+        let earlier = retry_errors(transaction, sequence)?;
+        self.tally.retries += 1;
+        self.tally.retrying += u64::from(earlier.is_none());
+        let errors = ErrorNote::chain(earlier.as_deref(), self.settings.time.wall(), error);
+        let due_ms = due.as_ms().min(i64::MAX as u64);
+        let crc = retry_crc(sequence, due_ms, attempts, &errors);
+        let sql =
+            "INSERT OR REPLACE INTO retry(seq, due_ms, attempts, errors, crc) VALUES (?1, ?2, ?3, ?4, ?5)";
+        transaction.prepare_cached(sql)?.execute((sequence, due_ms, attempts, errors, crc)).map(|_| ())
+    }
+
+    fn delete_retry(&mut self, transaction: &Transaction<'_>, sequence: u64) -> rusqlite::Result<()> {
+        let deleted = transaction.prepare_cached("DELETE FROM retry WHERE seq = ?1")?.execute([sequence])?;
+        self.tally.retrying -= 1;
+        expect_rows(deleted, 1, "a retry")
+    }
+
+    fn give_up(
+        &mut self,
+        transaction: &Transaction<'_>,
+        lease: Lease,
+        reason: Reason,
+        error: &str,
+    ) -> rusqlite::Result<()> {
+        let attempts = self.schedule.attempts(lease.sequence);
+        self.bury(transaction, lease.sequence, attempts, reason, error)?;
+        self.schedule.remove(lease.sequence);
+        self.let_go(transaction, lease.fence)
+    }
+
+    /// A row that is not what was written is kept among the dead letters, as it was found.
+    fn set_aside(&mut self, transaction: &Transaction<'_>, sequence: u64) -> rusqlite::Result<()> {
+        self.dirty = true;
+        self.tally.damaged += 1;
+        let attempts = self.schedule.attempts(sequence);
+        self.bury(transaction, sequence, attempts, Reason::Damaged, "its checksum does not hold")?;
+        self.schedule.remove(sequence);
+        Ok(())
+    }
+
+    /// Moves a message from the inbox to the dead letters.
+    pub(super) fn bury(
+        &mut self,
+        transaction: &Transaction<'_>,
+        sequence: u64,
+        attempts: u32,
+        reason: Reason,
+        error: &str,
+    ) -> rusqlite::Result<()> {
+        let wall = self.settings.time.wall();
+        let earlier = retry_errors(transaction, sequence)?;
+        if earlier.is_some() {
+            self.delete_retry(transaction, sequence)?;
+        }
+        let errors = ErrorNote::chain(earlier.as_deref(), wall, error);
+        dead_letter::insert(transaction, sequence, (wall, attempts, reason), &errors)?;
+        let deleted = transaction.prepare_cached("DELETE FROM inbox WHERE seq = ?1")?.execute([sequence])?;
+        crash_point!(9);
+        self.tally.unsettled -= 1;
+        self.tally.dead_lettered += 1;
+        expect_rows(deleted, 1, "an unsettled message")
+    }
+
+    /// One message of a claim was settled; the last one ends the claim.
+    fn let_go(&mut self, transaction: &Transaction<'_>, fence: u64) -> rusqlite::Result<()> {
+        if let Some(held) = self.claims.get_mut(&fence) {
+            *held = held.saturating_sub(1);
+            if *held == 0 {
+                self.claims.remove(&fence);
+                transaction.prepare_cached("DELETE FROM claim WHERE fence = ?1")?.execute([fence])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What time alone changes: leases expire, retries become due, keys expire, replays were asked for.
+    pub(crate) fn tick(&mut self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+        let now = self.now();
+        while let Some((sequence, fence)) = self.schedule.expired(now) {
+            self.dirty = true;
+            self.fail(transaction, Lease { sequence, fence }, Some(Duration::ZERO), "its lease expired")?;
+        }
+        self.schedule.wake(now);
+        self.dirty |= self.ids.tick(transaction, now)?;
+        Ok(())
+    }
+
+    /// What the last process held when it died: those attempts count.
+    pub(super) fn end_lost_claims(&mut self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+        let mut held = BTreeMap::new();
+        let mut statement = transaction.prepare("SELECT held FROM claim")?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let blob = row.get_ref(0)?.as_blob().unwrap_or_default();
+            for pair in blob.as_chunks::<12>().0 {
+                let (sequence, attempt) = parse_held(pair);
+                let last = held.entry(sequence).or_insert(0);
+                *last = attempt.max(*last);
+            }
+        }
+        for (sequence, attempt) in held {
+            self.end_lost_attempt(transaction, sequence, attempt)?;
+        }
+        transaction.execute("DELETE FROM claim", []).map(|_| ())
+    }
+
+    fn end_lost_attempt(
+        &mut self,
+        transaction: &Transaction<'_>,
+        sequence: u64,
+        attempt: u32,
+    ) -> rusqlite::Result<()> {
+        const ERROR: &str = "the process ended while it was handled";
+        let sql = "SELECT (SELECT attempts FROM retry WHERE seq = ?1) FROM inbox WHERE seq = ?1";
+        let found: Option<Option<u32>> =
+            transaction.prepare_cached(sql)?.query_row([sequence], |row| row.get(0)).optional()?;
+        match found {
+            Some(counted) if counted.unwrap_or(0) < attempt => {}
+            _ => return Ok(()),
+        }
+        self.tally.failed += 1;
+        if self.settings.retry.is_exhausted(attempt) {
+            return self.bury(transaction, sequence, attempt, Reason::Exhausted, ERROR);
+        }
+        self.schedule_retry(transaction, sequence, attempt, self.now(), ERROR)
+    }
+
+    /// Shows the schedule what waits. A retry whose row is damaged is tried at once: too early, never too late.
+    pub(super) fn load_waiting(&mut self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+        let sql = "SELECT retry.seq, due_ms, attempts, errors, retry.crc, lane, topic
+                   FROM retry JOIN inbox ON inbox.seq = retry.seq ORDER BY retry.seq";
+        let mut statement = transaction.prepare(sql)?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let sequence: u64 = row.get(0)?;
+            let topic = row.get_ref(6)?.as_bytes().unwrap_or_default();
+            let channel = (self.settings.channel_of)(&String::from_utf8_lossy(topic));
+            let (due, attempts) = read_retry(row, sequence).unwrap_or_else(|| {
+                self.tally.damaged += 1;
+                (Time::default(), 1)
+            });
+            self.schedule.add_waiting(sequence, lane_of(row.get(5)?), channel, attempts, due);
+        }
+        Ok(())
+    }
+}
+
+fn delivery(sequence: u64, attempt: u32, fence: u64, record: Record) -> Delivery {
+    Delivery {
+        sequence,
+        attempt,
+        fence,
+        topic: record.topic,
+        qos: record.qos,
+        retain: record.retain,
+        properties: decode_properties(&record.properties),
+        payload: record.payload,
+        key: record.key,
+        replay: record.replay,
+        received_at: record.received_at,
+    }
+}
+
+fn lane_of(column: Option<i64>) -> Option<Lane> {
+    column.map(|lane| Lane(lane.cast_unsigned()))
+}
+
+fn parse_held(pair: &[u8; 12]) -> (u64, u32) {
+    let sequence = u64::from_le_bytes(std::array::from_fn(|at| pair[at]));
+    (sequence, u32::from_le_bytes(std::array::from_fn(|at| pair[8 + at])))
+}
+
+fn retry_errors(transaction: &Transaction<'_>, sequence: u64) -> rusqlite::Result<Option<String>> {
+    transaction
+        .prepare_cached("SELECT errors FROM retry WHERE seq = ?1")?
+        .query_row([sequence], |row| row.get(0))
+        .optional()
+}
+
+fn retry_crc(sequence: u64, due_ms: u64, attempts: u32, errors: &str) -> u32 {
+    crc_of(&[sequence, due_ms, u64::from(attempts), u64::from(crc32fast::hash(errors.as_bytes()))])
+}
+
+fn read_retry(row: &rusqlite::Row<'_>, sequence: u64) -> Option<(Time, u32)> {
+    let (due_ms, attempts, crc): (u64, u32, u32) = (row.get(1).ok()?, row.get(2).ok()?, row.get(4).ok()?);
+    let errors = row.get_ref(3).ok()?.as_str().ok()?;
+    (retry_crc(sequence, due_ms, attempts, errors) == crc).then(|| (Time::from_ms(due_ms), attempts))
+}
+
+/// Runs an effect so that nothing of it remains when it fails or panics. The outer error ends the transaction.
+fn run_effect(transaction: &Transaction<'_>, effect: Effect) -> rusqlite::Result<Result<(), String>> {
+    transaction.execute_batch("SAVEPOINT effect")?;
+    let failure = match catch_unwind(AssertUnwindSafe(|| effect(transaction))) {
+        Ok(Ok(())) if transaction.is_autocommit() => {
+            return Err(damage("the transaction, which the effect ended"));
+        }
+        Ok(Ok(())) => return transaction.execute_batch("RELEASE effect").map(Ok),
+        Ok(Err(error)) if ends_transaction(&error) => return Err(error),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "it panicked".to_owned(),
+    };
+    transaction.execute_batch("ROLLBACK TO effect; RELEASE effect")?;
+    Ok(Err(failure))
+}
+
+/// Errors of the disk, after which nothing of the transaction can be trusted.
+fn ends_transaction(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, DiskFull, OutOfMemory, SystemIoFailure};
+    matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | DiskFull | OutOfMemory | SystemIoFailure))
+}

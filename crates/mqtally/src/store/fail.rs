@@ -1,0 +1,89 @@
+//! Numbered crash points and injected write errors.
+//!
+//! Compiled only with the feature `failpoints`; without it both are nothing. `MQTALLY_CRASH_POINT=n` aborts the process
+//! when point `n` is reached, `n:k` when it is reached the `k`-th time.
+//!
+//! | point | where the process dies | what must hold afterwards |
+//! |---|---|---|
+//! | 1 | a batch is drained, no transaction yet | nothing of it acknowledged; redelivered |
+//! | 2 | rows are in the open transaction | the same |
+//! | 3 | before the commit, everything applied | the same; effects rolled back with it |
+//! | 4 | after the commit, before the watermark | committed, not acknowledged: the redelivery is a duplicate |
+//! | 5 | after the watermark, before any answer | the same |
+//! | 6 | after the answers | acknowledged: resumes from the store |
+//! | 7 | an effect ran in the open transaction | rolled back, run again: one effect |
+//! | 8 | a delivery was claimed, not yet handed out | its attempt counts; claimed again |
+//! | 9 | a message was moved to the dead letters, not committed | still in the inbox |
+//! | 10 | a replay was moved back to the inbox, not committed | still a dead letter, still asked for |
+//! | 11 | expired keys were deleted, not committed | deleted by the next tick |
+//! | 12 | a new store's schema is committed, no watermark yet | opens as a new store |
+//! | 13 | the session's packet ids were dropped, not committed | dropped by the next connection |
+
+/// Dies here when this crash point was asked for.
+macro_rules! crash_point {
+    ($point:literal) => {
+        #[cfg(feature = "failpoints")]
+        $crate::store::fail::reach($point);
+    };
+}
+pub(crate) use crash_point;
+
+/// The crash points, for a test that goes through all of them.
+#[cfg(feature = "failpoints")]
+pub const CRASH_POINTS: std::ops::RangeInclusive<u32> = 1..=13;
+
+/// Aborts the process when `MQTALLY_CRASH_POINT` names `point` and its count is used up.
+#[cfg(feature = "failpoints")]
+pub(crate) fn reach(point: u32) {
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static ASKED: OnceLock<Option<(u32, AtomicU32)>> = OnceLock::new();
+    let asked = ASKED.get_or_init(|| {
+        let text = std::env::var("MQTALLY_CRASH_POINT").ok()?;
+        let (point, count) = text.split_once(':').unwrap_or((&text, "1"));
+        Some((point.parse().ok()?, AtomicU32::new(count.parse().ok()?)))
+    });
+    if let Some((wanted, left)) = asked
+        && *wanted == point
+        && left.fetch_sub(1, Ordering::SeqCst) == 1
+    {
+        std::process::abort();
+    }
+}
+
+/// Write errors to come, shared between a test and the store that it breaks.
+#[cfg(feature = "failpoints")]
+#[derive(Debug, Default)]
+pub struct Faults {
+    commits: std::sync::atomic::AtomicU32,
+    opens: std::sync::atomic::AtomicU32,
+}
+
+#[cfg(feature = "failpoints")]
+impl Faults {
+    /// Makes the next `count` commits fail as a full disk does.
+    pub fn fail_commits(&self, count: u32) {
+        self.commits.store(count, std::sync::atomic::Ordering::SeqCst);
+    }
+
+    /// Makes the next `count` openings fail as a broken disk does.
+    pub fn fail_opens(&self, count: u32) {
+        self.opens.store(count, std::sync::atomic::Ordering::SeqCst);
+    }
+
+    pub(crate) fn take_commit(&self) -> rusqlite::Result<()> {
+        Self::take(&self.commits, rusqlite::ffi::SQLITE_FULL)
+    }
+
+    pub(crate) fn take_open(&self) -> rusqlite::Result<()> {
+        Self::take(&self.opens, rusqlite::ffi::SQLITE_IOERR)
+    }
+
+    fn take(counter: &std::sync::atomic::AtomicU32, code: i32) -> rusqlite::Result<()> {
+        use std::sync::atomic::Ordering::SeqCst;
+        match counter.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)) {
+            Ok(_) => Err(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None)),
+            Err(_) => Ok(()),
+        }
+    }
+}

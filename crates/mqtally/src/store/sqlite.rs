@@ -1,0 +1,359 @@
+//! A store in one SQLite file.
+//!
+//! WAL with `synchronous=FULL`, one writer. [`Store::open`] takes the file for this process; [`attach`] opens it beside
+//! its owner, for administration in short transactions. Nothing is changed in a file that is not ours.
+
+use super::StoreError;
+use super::fail::crash_point;
+use super::mark::{Mark, Reading};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior};
+use std::fs::{self, File, TryLockError};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// `application_id` in the file's header: "mqty".
+const APPLICATION_ID: i32 = 0x6d71_7479;
+/// How long one side waits for the other's transaction.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pages between two checkpoints: 16 MiB of WAL.
+const CHECKPOINT_PAGES: u32 = 4_096;
+
+/// What a kind of store consists of.
+#[derive(Debug, Clone, Copy)]
+pub struct Layout {
+    /// What the file holds: `inbox`, `outbox`.
+    pub kind: &'static str,
+    /// Format version: what this program writes, and the newest that it reads.
+    pub version: i32,
+    /// Tables of an empty store. One of them is `tally`, whose only row has the column `commits`.
+    pub schema: fn() -> String,
+}
+
+/// How to open a store.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Bytes that the database may grow to; the disk's limit when absent.
+    pub bytes_max: Option<u64>,
+    /// Go on with a store that is older than its watermark or lost it, or whose rows are damaged: what is lost is lost.
+    pub accept_loss: bool,
+    /// Write errors to come.
+    #[cfg(feature = "failpoints")]
+    pub faults: Option<Arc<super::fail::Faults>>,
+}
+
+/// Something that was found and repaired at opening; to be shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice(pub String);
+
+/// Ownership of a store's file; ends when dropped, or with the process.
+#[derive(Debug)]
+pub struct Lock {
+    #[expect(dead_code, reason = "held for the operating system's lock on it")]
+    file: File,
+}
+
+/// An open store: this process's alone, but for [`attach`]ed administration.
+#[derive(Debug)]
+pub struct Store {
+    connection: Connection,
+    path: PathBuf,
+    id: [u8; 16],
+    mark: Mark,
+    lock: Arc<Lock>,
+    synced: bool,
+    options: Options,
+}
+
+impl Store {
+    /// Opens the store at `path`, or makes it where nothing is there, and takes it for this process.
+    /// Also returns what was repaired.
+    pub fn open(path: &Path, layout: &Layout, options: &Options) -> Result<(Self, Vec<Notice>), StoreError> {
+        let lock = Arc::new(Lock::take(path)?);
+        Self::open_locked(path, layout, options, lock)
+    }
+
+    /// Opens again after a failure, without letting go of the file. A loss is not accepted here.
+    pub fn reopen(
+        path: &Path,
+        layout: &Layout,
+        options: &Options,
+        lock: Arc<Lock>,
+    ) -> Result<(Self, Vec<Notice>), StoreError> {
+        Self::open_locked(path, layout, &Options { accept_loss: false, ..options.clone() }, lock)
+    }
+
+    fn open_locked(
+        path: &Path,
+        layout: &Layout,
+        options: &Options,
+        lock: Arc<Lock>,
+    ) -> Result<(Self, Vec<Notice>), StoreError> {
+        let reading = Mark::read(path)?;
+        let connection = connect(path, layout, options, reading)?;
+        let failed = |error| StoreError::from_sqlite(path, error);
+        let id = store_id(&connection).map_err(failed)?;
+        let commits: u64 =
+            connection.query_row("SELECT commits FROM tally", [], |row| row.get(0)).map_err(failed)?;
+        let notices = judge(path, reading, id, commits, options.accept_loss)?;
+        let mark = Mark::open(path, id, commits)?;
+        let (path, options) = (path.to_owned(), options.clone());
+        Ok((Self { connection, path, id, mark, lock, synced: true, options }, notices))
+    }
+
+    /// The database. Writing goes through [`begin`](Self::begin).
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Where the store is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// This store's own id: random, made with it.
+    pub fn id(&self) -> [u8; 16] {
+        self.id
+    }
+
+    /// Ownership of the file, to be carried over a [`reopen`](Self::reopen).
+    pub fn lock(&self) -> Arc<Lock> {
+        Arc::clone(&self.lock)
+    }
+
+    /// Begins a transaction whose commit is synced to the disk when `durable`. One that is not survives the death of
+    /// the process, and reaches the disk with the next one that is.
+    pub fn begin(&mut self, durable: bool) -> rusqlite::Result<Transaction<'_>> {
+        if self.synced != durable {
+            let level = if durable { "PRAGMA synchronous=FULL" } else { "PRAGMA synchronous=NORMAL" };
+            self.connection.execute_batch(level)?;
+            self.synced = durable;
+        }
+        #[cfg(feature = "failpoints")]
+        if let Some(faults) = &self.options.faults {
+            faults.take_commit()?;
+        }
+        self.connection.transaction_with_behavior(TransactionBehavior::Immediate)
+    }
+
+    /// Notes in the watermark that `commit`, which is synced, is about to be acknowledged.
+    pub fn acknowledge(&mut self, commit: u64) -> Result<(), StoreError> {
+        self.mark.write(commit)
+    }
+
+    /// Makes the watermark survive the machine; to be called about once a second and at the end.
+    pub fn sync_mark(&mut self) -> Result<(), StoreError> {
+        self.mark.sync()
+    }
+
+    /// A number that changes when another process has written to the store.
+    pub fn data_version(&self) -> rusqlite::Result<i64> {
+        self.connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))
+    }
+
+    /// The options that the store was opened with.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+}
+
+impl Lock {
+    /// Takes `path` for this process.
+    pub fn take(path: &Path) -> Result<Self, StoreError> {
+        let directory = directory_of(path);
+        if !directory.is_dir() {
+            return Err(StoreError::NoDirectory { path: path.to_owned() });
+        }
+        let file = File::options()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(beside(path, ".lock"))
+            .map_err(|error| StoreError::from_io(path, "take the lock", error))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self { file }),
+            Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path: path.to_owned() }),
+            Err(TryLockError::Error(error)) => Err(StoreError::from_io(path, "take the lock", error)),
+        }
+    }
+}
+
+/// Opens an existing store beside its owner, for short transactions.
+pub fn attach(path: &Path, layout: &Layout) -> Result<Connection, StoreError> {
+    if !has_header(path)? {
+        return Err(StoreError::Foreign { path: path.to_owned() });
+    }
+    let connection = open_file(path, OpenFlags::SQLITE_OPEN_READ_WRITE, layout)?;
+    prepare(&connection).map_err(|error| StoreError::from_sqlite(path, error))?;
+    Ok(connection)
+}
+
+/// `path` with `suffix` behind its name.
+pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+fn connect(
+    path: &Path,
+    layout: &Layout,
+    options: &Options,
+    reading: Reading,
+) -> Result<Connection, StoreError> {
+    let failed = |error| StoreError::from_sqlite(path, error);
+    #[cfg(feature = "failpoints")]
+    if let Some(faults) = &options.faults {
+        faults.take_open().map_err(failed)?;
+    }
+    let there = has_header(path)?;
+    if !there
+        && let Reading::At { commit, .. } = reading
+        && commit > 0
+        && !options.accept_loss
+    {
+        return Err(StoreError::Older { path: path.to_owned(), acknowledged: commit, found: 0 });
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
+    let connection = open_file(path, flags, layout)?;
+    prepare(&connection).map_err(failed)?;
+    if create(&connection, layout).map_err(failed)? {
+        sync_directory(path)?;
+        crash_point!(12);
+    }
+    limit(&connection, options.bytes_max).map_err(failed)?;
+    Ok(connection)
+}
+
+/// Opens the file and reads what it is, before anything is changed in it.
+fn open_file(path: &Path, flags: OpenFlags, layout: &Layout) -> Result<Connection, StoreError> {
+    let failed = |error| StoreError::from_sqlite(path, error);
+    let connection =
+        Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(failed)?;
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
+    let tables: i64 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(failed)?;
+    if tables == 0 && flags.contains(OpenFlags::SQLITE_OPEN_CREATE) {
+        return Ok(connection);
+    }
+    let application: i32 =
+        connection.query_row("PRAGMA application_id", [], |row| row.get(0)).map_err(failed)?;
+    if application != APPLICATION_ID {
+        return Err(StoreError::Foreign { path: path.to_owned() });
+    }
+    let found: i32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(failed)?;
+    if found > layout.version {
+        return Err(StoreError::Newer { path: path.to_owned(), found, supported: layout.version });
+    }
+    let kind: String =
+        connection.query_row("SELECT v FROM meta WHERE k = 'kind'", [], |row| row.get(0)).map_err(failed)?;
+    if kind != layout.kind {
+        return Err(StoreError::OtherKind { path: path.to_owned(), found: kind, expected: layout.kind });
+    }
+    Ok(connection)
+}
+
+fn prepare(connection: &Connection) -> rusqlite::Result<()> {
+    connection.query_row("PRAGMA journal_mode=WAL", [], |_| Ok(()))?;
+    connection.execute_batch("PRAGMA synchronous=FULL; PRAGMA cache_size=-8000; PRAGMA foreign_keys=OFF;")?;
+    connection.query_row(&format!("PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}"), [], |_| Ok(()))?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(())
+}
+
+/// Makes an empty store where there is none, whole or not at all; says whether it did.
+fn create(connection: &Connection, layout: &Layout) -> rusqlite::Result<bool> {
+    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    if tables > 0 {
+        return Ok(false);
+    }
+    let transaction = connection.unchecked_transaction()?;
+    transaction.execute_batch(&(layout.schema)())?;
+    transaction.execute_batch(&format!(
+        "CREATE TABLE meta(k TEXT PRIMARY KEY, v) WITHOUT ROWID;
+         INSERT INTO meta VALUES ('kind', '{}'), ('store_id', randomblob(16));
+         PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={};",
+        layout.kind, layout.version
+    ))?;
+    transaction.commit()?;
+    Ok(true)
+}
+
+fn limit(connection: &Connection, bytes_max: Option<u64>) -> rusqlite::Result<()> {
+    let Some(bytes_max) = bytes_max else { return Ok(()) };
+    let page_bytes: u64 = connection.query_row("PRAGMA page_size", [], |row| row.get(0))?;
+    let pages = (bytes_max / page_bytes).max(1);
+    connection.query_row(&format!("PRAGMA max_page_count={pages}"), [], |_| Ok(()))
+}
+
+fn store_id(connection: &Connection) -> rusqlite::Result<[u8; 16]> {
+    let id =
+        connection.query_row("SELECT v FROM meta WHERE k = 'store_id'", [], |row| row.get(0)).optional()?;
+    Ok(id.unwrap_or_default())
+}
+
+/// Compares the store's end with what was acknowledged.
+fn judge(
+    path: &Path,
+    reading: Reading,
+    id: [u8; 16],
+    commits: u64,
+    accept_loss: bool,
+) -> Result<Vec<Notice>, StoreError> {
+    let refused = match reading {
+        Reading::At { store, commit, whole } if store == id && commit <= commits => {
+            let notice = Notice("one of the watermark's two slots was damaged; it was rewritten".into());
+            return Ok(if whole { Vec::new() } else { vec![notice] });
+        }
+        Reading::Absent if commits == 0 => return Ok(Vec::new()),
+        Reading::At { store, commit, .. } if store == id => {
+            StoreError::Older { path: path.to_owned(), acknowledged: commit, found: commits }
+        }
+        Reading::At { .. } => damaged(path, "its watermark belongs to another store"),
+        Reading::Absent => damaged(path, "its watermark is missing, so a loss could not be seen"),
+        Reading::Damaged => damaged(path, "its watermark cannot be read, so a loss could not be seen"),
+    };
+    if accept_loss { Ok(vec![Notice(format!("went on in spite of: {refused}"))]) } else { Err(refused) }
+}
+
+fn damaged(path: &Path, what: &str) -> StoreError {
+    StoreError::Damaged { path: path.to_owned(), what: what.into() }
+}
+
+/// Whether a SQLite file is there; an empty one counts as none.
+fn has_header(path: &Path) -> Result<bool, StoreError> {
+    const HEADER: &[u8; 16] = b"SQLite format 3\0";
+    let mut found = Vec::new();
+    match File::open(path) {
+        Ok(file) => file.take(HEADER.len() as u64).read_to_end(&mut found),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => Err(error),
+    }
+    .map_err(|error| StoreError::from_io(path, "read the store", error))?;
+    match found.as_slice() {
+        [] => Ok(false),
+        bytes if bytes == HEADER => Ok(true),
+        _ => Err(StoreError::Foreign { path: path.to_owned() }),
+    }
+}
+
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Makes a new file's name survive the machine.
+fn sync_directory(path: &Path) -> Result<(), StoreError> {
+    let directory = directory_of(path);
+    let synced = if cfg!(unix) { File::open(directory).and_then(|file| file.sync_all()) } else { Ok(()) };
+    synced.map_err(|error| StoreError::from_io(directory, "sync the directory", error))
+}
+
+/// Bytes on disk of the database and its WAL.
+pub fn bytes_on_disk(path: &Path) -> u64 {
+    [path.to_owned(), beside(path, "-wal")]
+        .iter()
+        .filter_map(|file| fs::metadata(file).ok())
+        .map(|m| m.len())
+        .sum()
+}
