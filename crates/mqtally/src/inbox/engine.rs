@@ -76,6 +76,17 @@ pub(super) struct Engine {
     pub(super) commands: Receiver<Envelope>,
     pub(super) availability: watch::Sender<Availability>,
     pub(super) parked: VecDeque<Claim>,
+    pub(super) turn: Turn,
+}
+
+/// What one turn owes. It outlives a turn that fails, so that whoever finds himself unanswered already sees why.
+#[derive(Default)]
+pub(super) struct Turn {
+    batch: VecDeque<Envelope>,
+    permits: Vec<OwnedSemaphorePermit>,
+    answers: Vec<Answer>,
+    claims: Vec<(Claim, Vec<Delivery>)>,
+    failed: Option<Answer>,
 }
 
 /// Why the loop ended.
@@ -85,7 +96,7 @@ enum End {
 }
 
 /// An answer that waits for the commit.
-type Answer = Box<dyn FnOnce()>;
+type Answer = Box<dyn FnOnce() + Send>;
 
 impl Engine {
     /// Runs until the inbox is closed or nobody holds it any more.
@@ -116,12 +127,11 @@ impl Engine {
     fn serve(&mut self, store: &mut Store, state: &mut State) -> End {
         let (mut looked, mut marked) = (Look::default(), Instant::now());
         loop {
-            let mut batch = match self.next_batch(state) {
-                Ok(batch) => batch,
-                Err(()) => return End::Closed(None),
-            };
-            let closing = take_close(&mut batch);
-            if let Err(error) = self.turn(store, state, batch, &mut looked) {
+            if self.next_batch(state).is_err() {
+                return End::Closed(None);
+            }
+            let closing = take_close(&mut self.turn.batch);
+            if let Err(error) = self.turn(store, state, &mut looked) {
                 return End::Failed(error);
             }
             if marked.elapsed() >= MARK_INTERVAL {
@@ -137,51 +147,44 @@ impl Engine {
     }
 
     /// Waits for a command or the next change by time, then takes what else is there.
-    fn next_batch(&mut self, state: &State) -> Result<Vec<Envelope>, ()> {
+    fn next_batch(&mut self, state: &State) -> Result<(), RecvTimeoutError> {
         let poll_ms = self.settings.poll_ms.max(1);
         let wait_ms = state.next_change_ms().unwrap_or(poll_ms).clamp(1, poll_ms);
         let first = match self.commands.recv_timeout(Duration::from_millis(wait_ms)) {
             Ok(first) => first,
-            Err(RecvTimeoutError::Timeout) => return Ok(Vec::new()),
-            Err(RecvTimeoutError::Disconnected) => return Err(()),
+            Err(RecvTimeoutError::Timeout) => return Ok(()),
+            Err(closed) => return Err(closed),
         };
-        let (mut batch, mut messages, mut bytes) = (Vec::new(), 0, 0);
+        let (mut messages, mut bytes) = (0, 0);
         let mut next = Some(first);
         while let Some(envelope) = next {
             let (more, size) = envelope.command.size();
             (messages, bytes) = (messages + more, bytes + size);
             let full = messages >= BATCH_MESSAGES_MAX || bytes >= BATCH_BYTES_MAX;
             let closes = matches!(envelope.command, Command::Close(_));
-            batch.push(envelope);
+            self.turn.batch.push_back(envelope);
             next = if full || closes { None } else { self.commands.try_recv().ok() };
         }
-        Ok(batch)
+        Ok(())
     }
 
-    /// One transaction: everything of `batch` in order, then what time and others have changed, then claims.
-    fn turn(
-        &mut self,
-        store: &mut Store,
-        state: &mut State,
-        batch: Vec<Envelope>,
-        looked: &mut Look,
-    ) -> Result<(), StoreError> {
+    /// One transaction: everything of the batch in order, then what time and others have changed, then claims.
+    fn turn(&mut self, store: &mut Store, state: &mut State, looked: &mut Look) -> Result<(), StoreError> {
         crash_point!(1);
         let path = store.path().to_owned();
         let failed = |error| StoreError::from_sqlite(&path, error);
-        let durable = batch.iter().any(|envelope| envelope.command.must_be_synced());
+        let durable = self.turn.batch.iter().any(|envelope| envelope.command.must_be_synced());
         let look = looked.is_due(store, Duration::from_millis(self.settings.poll_ms)).map_err(failed)?;
         let transaction = store.begin(durable).map_err(failed)?;
-        let (mut answers, mut permits) = (Vec::new(), Vec::new());
-        for envelope in batch {
-            permits.extend(envelope.permit);
-            self.apply(&transaction, state, envelope.command, &mut answers).map_err(failed)?;
+        while let Some(envelope) = self.turn.batch.pop_front() {
+            self.turn.permits.extend(envelope.permit);
+            self.apply(&transaction, state, envelope.command).map_err(failed)?;
         }
         state.tick(&transaction).map_err(failed)?;
         if look {
             looked.again |= state.take_replays(&transaction).map_err(failed)? > 0;
         }
-        let claims = self.serve_claims(&transaction, state).map_err(failed)?;
+        self.serve_claims(&transaction, state).map_err(failed)?;
         if state.dirty {
             let commit = state.finish(&transaction).map_err(failed)?;
             crash_point!(3);
@@ -195,10 +198,21 @@ impl Engine {
             transaction.rollback().map_err(failed)?;
         }
         state.committed();
-        answers.into_iter().for_each(|answer: Answer| answer());
-        crash_point!(6);
-        hand_out(state, claims);
+        self.answer(state);
         Ok(())
+    }
+
+    /// Answers, and hands out what was claimed.
+    fn answer(&mut self, state: &mut State) {
+        self.turn.answers.drain(..).for_each(|answer| answer());
+        crash_point!(6);
+        for (claim, deliveries) in self.turn.claims.drain(..) {
+            crash_point!(8);
+            if let Err(deliveries) = claim.reply.send(deliveries) {
+                state.give_back(&deliveries);
+            }
+        }
+        self.turn.permits.clear();
     }
 
     fn apply(
@@ -206,48 +220,40 @@ impl Engine {
         transaction: &Transaction<'_>,
         state: &mut State,
         command: Command,
-        answers: &mut Vec<Answer>,
     ) -> rusqlite::Result<()> {
         match command {
-            Command::Accept(arrivals, reply) => {
-                answers.push(answer(reply, state.accept(transaction, arrivals)?));
-            }
+            Command::Accept(arrivals, reply) => self.turn.owe(reply, state.accept(transaction, arrivals)),
             Command::Settle(settlements, reply) => {
-                answers.push(answer(reply, state.settle(transaction, settlements)?));
+                self.turn.owe(reply, state.settle(transaction, settlements))
             }
-            Command::Claim(claim) if self.parked.len() < PARKED_MAX => self.parked.push_back(claim),
-            Command::Claim(_) => {}
-            Command::Release(packet_id, reply) => {
-                answers.push(answer(reply, state.release(transaction, packet_id)?));
+            Command::Claim(claim) if self.parked.len() < PARKED_MAX => {
+                self.parked.push_back(claim);
+                Ok(())
             }
-            Command::SessionLost(reply) => answers.push(answer(reply, state.session_lost(transaction)?)),
-            Command::Exchanges(reply) => answers.push(answer(reply, state.open_exchanges())),
-            Command::Statistics(reply) => answers.push(answer(reply, state.statistics(transaction)?)),
-            Command::Close(reply) => answers.push(answer(reply, ())),
+            Command::Claim(_) => Ok(()),
+            Command::Release(packet_id, reply) => self.turn.owe(reply, state.release(transaction, packet_id)),
+            Command::SessionLost(reply) => self.turn.owe(reply, state.session_lost(transaction)),
+            Command::Exchanges(reply) => self.turn.owe(reply, Ok(state.open_exchanges())),
+            Command::Statistics(reply) => self.turn.owe(reply, state.statistics(transaction)),
+            Command::Close(reply) => self.turn.owe(reply, Ok(())),
         }
-        Ok(())
     }
 
     /// Serves the workers that wait, the longest-waiting first.
-    fn serve_claims(
-        &mut self,
-        transaction: &Transaction<'_>,
-        state: &mut State,
-    ) -> rusqlite::Result<Vec<(Claim, Vec<Delivery>)>> {
-        let (mut served, mut waiting) = (Vec::new(), VecDeque::new());
-        for claim in std::mem::take(&mut self.parked) {
-            if claim.reply.is_closed() {
+    fn serve_claims(&mut self, transaction: &Transaction<'_>, state: &mut State) -> rusqlite::Result<()> {
+        for _ in 0..self.parked.len() {
+            let Some(claim) = self.parked.front().filter(|claim| !claim.reply.is_closed()) else {
+                self.parked.pop_front();
                 continue;
-            }
+            };
             let deliveries = state.claim(transaction, claim.channel, claim.max)?;
-            if deliveries.is_empty() {
-                waiting.push_back(claim);
-            } else {
-                served.push((claim, deliveries));
+            let claim = self.parked.pop_front();
+            match claim {
+                Some(claim) if deliveries.is_empty() => self.parked.push_back(claim),
+                claim => self.turn.claims.extend(claim.map(|claim| (claim, deliveries))),
             }
         }
-        self.parked = waiting;
-        Ok(served)
+        Ok(())
     }
 
     /// Opens the store again until that works; meanwhile whoever asks is turned away. `None` when closed.
@@ -280,6 +286,7 @@ impl Engine {
 
     fn turn_away(&mut self, reason: &str) {
         self.availability.send_replace(Availability::Unavailable(reason.into()));
+        self.turn = Turn::default();
         self.parked.clear();
     }
 
@@ -294,6 +301,25 @@ impl Engine {
                 Err(RecvTimeoutError::Disconnected) => return Some(None),
             }
         }
+    }
+}
+
+impl Turn {
+    /// Keeps what is to be answered after the commit. A failure keeps the asker waiting until it is known why.
+    fn owe<T: Send + 'static>(
+        &mut self,
+        reply: Reply<T>,
+        value: rusqlite::Result<T>,
+    ) -> rusqlite::Result<()> {
+        match value {
+            // Nobody may wait any more; what was done stays done.
+            Ok(value) => self.answers.push(Box::new(move || drop(reply.send(value)))),
+            Err(error) => {
+                self.failed = Some(Box::new(move || drop(reply)));
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -343,28 +369,12 @@ impl Look {
     }
 }
 
-fn take_close(batch: &mut Vec<Envelope>) -> Option<Reply<()>> {
-    match batch.pop() {
+fn take_close(batch: &mut VecDeque<Envelope>) -> Option<Reply<()>> {
+    match batch.pop_back() {
         Some(Envelope { command: Command::Close(reply), .. }) => Some(reply),
         other => {
             batch.extend(other);
             None
-        }
-    }
-}
-
-fn answer<T: 'static>(reply: Reply<T>, value: T) -> Answer {
-    // Nobody may wait any more; what was done stays done.
-    Box::new(move || drop(reply.send(value)))
-}
-
-fn hand_out(state: &mut State, claims: Vec<(Claim, Vec<Delivery>)>) {
-    if !claims.is_empty() {
-        crash_point!(8);
-    }
-    for (claim, deliveries) in claims {
-        if let Err(deliveries) = claim.reply.send(deliveries) {
-            state.give_back(&deliveries);
         }
     }
 }

@@ -61,7 +61,7 @@ pub use statistics::Statistics;
 use crate::store::StoreError;
 use crate::store::clock::{SystemTimeSource, TimeSource};
 use crate::store::sqlite::{self, Layout, Notice, Store};
-use engine::{Claim, Command, Engine, Envelope, Reply};
+use engine::{Claim, Command, Engine, Envelope, Reply, Turn};
 use state::State;
 use std::collections::VecDeque;
 use std::fmt;
@@ -163,6 +163,7 @@ impl Inbox {
             commands: receiver,
             availability: sender,
             parked: VecDeque::new(),
+            turn: Turn::default(),
         };
         std::thread::Builder::new()
             .name("mqtally-inbox".into())

@@ -7,6 +7,7 @@ use super::StoreError;
 use super::fail::crash_point;
 use super::mark::{Mark, Reading};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior};
+use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -251,6 +252,29 @@ fn open_file(path: &Path, flags: OpenFlags, layout: &Layout) -> Result<Connectio
     if kind != layout.kind {
         return Err(StoreError::OtherKind { path: path.to_owned(), found: kind, expected: layout.kind });
     }
+    if !has_schema(&connection, layout).map_err(failed)? {
+        return Err(damaged(path, "the definition of its tables"));
+    }
+    Ok(connection)
+}
+
+/// Whether the tables are defined as this program defines them; handlers may have added their own. One changed letter in a
+/// definition can hide a column.
+fn has_schema(connection: &Connection, layout: &Layout) -> rusqlite::Result<bool> {
+    let expected = definitions(&defined(layout)?)?;
+    let found = definitions(connection)?;
+    Ok(expected.is_subset(&found))
+}
+
+fn definitions(connection: &Connection) -> rusqlite::Result<BTreeSet<(String, String, String)>> {
+    let mut statement = connection.prepare("SELECT type, name, coalesce(sql, '') FROM sqlite_schema")?;
+    statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect()
+}
+
+/// An empty store of this layout, in memory.
+fn defined(layout: &Layout) -> rusqlite::Result<Connection> {
+    let connection = Connection::open_in_memory()?;
+    create(&connection, layout)?;
     Ok(connection)
 }
 
