@@ -192,7 +192,7 @@ fn forwarded_properties(properties: &wire::Properties) -> Option<Box<seen::Publi
     for property in &properties.0 {
         match property {
             Property::PayloadFormatIndicator(indicator) => {
-                forwarded.payload_format_indicator = Some(*indicator)
+                forwarded.payload_format_indicator = Some(*indicator);
             }
             Property::ContentType(kind) => forwarded.content_type = Some(kind.to_string()),
             Property::ResponseTopic(topic) => forwarded.response_topic = Some(topic.to_string()),

@@ -3,7 +3,7 @@
 mod wire;
 
 use mqtally_harness::broker::store::{StoreErrorKind, Sync};
-use mqtally_harness::broker::{BrokerError, Durability, Options, Served, serve};
+use mqtally_harness::broker::{BrokerError, Durability, Limits, Options, Served, serve};
 use mqtally_proto::packet::{Ack, Packet, Qos, ReasonCode, Version};
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -140,6 +140,18 @@ fn a_client_that_does_not_read_loses_qos_0_and_stops_nobody() {
     assert_eq!(publisher.receive().expect("PINGRESP"), Packet::Pingresp);
     drop(deaf);
     assert!(broker.stop().qos0_dropped > 0);
+}
+
+/// Answers are not dropped, so a flood that never reads them would fill the memory.
+#[test]
+fn a_flood_that_never_reads_its_answers_is_cut_off() {
+    let limits = Limits { queued_bytes_max: 0, ..Limits::default() };
+    let broker = Running::start(Options { backlog_qos0_max: 0, limits, ..volatile() });
+    let mut wire = connect(&broker, "flood");
+    let pings = [0xC0, 0].repeat(50_000);
+    while wire.send_bytes(&pings).is_ok() {}
+    connect(&broker, "another");
+    broker.stop();
 }
 
 #[test]

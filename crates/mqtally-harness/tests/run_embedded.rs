@@ -1,29 +1,31 @@
-//! The run against the embedded broker in this process.
+//! The run against the embedded broker in this process: everything is exercised and kept.
 
 mod support;
 
 use mqtally_harness::run::Group;
+use mqtally_history::report::Verdict;
 use support::{Embedded, plan, play};
 
 async fn check(group: Group) {
     let broker = Embedded::start().await;
     let played = play(plan(&[group]), broker.source()).await;
-    println!("{:?}", played.summary);
     assert_eq!(played.troubles(), Vec::<String>::new());
     assert_eq!(played.summary.aborted, None);
+    let report = played.report();
+    assert_eq!(report.verdict, Verdict::Kept, "{:?} {:#?}", report.unknown_because, report.findings);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn qos_runs_to_its_end() {
+async fn qos_is_kept() {
     check(Group::Qos).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn session_runs_to_its_end() {
+async fn session_is_kept() {
     check(Group::Session).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn duplicates_runs_to_its_end() {
+async fn duplicates_is_kept() {
     check(Group::Duplicates).await;
 }

@@ -1,5 +1,7 @@
 //! Brokers that break one promise: the run has to provoke it, and the checker to name exactly that promise.
 
+#![expect(clippy::print_stdout, reason = "the kill matrix is for people")]
+
 mod support;
 
 use mqtally_harness::run::Group;

@@ -140,15 +140,36 @@ fn sessions(report: &Report, look: Look) -> String {
         (Column::Right, "resumed"),
         (Column::Left, "its connections"),
     ]);
-    for session in resuming.iter().take(ROWS_MAX) {
-        table.row([(&session.client_id).into(), times(session.resumed).into(), connections(session).into()]);
+    let shared = topics::shared_by_clients(report);
+    let alike = alike(&resuming);
+    for sessions in alike.iter().take(ROWS_MAX) {
+        let session = sessions[0];
+        let client = topics::below(&session.client_id, shared);
+        let client = match sessions.len() {
+            1 => client.to_owned(),
+            all => format!("{client} and {} more", all - 1),
+        };
+        table.row([client.into(), times(session.resumed).into(), connections(session).into()]);
     }
     let never = || {
         let clients = counted(others.len() as u64, "client");
         (!others.is_empty()).then(|| format!("  … and {clients} that never resumed a session"))
     };
-    let more = rest(resuming.len(), ROWS_MAX, "client").or_else(never);
+    let more = rest(alike.len(), ROWS_MAX, "row").or_else(never);
     section(look, "Persistent sessions", "· new session   ✓ session present, resumed", &table, more)
+}
+
+/// Sessions that went the same way, each way where it first came.
+fn alike<'a>(sessions: &[&'a Session]) -> Vec<Vec<&'a Session>> {
+    let mut ways: Vec<Vec<&Session>> = Vec::new();
+    for &session in sessions {
+        let same = |way: &&mut Vec<&Session>| way[0].session_present == session.session_present;
+        match ways.iter_mut().find(same) {
+            Some(way) => way.push(session),
+            None => ways.push(vec![session]),
+        }
+    }
+    ways
 }
 
 fn connections(session: &Session) -> String {
@@ -172,11 +193,12 @@ fn applications(report: &Report, look: Look) -> String {
         (Column::Right, "errors"),
         (Column::Right, "processed"),
     ]);
+    let shared = topics::shared_by_clients(report);
     for application in report.applications.iter().take(ROWS_MAX) {
         let part =
             |number: u64| Cell::from(format!("{} {:>7}", count(number), share(number, application.received)));
         table.row([
-            (&application.client_id).into(),
+            topics::below(&application.client_id, shared).into(),
             application.protocol.into(),
             count(application.received).into(),
             part(application.duplicates),

@@ -1,4 +1,4 @@
-//! Topics as a table shows them: without the levels that all of them share.
+//! Topics and client ids as a table shows them: without what all of them begin with.
 
 use mqtally_history::report::Report;
 
@@ -6,19 +6,28 @@ use mqtally_history::report::Report;
 /// are none. The last level of a topic is never one of them.
 pub(super) fn shared(report: &Report) -> &str {
     let streams = report.streams.iter().map(|stream| stream.topic.as_str());
-    let mut topics = streams.chain(report.messages.iter().map(|message| message.topic.as_str()));
-    let first = topics.next().unwrap_or_default();
-    topics.fold(parent(first), |shared, topic| {
-        let same = shared.bytes().zip(parent(topic).bytes()).take_while(|(a, b)| a == b).count();
-        // Both are equal up to here, so this cuts `shared` behind a whole level.
-        &shared
-            [..shared.as_bytes()[..same].iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1)]
+    shared_parts(streams.chain(report.messages.iter().map(|message| message.topic.as_str())), '/')
+}
+
+/// What the client ids of all sessions begin with, up to a `-`.
+pub(super) fn shared_by_clients(report: &Report) -> &str {
+    shared_parts(report.sessions.iter().map(|session| session.client_id.as_str()), '-')
+}
+
+fn shared_parts<'a>(mut names: impl Iterator<Item = &'a str>, separator: char) -> &'a str {
+    let parent = |name: &'a str| &name[..name.rfind(separator).map_or(0, |last| last + 1)];
+    let first = names.next().unwrap_or_default();
+    names.fold(parent(first), |shared, name| {
+        let same = shared.bytes().zip(parent(name).bytes()).take_while(|(a, b)| a == b).count();
+        // Both are equal up to here, so this cuts `shared` behind a whole part.
+        let whole = shared.as_bytes()[..same].iter().rposition(|byte| char::from(*byte) == separator);
+        &shared[..whole.map_or(0, |last| last + 1)]
     })
 }
 
-/// The topic without the `shared` levels.
-pub(super) fn below<'a>(topic: &'a str, shared: &str) -> &'a str {
-    topic.strip_prefix(shared).unwrap_or(topic)
+/// The name without the `shared` parts.
+pub(super) fn below<'a>(name: &'a str, shared: &str) -> &'a str {
+    name.strip_prefix(shared).unwrap_or(name)
 }
 
 /// The in-flight window that a stream's topic tells: 10 where one of its levels is `window-10`.
@@ -44,10 +53,6 @@ pub(super) fn covering(a: &str, b: &str) -> String {
         }
     }
     levels.join("/")
-}
-
-fn parent(topic: &str) -> &str {
-    &topic[..topic.rfind('/').map_or(0, |slash| slash + 1)]
 }
 
 #[cfg(test)]

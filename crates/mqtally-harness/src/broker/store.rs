@@ -22,6 +22,7 @@ use mqtally_proto::broker::{Change, Stored};
 use pending::Pending;
 use rows::Flows;
 use rusqlite::Connection;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use watermark::Watermark;
 
@@ -81,6 +82,10 @@ impl Store {
         let file = directory.join(DATABASE_FILE);
         let connection = connect(&file, sync)?;
         let loaded = load::load(&connection, &file)?;
+        // A new file survives a power failure only when its directory entry does.
+        File::open(directory)
+            .and_then(|entries| entries.sync_all())
+            .map_err(|source| StoreError::io("sync", directory, source))?;
         let watermark_file = directory.join(WATERMARK_FILE);
         let watermark = match sync {
             Sync::Full => Some(Watermark::open(&watermark_file, loaded.commits)?),

@@ -246,7 +246,8 @@ async fn start_embedded(
     let listen = format!("{}:{}", listen.host(), listen.port());
     // What configures the broker of whoever runs us (a file here, the environment in `spawn`) is not for this one.
     let (data, no_config) = (data.to_string_lossy(), "/dev/null");
-    let arguments = ["broker", "--listen", &listen, "--data", &data, "--config", no_config].map(str::to_owned);
+    let arguments =
+        ["broker", "--listen", &listen, "--data", &data, "--config", no_config].map(str::to_owned);
     let mut process = spawn(program, &arguments, None)?;
     let line = match timeout(limit, process.line()).await {
         Ok(Ok(Some(line))) => line,

@@ -83,6 +83,9 @@ pub async fn run(
     Ok(Summary { sent, received, elapsed: began.elapsed(), interrupted, aborted })
 }
 
+/// A stage and what it came to.
+type Ended = (&'static Stage, Result<(), Trouble>);
+
 /// A run under way.
 struct Play<'a> {
     plan: Arc<Plan>,
@@ -143,32 +146,35 @@ impl<'a> Play<'a> {
         Scene::new(&self.plan, version, self.recorder, &self.broker, &self.endpoint, stage)
     }
 
-    /// Plays the stages side by side; whether all of them came to their end.
+    /// Plays the stages in turn, and beside them those that mostly wait; whether all of them came to their end.
     async fn stages(
         &self,
         scenes: &[(&'static Stage, Scene)],
         version: Version,
         observe: &mut impl FnMut(RunEvent),
     ) -> bool {
+        let (beside, in_turn): (Vec<_>, Vec<_>) = scenes.iter().partition(|(stage, _)| stage.beside);
+        let mut in_turn = in_turn.into_iter();
         let mut playing = JoinSet::new();
-        for (stage, scene) in scenes {
-            let played = (stage.play)(scene.clone());
-            playing.spawn(async { (stage.name, played.await) });
+        for (stage, scene) in beside.into_iter().chain(in_turn.next()) {
+            play(&mut playing, stage, scene);
         }
         let mut ticks = interval(PROGRESS_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut drained = true;
         loop {
             tokio::select! {
-                played = playing.join_next() => match played {
-                    None => return drained,
-                    Some(Ok((_, Ok(())))) => {}
-                    Some(Ok((stage, Err(trouble)))) => {
-                        drained = false;
-                        observe(troubled(stage, version, &trouble));
-                    }
+                played = playing.join_next() => {
+                    let Some(played) = played else { return drained };
                     // A panic is a fault of ours and must not look like one of the broker's.
-                    Some(Err(error)) => std::panic::resume_unwind(error.into_panic()),
+                    let (stage, result) = played.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+                    if let Err(trouble) = result {
+                        drained = false;
+                        observe(troubled(stage.name, version, &trouble));
+                    }
+                    if !stage.beside && let Some((next, scene)) = in_turn.next() {
+                        play(&mut playing, next, scene);
+                    }
                 },
                 _ = ticks.tick() => {
                     let (sent, received) = self.recorder.progress();
@@ -205,6 +211,11 @@ impl<'a> Play<'a> {
     fn write_failed(&self) -> Option<String> {
         self.recorder.has_failed().then(|| "the history cannot be written".to_owned())
     }
+}
+
+fn play(playing: &mut JoinSet<Ended>, stage: &'static Stage, scene: &Scene) {
+    let played = (stage.play)(scene.clone());
+    playing.spawn(async move { (stage, played.await) });
 }
 
 fn troubled(stage: &'static str, version: Version, trouble: &Trouble) -> RunEvent {

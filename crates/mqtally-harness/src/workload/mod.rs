@@ -1,7 +1,8 @@
 //! What a run does to a broker: the stages of each group.
 //!
-//! [`STAGES`] is the table of all of them with what each exercises. A stage is a function of its [`Scene`]; the stages
-//! of a group run side by side, each with clients, topics and random choices of its own.
+//! [`STAGES`] is the table of all of them with what each exercises. A stage is a function of its [`Scene`], with clients,
+//! topics and random choices of its own. The stages of a group run in turn, so that what is found stands near the fault
+//! that caused it; only those that mostly wait run beside the others.
 //!
 //! Workloads judge nothing. They make things happen and wait, with a bound, until they have happened; whether a
 //! promise was kept the history tells.
@@ -41,6 +42,8 @@ pub(crate) struct Stage {
     exercises: &'static [&'static str],
     /// Only 5.0 has what it tests.
     only_v5: bool,
+    /// It mostly waits, so that it runs beside the others.
+    pub(crate) beside: bool,
     pub(crate) play: fn(Scene) -> Played,
 }
 
@@ -51,11 +54,16 @@ impl Stage {
         exercises: &'static [&'static str],
         play: fn(Scene) -> Played,
     ) -> Self {
-        Self { name, group, exercises, only_v5: false, play }
+        Self { name, group, exercises, only_v5: false, beside: false, play }
     }
 
     const fn only_v5(mut self) -> Self {
         self.only_v5 = true;
+        self
+    }
+
+    const fn beside(mut self) -> Self {
+        self.beside = true;
         self
     }
 
@@ -87,7 +95,8 @@ pub(crate) static STAGES: [Stage; 14] = [
     Stage::new("session/expiry", Group::Session, &["S7", "S8"], |scene| {
         Box::pin(session::ending::expiry(scene))
     })
-    .only_v5(),
+    .only_v5()
+    .beside(),
     Stage::new("session/refused", Group::Session, &["S3"], |scene| Box::pin(session::ending::refused(scene))),
     Stage::new("session/unacknowledged", Group::Session, &["R1", "R4", "R5"], |scene| {
         Box::pin(session::resumption::unacknowledged(scene))

@@ -9,8 +9,8 @@ use mqtally_proto::packet::Qos;
 use std::sync::Arc;
 use tokio::time::timeout;
 
-/// Messages that a publisher has in flight, where the stage does not say otherwise.
-const IN_FLIGHT_MAX: u16 = 50;
+/// Messages that a publisher has in flight, where windows are not what the stage is about.
+const IN_FLIGHT_MAX: u16 = 10;
 
 /// Publishes messages that can be told apart, and knows which were acknowledged.
 pub(crate) struct Publisher {

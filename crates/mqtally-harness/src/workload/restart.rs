@@ -77,7 +77,6 @@ async fn kill_mid_traffic(
 
 async fn kill_and_restart(scene: &Scene) -> Result<(), Trouble> {
     let mut broker = scene.broker.lock().await;
-    scene.recorder.fault("kill-broker", None);
     broker.kill_9().await?;
     scene.recorder.broker(BrokerEvent::Killed);
     broker.restart().await?;

@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
-pub mod mutant;
+pub(crate) mod mutant;
 
 use mqtally::endpoint::Endpoint;
 use mqtally_harness::broker::{Durability, Options, serve};
@@ -21,23 +21,23 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 
 /// The embedded broker in this process, volatile, on a free port. It ends with its handle.
-pub struct Embedded {
-    pub address: SocketAddr,
+pub(crate) struct Embedded {
+    pub(crate) address: SocketAddr,
     serving: JoinHandle<()>,
 }
 
 impl Embedded {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let (ready, address) = oneshot::channel();
         let options = Options::new((Ipv4Addr::LOCALHOST, 0).into(), Durability::Volatile);
         let serving = tokio::spawn(async move {
-            let ready = |address| drop(ready.send(address));
+            let ready = |address| ready.send(address).expect("nobody waits for the embedded broker");
             serve(options, ready, std::future::pending()).await.expect("the embedded broker failed");
         });
         Self { address: address.await.expect("the embedded broker did not start"), serving }
     }
 
-    pub fn source(&self) -> BrokerSource {
+    pub(crate) fn source(&self) -> BrokerSource {
         url(self.address)
     }
 }
@@ -49,12 +49,12 @@ impl Drop for Embedded {
 }
 
 /// A broker that listens at `address`.
-pub fn url(address: SocketAddr) -> BrokerSource {
+pub(crate) fn url(address: SocketAddr) -> BrokerSource {
     BrokerSource::Url(Endpoint::new(address.ip().to_string(), address.port()))
 }
 
 /// A plan of a few small groups with short limits.
-pub fn plan(groups: &[Group]) -> Plan {
+pub(crate) fn plan(groups: &[Group]) -> Plan {
     let mut plan = Plan::new(fastrand::u32(..), 42);
     plan.groups = groups.to_vec();
     plan.messages = Some(60);
@@ -62,20 +62,20 @@ pub fn plan(groups: &[Group]) -> Plan {
 }
 
 /// A run and what it left.
-pub struct Played {
-    pub summary: Summary,
-    pub told: Vec<RunEvent>,
-    pub header: Header,
-    pub events: Vec<Event>,
+pub(crate) struct Played {
+    pub(crate) summary: Summary,
+    pub(crate) told: Vec<RunEvent>,
+    pub(crate) header: Header,
+    pub(crate) events: Vec<Event>,
 }
 
 impl Played {
     /// What the checker says to it.
-    pub fn report(&self) -> Report {
+    pub(crate) fn report(&self) -> Report {
         check(&self.header, self.events.iter().cloned())
     }
 
-    pub fn troubles(&self) -> Vec<String> {
+    pub(crate) fn troubles(&self) -> Vec<String> {
         let troubles = self.told.iter().filter_map(|event| match event {
             RunEvent::Trouble { stage, version, reason } => Some(format!("{stage} on {version:?}: {reason}")),
             _ => None,
@@ -84,20 +84,21 @@ impl Played {
     }
 }
 
-/// Plays `plan` on a broker that is there.
-pub async fn play(plan: Plan, source: BrokerSource) -> Played {
-    play_until(plan, source, |_| false).await
+/// Plays `plan` on a durable broker.
+pub(crate) async fn play(plan: Plan, source: BrokerSource) -> Played {
+    play_until(plan, source, Profile::Durable, |_| false).await
 }
 
-/// The same, cancelled with the first event that `enough` accepts.
-pub async fn play_until(
+/// Plays `plan` on a broker with this profile; cancelled with the first event that `enough` accepts.
+pub(crate) async fn play_until(
     plan: Plan,
     source: BrokerSource,
+    profile: Profile,
     mut enough: impl FnMut(&RunEvent) -> bool,
 ) -> Played {
     let directory = tempfile::tempdir().expect("no directory for the history");
     let broker = BrokerUnderTest::start(source).await.expect("the broker did not start");
-    let header = header(&plan, &broker, Profile::Durable);
+    let header = header(&plan, &broker, profile);
     let recorder = Recorder::create(directory.path(), &header).expect("no history");
     let mut told = Vec::new();
     let cancelled = Notify::new();

@@ -21,7 +21,7 @@ const VICTIM: u64 = 5;
 
 /// What is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mutant {
+pub(crate) enum Mutant {
     /// Nothing: the control.
     None,
     /// Acknowledges a QoS 1 delivery in the subscriber's stead and drops it.
@@ -57,14 +57,14 @@ pub enum Mutant {
 }
 
 /// The proxy. It ends with its handle.
-pub struct Proxy {
-    pub address: SocketAddr,
+pub(crate) struct Proxy {
+    pub(crate) address: SocketAddr,
     state: Arc<Mutex<State>>,
     accepting: AbortHandle,
 }
 
 impl Proxy {
-    pub async fn start(broker: SocketAddr, mutant: Mutant, run: u32) -> Self {
+    pub(crate) async fn start(broker: SocketAddr, mutant: Mutant, run: u32) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("no port");
         let address = listener.local_addr().expect("no address");
         let state = Arc::new(Mutex::new(State { mutant, run, strikes: 0, connects: HashMap::new() }));
@@ -73,7 +73,7 @@ impl Proxy {
     }
 
     /// How often the mutant struck.
-    pub fn strikes(&self) -> u32 {
+    pub(crate) fn strikes(&self) -> u32 {
         self.state.lock().expect("the proxy panicked").strikes
     }
 }
@@ -133,7 +133,7 @@ async fn relay(mut client: TcpStream, mut broker: TcpStream, state: &Mutex<State
                     client_open = false;
                     broker.shutdown().await?;
                 }
-                Ok(_) => link.take(&mut from_client, state, Link::from_client),
+                Ok(_) => link.take(&mut from_client, state, Link::client_says),
                 Err(_) => return broker.set_zero_linger(),
             },
             read = broker.read_buf(&mut from_broker), if broker_open => match read {
@@ -141,7 +141,7 @@ async fn relay(mut client: TcpStream, mut broker: TcpStream, state: &Mutex<State
                     broker_open = false;
                     client.shutdown().await?;
                 }
-                Ok(_) => link.take(&mut from_broker, state, Link::from_broker),
+                Ok(_) => link.take(&mut from_broker, state, Link::broker_says),
                 Err(_) => return client.set_zero_linger(),
             },
         }
@@ -163,7 +163,7 @@ impl Link {
         }
     }
 
-    fn from_client(&mut self, mut packet: Packet, state: &mut State) {
+    fn client_says(&mut self, mut packet: Packet, state: &mut State) {
         match &mut packet {
             Packet::Connect(connect) => {
                 self.client = connect.client_id.to_string();
@@ -198,7 +198,7 @@ impl Link {
         }
     }
 
-    fn from_broker(&mut self, packet: Packet, state: &mut State) {
+    fn broker_says(&mut self, packet: Packet, state: &mut State) {
         match packet {
             Packet::Connack(connack) => self.connack(connack, state),
             Packet::Publish(publish) => self.publish(publish, state),

@@ -159,6 +159,7 @@ impl Checker {
             }
             Packet::Suback(id, codes) => qos::judge_suback(world, at, *id, codes, ledger),
             Packet::Connack(connack) => self.resumption.accepted(world, at, connack),
+            Packet::Pubrel(id, _) => resumption::judge_release(world, at, *id, ledger),
             _ => {}
         }
     }

@@ -58,6 +58,7 @@ impl Resumption {
         let certain = delivery.is_live() && !held.overlapped && !resubmitted(delivery);
         if held.qos == 2 && matches!(held.phase, Phase::Release | Phase::Complete) {
             if certain {
+                ledger.oblige(PromiseId::R3, delivery.version);
                 broken(
                     world,
                     delivery,
@@ -132,6 +133,16 @@ impl Resumption {
                 self.of_client.remove(&ix);
             }
         }
+    }
+}
+
+/// R2 and R3, kept: what was released before the connection ended is released again, and not published.
+pub(crate) fn judge_release(world: &World, at: ConnIx, id: u16, ledger: &mut Ledger) {
+    let connection = world.connection(at);
+    let Some(held) = world.client(connection.client).inbound.get(&id) else { return };
+    if held.phase == Phase::Release && held.connection != at {
+        ledger.oblige(PromiseId::R2, connection.version);
+        ledger.oblige(PromiseId::R3, connection.version);
     }
 }
 
