@@ -39,6 +39,8 @@ pub mod client;
 pub mod connection;
 pub mod dedup;
 pub mod endpoint;
+pub mod handler;
 pub mod inbox;
 pub mod message;
 pub mod store;
+pub mod subscriber;

@@ -19,6 +19,15 @@ pub(super) struct Inbound {
 }
 
 impl Inbound {
+    /// With the QoS 2 packet ids of an earlier life, all of them answered.
+    pub(super) fn remembering(packet_ids: &[u16]) -> Self {
+        let mut inbound = Self::default();
+        for packet_id in packet_ids {
+            inbound.remember(*packet_id);
+        }
+        inbound
+    }
+
     /// Answers and aliases belong to a connection; the server repeats what it has no answer to.
     pub(super) fn start_connection(&mut self) {
         self.pubacks = OwedQueue::default();

@@ -160,7 +160,7 @@ impl Session {
             keep_alive: KeepAlive::default(),
             outbound: Outbound::default(),
             pubrecs: 0,
-            inbound: Inbound::default(),
+            inbound: Inbound::remembering(&options.remembered),
             transmit: VecDeque::new(),
             events: VecDeque::new(),
             waiting: VecDeque::new(),

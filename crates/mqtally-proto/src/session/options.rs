@@ -53,6 +53,8 @@ pub struct Options {
     /// Whether our side of the session exists already, from an earlier life of the process. Where it does not, a 5.0
     /// server that says it resumes one is hung up on [5.0:MQTT-3.2.2-4].
     pub resume: bool,
+    /// With `resume`: QoS 2 packet ids that were received in that life and that wait for their PUBREL.
+    pub remembered: Vec<u16>,
 }
 
 impl Options {
@@ -73,6 +75,7 @@ impl Options {
             will: None,
             acknowledge: Acknowledge::Automatic,
             resume: false,
+            remembered: Vec::new(),
         }
     }
 
