@@ -8,6 +8,8 @@
 //! - [`dedup`]: telling a repeated message from a new one by that name, and the statistics of it.
 //! - [`endpoint`]: where a broker is, from a URL.
 //! - [`inbox`]: the durable heart of a reliable subscriber: store, acknowledge, then handle.
+//! - [`handler`]: where messages go: a file, a program, a webhook, a table, your own function.
+//! - [`subscriber`]: connection, inbox and handlers in one: loses nothing that it acknowledged.
 //! - [`store`]: the files behind it: opened, owned, checked.
 //! - [`connection`]: the only sockets of this crate, and the [`Tap`](connection::Tap) that sees every frame.
 //!

@@ -279,6 +279,13 @@ fn unanswered(availability: &watch::Receiver<Availability>) -> InboxError {
     }
 }
 
+/// Names of the store's own tables, which no handler may write to.
+pub(crate) fn tables() -> Vec<String> {
+    let schema = state::schema();
+    let names = schema.split("CREATE TABLE ").skip(1).filter_map(|rest| rest.split('(').next());
+    names.map(str::to_owned).chain(["meta".to_owned()]).collect()
+}
+
 /// An error of the store itself: `what` is not as it was written.
 fn damage(what: &str) -> rusqlite::Error {
     let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
