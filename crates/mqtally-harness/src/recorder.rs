@@ -20,7 +20,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
 /// Name of the history's file in its directory.
@@ -38,6 +38,8 @@ struct Shared {
     journal: Mutex<Journal>,
     arrivals: Mutex<Arrivals>,
     arrived: Notify,
+    /// Connections that are open.
+    open: watch::Sender<usize>,
     published: AtomicU64,
     delivered: AtomicU64,
 }
@@ -74,6 +76,7 @@ impl Recorder {
             journal: Mutex::new(Journal { writer: Some(writer), failed: None, connections: 0 }),
             arrivals: Mutex::default(),
             arrived: Notify::new(),
+            open: watch::Sender::new(0),
             published: AtomicU64::new(0),
             delivered: AtomicU64::new(0),
         })))
@@ -103,13 +106,13 @@ impl Recorder {
             match tapped {
                 Tapped::Opened(_) => drop(wires.insert(number, recorder.opened(client.clone(), version))),
                 Tapped::Sending(packet, _) => {
-                    wires.get_mut(&number).into_iter().for_each(|wire| wire.sent(&recorder, packet));
+                    wires.get_mut(&number).into_iter().for_each(|wire| wire.sent(packet));
                 }
                 Tapped::Received(observed) => {
-                    wires.get_mut(&number).into_iter().for_each(|wire| wire.received(&recorder, observed));
+                    wires.get_mut(&number).into_iter().for_each(|wire| wire.received(observed));
                 }
                 Tapped::Closed(closed) => {
-                    wires.remove(&number).into_iter().for_each(|wire| wire.closed(&recorder, closed));
+                    wires.remove(&number).into_iter().for_each(|wire| wire.closed(closed));
                 }
             }
         })
@@ -155,6 +158,12 @@ impl Recorder {
         *lock(&self.0.arrivals) = Arrivals::default();
     }
 
+    /// Waits until every connection has ended, at most for `patience`; whether it has.
+    pub async fn until_all_closed(&self, patience: Duration) -> bool {
+        let mut open = self.0.open.subscribe();
+        timeout(patience, open.wait_for(|open| *open == 0)).await.is_ok()
+    }
+
     /// Ends the history and writes what is still buffered. What happens later is not recorded.
     ///
     /// # Errors
@@ -177,8 +186,11 @@ impl Recorder {
         let opened =
             EventKind::Opened { connection, client: client.clone(), version: convert::version(version) };
         journal.write(self.0.began, opened);
+        self.0.open.send_modify(|open| *open += 1);
         let converter = || Converter::new(self.0.run, version);
-        Wire { connection, client, sent: converter(), received: converter() }
+        let (recorder, sent, received) = (self.clone(), converter(), converter());
+        // A socket that is dropped with unread input resets the connection.
+        Wire { recorder, connection, client, sent, received, how: Closing::Rst }
     }
 
     fn lock(&self) -> MutexGuard<'_, Journal> {
@@ -218,26 +230,29 @@ impl Journal {
     }
 }
 
-/// One connection.
+/// One connection. Its end is recorded when it is dropped: a client that is given up in the middle closes its sockets
+/// without a word to its tap, and a history in which they stay open would accuse the broker of what we did.
 struct Wire {
+    recorder: Recorder,
     connection: ConnectionId,
     client: Arc<str>,
     sent: Converter,
     received: Converter,
+    how: Closing,
 }
 
 impl Wire {
-    fn sent(&mut self, recorder: &Recorder, packet: &Packet) {
+    fn sent(&mut self, packet: &Packet) {
         let packet = self.sent.convert(packet);
         if matches!(packet, seen::Packet::Publish(_)) {
-            recorder.0.published.fetch_add(1, Ordering::Relaxed);
+            self.recorder.0.published.fetch_add(1, Ordering::Relaxed);
         }
-        recorder.record(EventKind::Sent(self.connection, packet));
+        self.recorder.record(EventKind::Sent(self.connection, packet));
     }
 
-    fn received(&mut self, recorder: &Recorder, observed: &Observed) {
+    fn received(&mut self, observed: &Observed) {
         if !observed.irregularities.is_empty() {
-            recorder.record(EventKind::Unlawful {
+            self.recorder.record(EventKind::Unlawful {
                 connection: self.connection,
                 problem: observed.irregularities.join("; "),
                 bytes: observed.raw[..observed.raw.len().min(UNLAWFUL_BYTES_MAX)].to_vec(),
@@ -249,21 +264,27 @@ impl Wire {
             seen::Packet::Publish(publish) => Some(publish.identity),
             _ => None,
         };
-        recorder.record(EventKind::Received(self.connection, packet));
+        self.recorder.record(EventKind::Received(self.connection, packet));
         // Only after it is recorded: whoever waits for it acts on it.
         if let Some(identity) = delivered {
-            recorder.count_delivery(&self.client, identity);
+            self.recorder.count_delivery(&self.client, identity);
         }
     }
 
-    fn closed(self, recorder: &Recorder, closed: &Closed) {
-        let how = match closed {
+    fn closed(mut self, closed: &Closed) {
+        self.how = match closed {
             Closed::ByUs(connection::Closing::Fin) => Closing::Fin,
             Closed::ByUs(connection::Closing::Rst) => Closing::Rst,
             Closed::ByPeer => Closing::ByBroker,
             Closed::Broken(_) => Closing::Broken,
         };
-        recorder.record(EventKind::Closed(self.connection, how));
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        self.recorder.record(EventKind::Closed(self.connection, self.how));
+        self.recorder.0.open.send_modify(|open| *open -= 1);
     }
 }
 

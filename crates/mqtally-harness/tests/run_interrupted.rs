@@ -5,8 +5,10 @@ mod support;
 use mqtally_harness::recorder::{HISTORY_FILE, Recorder};
 use mqtally_harness::run::{Group, RunEvent};
 use mqtally_history::event::{EventKind, Header};
+use mqtally_history::packet::Packet;
 use mqtally_history::profile::Profile;
 use mqtally_history::report::Verdict;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 use support::{Embedded, Played, plan, play, play_until, url};
 
@@ -27,6 +29,49 @@ async fn a_cancelled_run_stops_at_once_and_says_so() {
     assert_eq!(aborted(&played), Some("interrupted"));
     assert_eq!(played.report().verdict, Verdict::Unknown);
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+}
+
+/// Each run that leaves its sessions behind fills up a broker that others use.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancelled_run_ends_the_sessions_that_it_began() {
+    let broker = Embedded::start().await;
+    let sent = |event: &RunEvent| matches!(event, RunEvent::Progress { sent: 1.., .. });
+    let played = play_until(plan(&[Group::Session]), broker.source(), Profile::Durable, sent).await;
+    let mut clients = HashMap::new();
+    let mut sessions = HashMap::new();
+    for event in &played.events {
+        match &event.kind {
+            EventKind::Opened { connection, client, .. } => drop(clients.insert(*connection, client.clone())),
+            EventKind::Sent(connection, Packet::Connect(connect)) => {
+                sessions.insert(clients[connection].clone(), connect.session_expiry);
+            }
+            _ => {}
+        }
+    }
+    // What is refused begins no session.
+    sessions.retain(|client, expiry| *expiry > 0 && !client.ends_with("refused"));
+    assert_eq!(sessions, HashMap::new());
+}
+
+/// A connection that stays open in the history would make the next one of its client a takeover.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_connection_of_a_cancelled_run_ends_in_its_history() {
+    let broker = Embedded::start().await;
+    let sent = |event: &RunEvent| matches!(event, RunEvent::Progress { sent: 1.., .. });
+    let played = play_until(plan(&[Group::Session]), broker.source(), Profile::Durable, sent).await;
+    let mut open = HashSet::new();
+    for event in &played.events {
+        match &event.kind {
+            EventKind::Opened { connection, .. } => {
+                assert!(open.insert(*connection), "{connection:?} was open");
+            }
+            EventKind::Closed(connection, _) => {
+                assert!(open.remove(connection), "{connection:?} was not open");
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(open, HashSet::new());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

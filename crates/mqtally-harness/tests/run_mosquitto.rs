@@ -8,7 +8,8 @@ use mqtally_history::profile::Profile;
 use mqtally_history::report::Verdict;
 use support::{plan, play_until};
 
-async fn check(group: Group) {
+/// Everything comes to its end, and nothing is broken but what version 2.0.11 is known to break.
+async fn check(group: Group, known: &[&str]) {
     let directory = tempfile::tempdir().expect("no directory");
     let template = "mosquitto -p {port}".to_owned();
     let source = BrokerSource::Command { template, directory: directory.path().to_owned() };
@@ -19,29 +20,32 @@ async fn check(group: Group) {
     assert_eq!(played.troubles(), Vec::<String>::new());
     assert_eq!(played.summary.aborted, None);
     let report = played.report();
-    assert_ne!(report.verdict, Verdict::Broken, "{:#?}", report.findings);
+    let broken = report.findings.iter().filter(|finding| finding.verdict == Verdict::Broken);
+    let unknown: Vec<_> = broken.filter(|finding| !known.contains(&finding.promise)).collect();
+    assert!(unknown.is_empty(), "{unknown:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs mosquitto"]
-async fn qos_runs_to_its_end_on_mosquitto() {
-    check(Group::Qos).await;
+async fn qos_on_mosquitto() {
+    // It delivers through the first of two matching filters in 3.1.1, and goes above a receive maximum in 5.0.
+    check(Group::Qos, &["Q2", "F1", "F2"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs mosquitto"]
-async fn session_runs_to_its_end_on_mosquitto() {
-    check(Group::Session).await;
+async fn session_on_mosquitto() {
+    check(Group::Session, &[]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs mosquitto"]
-async fn duplicates_runs_to_its_end_on_mosquitto() {
-    check(Group::Duplicates).await;
+async fn duplicates_on_mosquitto() {
+    check(Group::Duplicates, &[]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs mosquitto"]
-async fn restart_runs_to_its_end_on_mosquitto() {
-    check(Group::Restart).await;
+async fn restart_on_mosquitto() {
+    check(Group::Restart, &[]).await;
 }

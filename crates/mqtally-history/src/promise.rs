@@ -166,7 +166,7 @@ catalogue! {
 
     R3, S2, "No PUBLISH again after its PUBREL",
     ["3.1.1:MQTT-4.3.3-1", "5.0:MQTT-4.3.3-6"],
-    tested by "each QoS 2 exchange that reached PUBREL",
+    tested by "a QoS 2 exchange that had reached PUBREL when its connection ended, and is taken up again",
     lifted when "the packet id serves another message after PUBCOMP",
     exercise "cut the subscriber's link around PUBREL";
 

@@ -19,6 +19,8 @@ pub struct Report {
     pub broker: Broker,
     /// Every message, counted once.
     pub tally: Tally,
+    /// Why what `tally.excused` counts is excused.
+    pub excuses: Vec<Excuse>,
     /// Every promise of the catalogue that this version judges.
     pub promises: Vec<Promise>,
     /// What was found, most severe first.
@@ -106,6 +108,15 @@ pub struct Tally {
     pub unresolved: u64,
     /// Owed but for a reason that lifts the promise.
     pub excused: u64,
+}
+
+/// A reason that lifted a promise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Excuse {
+    /// In words, such as `the session was ended by a clean start`.
+    pub reason: &'static str,
+    /// How many message × session it lifted.
+    pub count: u64,
 }
 
 /// One promise.

@@ -5,9 +5,26 @@
 //! - [`Connection::read`] takes whatever is there and parses all of it.
 //! - A [`Tap`] sees every frame: outgoing ones before the bytes are handed to the kernel, incoming ones after they
 //!   are parsed. So "a was received before b was sent" in a record is true of the wire.
+//!
+//! What differs between the transports (see [`Transport`](crate::endpoint::Transport)):
+//!
+//! | | TCP | TLS | WebSocket | Unix socket |
+//! |---|---|---|---|---|
+//! | [`Closing::Fin`] | FIN | close_notify, FIN | Close frame (close_notify), FIN | end of stream |
+//! | [`Closing::Rst`] | RST | RST, no close_notify | RST, no Close frame | closed as it is: what was sent before may still be read |
+//! | the peer's end | FIN | close_notify or FIN | Close frame or FIN | end of stream |
+//!
+//! "Bytes waiting" are bytes of MQTT on all of them: a TLS session ticket or a WebSocket ping are none.
+
+mod pipe;
+mod secured;
+mod socket;
+mod stream;
+mod websocket;
 
 use crate::endpoint::Endpoint;
-use bytes::{Buf, BytesMut};
+use crate::tls::TlsError;
+use bytes::BytesMut;
 use mqtally_proto::packet::{
     DecodeError, Decoder, EncodeError, Observed, Packet, ReasonCode, Version, encode, observe,
 };
@@ -15,12 +32,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest, Ready};
-use tokio::net::TcpStream;
+use stream::Stream;
+use tokio::io::{Interest, Ready};
 
-/// Bytes that one read takes at most.
+/// Bytes that one read takes, about.
 const READ_BYTES_MAX: usize = 64 * 1024;
-/// How long an orderly close waits for the peer's own end, and how much it reads meanwhile.
+/// How long an orderly close waits for the peer to take what is queued and for its own end, and how much it reads
+/// meanwhile.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES_MAX: usize = 16 << 20;
 
@@ -32,8 +50,8 @@ pub type Tap = Arc<dyn Fn(u64, Tapped<'_>) + Send + Sync>;
 /// What a [`Tap`] sees.
 #[derive(Debug)]
 pub enum Tapped<'a> {
-    /// The transport is up.
-    Opened(SocketAddr),
+    /// The transport is up. The peer of a Unix socket has no address.
+    Opened(Option<SocketAddr>),
     /// The frame is about to be handed to the kernel. It may be lost from here on, wholly or in part.
     Sending(&'a Packet, &'a [u8]),
     /// A frame came, lawful or not.
@@ -71,6 +89,33 @@ pub enum Read {
     End,
 }
 
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// The operating system says so.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// Nobody answered, or not to the end of the handshakes.
+    #[error("no connection within {0:?}")]
+    TimedOut(Duration),
+    /// No TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The server is no WebSocket for MQTT.
+    #[error("no WebSocket with the broker: {0}; check the URL's port and path")]
+    WebSocket(String),
+}
+
+impl DialError {
+    /// A layer above the socket reports its own errors in the disguise of the socket's.
+    fn from_layer(error: io::Error) -> Self {
+        match error.downcast::<TlsError>() {
+            Ok(error) => Self::Tls(error),
+            Err(error) => Self::Io(error),
+        }
+    }
+}
+
 /// Why a connection cannot be used any more.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectionError {
@@ -84,11 +129,13 @@ pub enum ConnectionError {
 
 /// A transport with whole packets on it.
 pub struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     number: u64,
     version: Version,
     reading: Reading,
     input: BytesMut,
+    /// What a fill came to whose bytes are in `input` and have not been taken.
+    held: Option<io::Result<Read>>,
     output: BytesMut,
     tap: Option<Tap>,
 }
@@ -100,7 +147,7 @@ enum Reading {
 }
 
 impl Connection {
-    /// Dials `endpoint` within `timeout`.
+    /// Dials `endpoint` within `timeout`, the handshakes of TLS and WebSocket included.
     ///
     /// `number` is what the tap is told. Packets above `packet_size_max` bytes are refused.
     pub async fn dial(
@@ -110,19 +157,17 @@ impl Connection {
         packet_size_max: u32,
         number: u64,
         tap: Option<Tap>,
-    ) -> io::Result<Self> {
-        let connecting = TcpStream::connect((endpoint.host(), endpoint.port()));
-        let timed_out =
-            |_| io::Error::new(io::ErrorKind::TimedOut, format!("no connection within {timeout:?}"));
-        let stream = tokio::time::timeout(timeout, connecting).await.map_err(timed_out)??;
-        stream.set_nodelay(true)?;
-        let peer = stream.peer_addr()?;
+    ) -> Result<Self, DialError> {
+        let connecting = Stream::connect(endpoint, packet_size_max);
+        let connected = tokio::time::timeout(timeout, connecting).await;
+        let stream = connected.map_err(|_| DialError::TimedOut(timeout))??;
+        let peer = stream.socket().peer()?;
         let reading = match tap {
             Some(_) => Reading::Lenient { packet_size_max },
             None => Reading::Strict(Decoder::client(version, packet_size_max)),
         };
         let (input, output) = (BytesMut::new(), BytesMut::new());
-        let connection = Self { stream, number, version, reading, input, output, tap };
+        let connection = Self { stream, number, version, reading, input, held: None, output, tap };
         connection.tapped(Tapped::Opened(peer));
         Ok(connection)
     }
@@ -136,54 +181,65 @@ impl Connection {
         Ok(())
     }
 
-    /// Bytes that are queued and that the kernel has not taken.
+    /// Bytes that are queued and that the kernel has not taken; those that TLS or a WebSocket hold count as one.
     pub fn backlog(&self) -> usize {
-        self.output.len()
+        self.output.len() + usize::from(self.stream.is_sending())
     }
 
     /// Hands the queued bytes to the kernel, as many as it takes now.
     pub fn flush(&mut self) -> io::Result<()> {
-        while !self.output.is_empty() {
-            match self.stream.try_write(&self.output) {
-                Ok(written) => self.output.advance(written),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
+        self.stream.send(&mut self.output)
     }
 
-    /// Waits until the socket can be used as `interest` says. Cancel-safe.
+    /// Waits until the connection can be used as `interest` says. Cancel-safe.
     pub async fn ready(&self, interest: Interest) -> io::Result<Ready> {
+        if self.held.is_some() && interest.is_readable() {
+            return Ok(Ready::READABLE);
+        }
         self.stream.ready(interest).await
     }
 
     /// Waits until there is something to read, and leaves it there; false at the peer's end. Cancel-safe.
     ///
-    /// So one can know that an answer has arrived without having taken it.
-    pub async fn bytes_waiting(&self) -> io::Result<bool> {
-        self.stream.peek(&mut [0]).await.map(|bytes| bytes > 0)
+    /// So one can know that an answer has arrived without having taken it: neither the tap nor the caller has seen it.
+    pub async fn bytes_waiting(&mut self) -> io::Result<bool> {
+        loop {
+            if let Some(waiting) = self.are_bytes_waiting()? {
+                return Ok(waiting);
+            }
+            self.ready(Interest::READABLE).await?;
+        }
+    }
+
+    /// Like [`Connection::bytes_waiting`]; `None` instead of waiting.
+    pub fn are_bytes_waiting(&mut self) -> io::Result<Option<bool>> {
+        if self.held.is_some() {
+            return Ok(Some(true));
+        }
+        let taken = self.input.len();
+        let filled = self.stream.fill(&mut self.input);
+        if self.input.len() > taken {
+            self.held = Some(filled);
+            return Ok(Some(true));
+        }
+        Ok(if filled? == Read::End { Some(false) } else { None })
     }
 
     /// Reads what is there without waiting and appends the packets to `packets`; an error comes after the lawful
     /// packets before it.
     pub fn read(&mut self, packets: &mut Vec<Packet>) -> Result<Read, ConnectionError> {
-        self.input.reserve(READ_BYTES_MAX);
-        let end = match self.stream.try_read_buf(&mut self.input) {
-            Ok(0) => Read::End,
-            Ok(_) => Read::Open,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Read::Open),
-            Err(error) => return Err(error.into()),
-        };
+        let held = self.held.take();
+        let filled = held.unwrap_or_else(|| self.stream.fill(&mut self.input));
         while let Some(packet) = self.next_packet()? {
             packets.push(packet);
         }
-        Ok(end)
+        Ok(filled?)
     }
 
-    /// Ends our direction and leaves the other open. What is queued must have been flushed.
+    /// Ends our direction and leaves the other open. A WebSocket's peer will end its own direction then.
     pub async fn half_close(&mut self) -> io::Result<()> {
-        self.stream.shutdown().await
+        let ended = tokio::time::timeout(LINGER, self.stream.end(&mut self.output)).await;
+        ended.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
     }
 
     /// Ends the connection. [`Closing::Fin`] waits (bounded) for the peer's end, because a socket that is closed
@@ -193,10 +249,10 @@ impl Connection {
         match closing {
             Closing::Rst => {
                 // Zero linger time turns the close on drop into a reset; a failure leaves an orderly close.
-                let _ = self.stream.set_zero_linger();
+                let _ = self.stream.socket().reset_on_drop();
             }
             Closing::Fin => {
-                let _ = tokio::time::timeout(LINGER, end_in_order(&mut self.stream, &self.output)).await;
+                let _ = tokio::time::timeout(LINGER, self.end_in_order()).await;
             }
         }
     }
@@ -204,6 +260,11 @@ impl Connection {
     /// The peer has ended the connection, or it broke: forget it.
     pub fn closed(self, how: &Closed) {
         self.tapped(Tapped::Closed(how));
+    }
+
+    async fn end_in_order(&mut self) -> io::Result<()> {
+        self.stream.end(&mut self.output).await?;
+        self.stream.drain(LINGER_BYTES_MAX).await
     }
 
     fn next_packet(&mut self) -> Result<Option<Packet>, DecodeError> {
@@ -247,25 +308,15 @@ fn check_size(size: usize, packet_size_max: u32) -> Result<(), DecodeError> {
     Err(DecodeError { reason: ReasonCode::PACKET_TOO_LARGE, detail })
 }
 
-async fn end_in_order(stream: &mut TcpStream, output: &[u8]) -> io::Result<()> {
-    stream.write_all(output).await?;
-    stream.shutdown().await?;
-    let mut rest = vec![0; READ_BYTES_MAX];
-    let mut bytes = 0;
-    while bytes < LINGER_BYTES_MAX {
-        match stream.read(&mut rest).await? {
-            0 => break,
-            read => bytes += read,
-        }
-    }
-    Ok(())
+fn blocked(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
 }
 
 impl std::fmt::Debug for Connection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Connection")
             .field("number", &self.number)
-            .field("stream", &self.stream)
+            .field("socket", self.stream.socket())
             .finish_non_exhaustive()
     }
 }

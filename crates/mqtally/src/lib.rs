@@ -6,7 +6,8 @@
 //!   acknowledge, cut, connect again. **Most users need only this.**
 //! - [`message`]: the JSON envelope that gives a message a name and a sender.
 //! - [`dedup`]: telling a repeated message from a new one by that name, and the statistics of it.
-//! - [`endpoint`]: where a broker is, from a URL.
+//! - [`endpoint`]: where a broker is, from a URL: TCP, TLS, WebSocket or a Unix socket.
+//! - [`tls`]: whom to trust there and who we are.
 //! - [`inbox`]: the durable heart of a reliable subscriber: store, acknowledge, then handle.
 //! - [`handler`]: where messages go: a file, a program, a webhook, a table, your own function.
 //! - [`subscriber`]: connection, inbox and handlers in one: loses nothing that it acknowledged.
@@ -46,3 +47,4 @@ pub mod inbox;
 pub mod message;
 pub mod store;
 pub mod subscriber;
+pub mod tls;

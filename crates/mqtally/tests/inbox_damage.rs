@@ -1,5 +1,7 @@
 //! Files that are damaged, lost, foreign, full or in use: refused or repaired loudly, never silently short.
 
+#![allow(clippy::print_stdout, reason = "seeds and counts, shown with --nocapture")]
+
 mod inbox_support;
 
 use inbox_support::*;
@@ -67,7 +69,9 @@ async fn inspect(place: &Place) -> Result<(usize, usize, usize), String> {
 async fn look(place: &Place, inbox: &Inbox) -> Result<(usize, usize, usize), String> {
     place.clock.pass(1_000);
     let mut seen = BTreeSet::new();
-    while let Ok(claimed) = tokio::time::timeout(Duration::from_millis(15), inbox.claim(0, 64)).await {
+    while inbox.statistics().await.map_err(|error| error.to_string())?.unsettled > 0 {
+        let claimed = tokio::time::timeout(Duration::from_secs(10), inbox.claim(0, 64)).await;
+        let Ok(claimed) = claimed else { break };
         for delivery in claimed.map_err(|error| error.to_string())? {
             seen.insert(delivery.sequence);
             inbox.settle(delivery.lease(), Outcome::Done).await.map_err(|error| error.to_string())?.ok();

@@ -5,6 +5,8 @@
 //! not acknowledged. Each message's effect is a row written in the inbox's transaction. At the end both sides are compared.
 //! `MQTALLY_KILL_ROUNDS=500` for many kills.
 
+#![allow(clippy::print_stdout, reason = "seeds and counts, shown with --nocapture")]
+
 mod inbox_support;
 
 use inbox_support::{message, qos_2};
@@ -152,7 +154,7 @@ impl Broker {
     }
 
     fn is_exchange(n: u64) -> bool {
-        n % 3 == 0
+        n.is_multiple_of(3)
     }
 
     /// Sends PUBREL for every exchange that stands between PUBREC and PUBCOMP.
@@ -172,7 +174,7 @@ impl Broker {
         let mut submitted = Vec::new();
         for n in &unacknowledged {
             submitted.push((*n, inbox.submit(vec![arrival(session, *n)]).await.unwrap()));
-            if n % 5 == 0 {
+            if n.is_multiple_of(5) {
                 inbox.submit(vec![Arrival { dup: true, ..arrival(session, *n) }]).await.unwrap();
             }
         }

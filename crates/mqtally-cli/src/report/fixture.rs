@@ -3,8 +3,8 @@
 use mqtally_history::event::BrokerKind;
 use mqtally_history::profile::Profile;
 use mqtally_history::report::{
-    Application, Broker, Fault, Finding, Group, Message, Percentiles, Promise, Report, Session, Severity,
-    Stream, Tally, Verdict,
+    Application, Broker, Excuse, Fault, Finding, Group, Message, Percentiles, Promise, Report, Session,
+    Severity, Stream, Tally, Verdict,
 };
 
 /// A run in which everything held.
@@ -20,6 +20,7 @@ pub(super) fn kept() -> Report {
             protocols: vec!["3.1.1", "5"],
             profile: Profile::Durable,
         },
+        excuses: Vec::new(),
         tally: Tally {
             published: 31_204,
             acknowledged: 27_804,
@@ -55,6 +56,8 @@ pub(super) fn broken() -> Report {
     report.tally.duplicated = 2;
     report.tally.unresolved = 12;
     report.tally.excused = 7;
+    report.excuses =
+        vec![Excuse { reason: "the broker ended, and its profile does not cover that", count: 7 }];
     for (id, verdict, violations) in
         [("D3", Verdict::Broken, 2), ("R5", Verdict::Broken, 1), ("D4", Verdict::Warn, 1)]
     {

@@ -9,7 +9,7 @@ use super::words::{self, NOTHING, count, counted, duration, milliseconds, share,
 use anstyle::Style;
 use mqtally_history::event::BrokerKind;
 use mqtally_history::profile::Profile;
-use mqtally_history::report::{Finding, Message, Promise, Report, Session, Verdict};
+use mqtally_history::report::{Excuse, Finding, Message, Promise, Report, Session, Verdict};
 
 /// Rows of a table that a person reads; the JSON report has all of them.
 const ROWS_MAX: usize = 32;
@@ -325,6 +325,15 @@ fn tally(report: &Report, look: Look) -> String {
         + &line(flow)
         + &line(anomalies)
         + &line(indeterminate)
+        + &excuses(report, look)
+}
+
+fn excuses(report: &Report, look: Look) -> String {
+    let line = |it: &Excuse| {
+        let text = format!("excused {} because {}", count(it.count), it.reason);
+        indented(words::wrap(&text, look.width - 2))
+    };
+    report.excuses.iter().map(line).collect()
 }
 
 /// What the verdict rests on, and what it does not cover.

@@ -29,7 +29,7 @@ fn what_was_typed_makes_no_sense() {
             "test --protocol 4",
             "test --profile solid",
             "test --broker mqtt://ann:secret@host:port",
-            "test --broker mqtts://ann:secret@host",
+            "test --broker http://ann:secret@host",
             "test --broker mqtt://host --broker-cmd mosquitto",
             "test --broker-files etc",
             "test --payload 8",

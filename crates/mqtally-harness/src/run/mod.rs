@@ -20,10 +20,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 /// Between two [`RunEvent::Progress`].
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
+/// How long a run that was cancelled may take to leave the broker as it was found.
+const CLEAN_UP_LIMIT: Duration = Duration::from_secs(1);
 
 /// How a run ended. What it found out is in the history.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +51,7 @@ pub fn header(plan: &Plan, broker: &BrokerUnderTest, profile: Profile) -> Header
         broker_kind: broker.kind(),
         broker_name: broker.name(),
         profile,
-        required: plan.required(broker.can_restart()),
+        required: plan.required(broker.can_restart() && profile >= Profile::Durable),
     }
 }
 
@@ -76,6 +78,12 @@ pub async fn run(
     if let Some(reason) = &aborted {
         recorder.record(EventKind::Aborted { reason: reason.clone() });
     }
+    play.playing.shutdown().await;
+    // Somebody else uses the broker, too; ours ends now in any case.
+    if interrupted && !play.can_restart {
+        let _ = timeout(CLEAN_UP_LIMIT, play.clean_up(&mut observe)).await;
+    }
+    recorder.until_all_closed(CLEAN_UP_LIMIT).await;
     // Whether it stops in order is no concern of a run that is over; it is killed with its handle in any case.
     let _ = play.broker.lock().await.terminate().await;
     recorder.finish()?;
@@ -93,12 +101,16 @@ struct Play<'a> {
     can_restart: bool,
     broker: Arc<Mutex<BrokerUnderTest>>,
     recorder: &'a Recorder,
+    /// The group that is being played, with what it leaves behind.
+    scenes: Vec<(&'static Stage, Scene)>,
+    playing: JoinSet<Ended>,
 }
 
 impl<'a> Play<'a> {
     fn new(plan: Plan, broker: BrokerUnderTest, recorder: &'a Recorder) -> Self {
         let (endpoint, can_restart) = (broker.endpoint().clone(), broker.can_restart());
-        Self { plan: Arc::new(plan), endpoint, can_restart, broker: Arc::new(Mutex::new(broker)), recorder }
+        let (plan, broker) = (Arc::new(plan), Arc::new(Mutex::new(broker)));
+        Self { plan, endpoint, can_restart, broker, recorder, scenes: Vec::new(), playing: JoinSet::new() }
     }
 
     /// Every group on every version. Returns why it could not go on, if it could not.
@@ -122,7 +134,7 @@ impl<'a> Play<'a> {
     }
 
     async fn group(
-        &self,
+        &mut self,
         group: Group,
         version: Version,
         observe: &mut impl FnMut(RunEvent),
@@ -132,12 +144,12 @@ impl<'a> Play<'a> {
         let started =
             EventKind::GroupStarted { group: name.clone(), version: crate::convert::version(version) };
         self.recorder.record(started);
-        let scenes: Vec<(&'static Stage, Scene)> =
+        self.scenes =
             self.plan.stages(group, version).map(|stage| (stage, self.scene(stage, version))).collect();
-        let drained = self.stages(&scenes, version, observe).await;
+        let drained = self.stages(version, observe).await;
         self.recorder.record(EventKind::GroupEnded { group: name, drained });
         observe(RunEvent::GroupEnded { group, version, drained });
-        self.clean_up(&scenes, version, observe).await;
+        self.clean_up(observe).await;
         self.recorder.forget_arrivals();
         if drained { self.write_failed() } else { self.broker_gone().await.or_else(|| self.write_failed()) }
     }
@@ -147,24 +159,18 @@ impl<'a> Play<'a> {
     }
 
     /// Plays the stages in turn, and beside them those that mostly wait; whether all of them came to their end.
-    async fn stages(
-        &self,
-        scenes: &[(&'static Stage, Scene)],
-        version: Version,
-        observe: &mut impl FnMut(RunEvent),
-    ) -> bool {
-        let (beside, in_turn): (Vec<_>, Vec<_>) = scenes.iter().partition(|(stage, _)| stage.beside);
+    async fn stages(&mut self, version: Version, observe: &mut impl FnMut(RunEvent)) -> bool {
+        let (beside, in_turn): (Vec<_>, Vec<_>) = self.scenes.iter().partition(|(stage, _)| stage.beside);
         let mut in_turn = in_turn.into_iter();
-        let mut playing = JoinSet::new();
         for (stage, scene) in beside.into_iter().chain(in_turn.next()) {
-            play(&mut playing, stage, scene);
+            play(&mut self.playing, stage, scene);
         }
         let mut ticks = interval(PROGRESS_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut drained = true;
         loop {
             tokio::select! {
-                played = playing.join_next() => {
+                played = self.playing.join_next() => {
                     let Some(played) = played else { return drained };
                     // A panic is a fault of ours and must not look like one of the broker's.
                     let (stage, result) = played.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
@@ -173,7 +179,7 @@ impl<'a> Play<'a> {
                         observe(troubled(stage.name, version, &trouble));
                     }
                     if !stage.beside && let Some((next, scene)) = in_turn.next() {
-                        play(&mut playing, next, scene);
+                        play(&mut self.playing, next, scene);
                     }
                 },
                 _ = ticks.tick() => {
@@ -185,15 +191,10 @@ impl<'a> Play<'a> {
     }
 
     /// Leaves the broker as it was found, as far as it still answers.
-    async fn clean_up(
-        &self,
-        scenes: &[(&'static Stage, Scene)],
-        version: Version,
-        observe: &mut impl FnMut(RunEvent),
-    ) {
-        for (stage, scene) in scenes {
+    async fn clean_up(&mut self, observe: &mut impl FnMut(RunEvent)) {
+        for (stage, scene) in std::mem::take(&mut self.scenes) {
             if let Err(trouble) = scene.clean_up().await {
-                return observe(troubled(stage.name, version, &trouble));
+                return observe(troubled(stage.name, scene.version, &trouble));
             }
         }
     }

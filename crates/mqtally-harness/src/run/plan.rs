@@ -110,10 +110,12 @@ impl Plan {
         self
     }
 
-    /// The promises that this plan has to exercise, for the history's header, on a broker that can be restarted or
-    /// not.
-    pub fn required(&self, can_restart: bool) -> Vec<Requirement> {
-        let groups = self.groups.iter().copied().filter(|group| can_restart || !group.needs_restart());
+    /// The promises that this plan has to exercise, for the history's header.
+    ///
+    /// `survives_kill` says that the broker is killed and held to what it acknowledged before; where either is not so,
+    /// a kill excuses whatever it takes, and nothing can be required of it.
+    pub fn required(&self, survives_kill: bool) -> Vec<Requirement> {
+        let groups = self.groups.iter().copied().filter(|group| survives_kill || !group.needs_restart());
         let pairs = groups.flat_map(|group| self.versions.iter().map(move |version| (group, *version)));
         let mut required: Vec<Requirement> = Vec::new();
         for (group, version) in pairs {

@@ -9,6 +9,7 @@
 
 mod application;
 mod duplicates;
+mod options;
 mod peer;
 mod probe;
 mod publisher;
@@ -73,7 +74,7 @@ impl Stage {
 }
 
 /// Every stage of every group.
-pub(crate) static STAGES: [Stage; 14] = [
+pub(crate) static STAGES: [Stage; 17] = [
     Stage::new("qos/lesson", Group::Qos, &["D1", "D2", "D3", "D6", "D9", "Q1"], |scene| {
         Box::pin(qos::lesson(scene))
     }),
@@ -83,6 +84,12 @@ pub(crate) static STAGES: [Stage; 14] = [
         &["D1", "D2", "D3", "D4", "D5", "D6", "D8", "D9", "O1", "Q1"],
         |scene| Box::pin(qos::bulk(scene)),
     ),
+    Stage::new("qos/filters", Group::Qos, &["Q2", "D10"], |scene| Box::pin(options::filters(scene))),
+    Stage::new("qos/receive-maximum", Group::Qos, &["F1", "F2"], |scene| {
+        Box::pin(options::receive_maximum(scene))
+    })
+    .only_v5(),
+    Stage::new("qos/no-local", Group::Qos, &["V2"], |scene| Box::pin(options::no_local(scene))).only_v5(),
     Stage::new("session/lesson", Group::Session, &["D1", "S2", "S6"], |scene| {
         Box::pin(session::away::lesson(scene))
     }),

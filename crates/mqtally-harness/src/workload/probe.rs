@@ -6,11 +6,11 @@
 use super::Trouble;
 use super::scene::{Lifetime, Scene};
 use bytestring::ByteString;
-use mqtally::connection::{Closed, Closing, Connection, ConnectionError, Read};
+use mqtally::connection::{Closed, Closing, Connection, ConnectionError, DialError, Read};
 use mqtally_history::marker::MessageId;
 use mqtally_proto::packet::{
     Ack, Connack, Connect, Disconnect, Packet, Properties, Property, Publish, Qos, ReasonCode, Subscribe,
-    Subscription,
+    Subscription, Unsubscribe,
 };
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -29,6 +29,8 @@ pub(crate) struct Probe {
     inbox: VecDeque<Packet>,
     at_end: bool,
     answers: bool,
+    /// What waits for an answer; a session has no more packet ids than fit into 16 bits.
+    held: Vec<Packet>,
     session_present: bool,
     last_packet_id: u16,
 }
@@ -54,10 +56,8 @@ impl Probe {
         let limit = scene.plan.answer_limit;
         let dialled =
             Connection::dial(scene.endpoint(), limit, scene.version, PACKET_SIZE_MAX, 1, Some(tap)).await;
-        let unreachable = |error: std::io::Error| Trouble::Unreachable {
-            client: name.to_string(),
-            error: error.to_string(),
-        };
+        let unreachable =
+            |error: DialError| Trouble::Unreachable { client: name.to_string(), error: error.to_string() };
         let mut probe = Self {
             name: name.clone(),
             scene: scene.clone(),
@@ -65,6 +65,7 @@ impl Probe {
             inbox: VecDeque::new(),
             at_end: false,
             answers: true,
+            held: Vec::new(),
             session_present: false,
             last_packet_id: 0,
         };
@@ -89,6 +90,20 @@ impl Probe {
     /// From now on nothing is acknowledged.
     pub(crate) fn hold(&mut self) {
         self.answers = false;
+    }
+
+    /// What was not acknowledged since the last call. Whoever takes it answers it.
+    pub(crate) fn held(&mut self) -> Vec<Packet> {
+        std::mem::take(&mut self.held)
+    }
+
+    /// Acknowledges again, and what was held back first.
+    pub(crate) async fn release(&mut self) -> Result<(), Trouble> {
+        self.answers = true;
+        for packet in self.held() {
+            self.answer(&packet).await?;
+        }
+        Ok(())
     }
 
     /// Sends `packet` as it is.
@@ -155,8 +170,13 @@ impl Probe {
 
     /// Subscribes to each filter at its QoS; every one has to be granted.
     pub(crate) async fn subscribe(&mut self, filters: &[(&str, Qos)]) -> Result<(), Trouble> {
+        self.subscribe_to(filters.iter().map(|(filter, qos)| Subscription::new(*filter, *qos)).collect())
+            .await
+    }
+
+    /// The same with options.
+    pub(crate) async fn subscribe_to(&mut self, filters: Vec<Subscription>) -> Result<(), Trouble> {
         let packet_id = self.fresh_packet_id();
-        let filters = filters.iter().map(|(filter, qos)| Subscription::new(*filter, *qos)).collect();
         self.send(Packet::Subscribe(Subscribe { packet_id, properties: Properties::default(), filters }))
             .await?;
         let suback = self.expect("SUBACK", |packet| match packet {
@@ -167,6 +187,19 @@ impl Probe {
             Some(reason) => Err(self.not_accepted("SUBSCRIBE", reason)),
             None => Ok(()),
         }
+    }
+
+    /// Gives filters up.
+    pub(crate) async fn unsubscribe(&mut self, filters: &[&str]) -> Result<(), Trouble> {
+        let packet_id = self.fresh_packet_id();
+        let filters = filters.iter().map(|filter| ByteString::from(*filter)).collect();
+        self.send(Packet::Unsubscribe(Unsubscribe { packet_id, properties: Properties::default(), filters }))
+            .await?;
+        self.expect("UNSUBACK", |packet| match packet {
+            Packet::Unsuback(unsuback) if unsuback.packet_id == packet_id => Some(()),
+            _ => None,
+        })
+        .await
     }
 
     /// Sends PUBLISH with this packet id and stops there.
@@ -200,7 +233,11 @@ impl Probe {
             Packet::Pubrel(ack) => Packet::Pubcomp(Ack::success(ack.packet_id)),
             _ => return Ok(()),
         };
-        if self.answers { self.send(answer).await } else { Ok(()) }
+        if self.answers {
+            return self.send(answer).await;
+        }
+        self.held.push(packet.clone());
+        Ok(())
     }
 
     /// Waits until something has come, and leaves it unread: the broker has answered and the client never knows.

@@ -86,7 +86,7 @@ pub(crate) async fn bulk(scene: Scene) -> Result<(), Trouble> {
         acknowledging: [subscribers[1].name().clone(), subscribers[2].name().clone()],
         exact: (one.clone(), exact.name().clone()),
     };
-    let windows = scene.plan.in_flight.map_or(WINDOWS.to_vec(), |window| vec![window]);
+    let windows = scene.plan.in_flight.map_or(WINDOWS.to_vec(), |window| vec![window.max(1)]);
     let mut publishers = JoinSet::new();
     for window in windows {
         publishers.spawn(publish_through(scene.clone(), window, receivers.clone()));

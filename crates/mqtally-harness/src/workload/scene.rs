@@ -122,9 +122,7 @@ impl Scene {
 
     /// Random choices for one purpose. Neither the order in which stages ask nor what others draw changes them.
     pub(crate) fn random(&self, purpose: &str) -> fastrand::Rng {
-        let words = format!("{}/{:?}/{purpose}", self.stage.name, self.version);
-        let spread = u64::from(crc32fast::hash(words.as_bytes())).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        fastrand::Rng::with_seed(self.plan.seed ^ spread)
+        derived(self.plan.seed, &format!("{}/{:?}/{purpose}", self.stage.name, self.version))
     }
 
     /// A durable client's connection: its session is resumed, or begun, and cleaned up after the group.
@@ -194,5 +192,24 @@ impl Scene {
             probe.disconnect().await?;
         }
         Ok(())
+    }
+}
+
+/// A stream of random numbers of its own for each purpose, from one seed.
+fn derived(seed: u64, purpose: &str) -> fastrand::Rng {
+    let spread = u64::from(crc32fast::hash(purpose.as_bytes())).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    fastrand::Rng::with_seed(seed ^ spread)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_seed_makes_the_same_choices_and_each_purpose_its_own() {
+        let draw = |seed, purpose| derived(seed, purpose).u64(..);
+        assert_eq!(draw(7, "qos/bulk"), draw(7, "qos/bulk"));
+        assert_ne!(draw(7, "qos/bulk"), draw(8, "qos/bulk"));
+        assert_ne!(draw(7, "qos/bulk"), draw(7, "restart/kill"));
     }
 }

@@ -19,6 +19,9 @@ use crate::marker::Purpose;
 use crate::promise::PromiseId;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// The excuse of what a broker took along when it ended.
+pub(crate) const BROKER_ENDED: &str = "the broker ended, and its profile does not cover that";
+
 /// Messages other than canaries that have to be missing behind a resumption for its filter to be called dead.
 const SILENT_MIN: u32 = 3;
 
@@ -314,8 +317,9 @@ fn judge_windows(
         ledger.oblige(PromiseId::S5, world.client(*client).version);
     }
     let mut silent: BTreeMap<Window, (u32, &Missing)> = BTreeMap::new();
-    for it in missing.iter().filter(|it| it.why == Owed::Acknowledged && !lifted_by_message(world, it)) {
-        for window in it.windows.iter().filter(|window| !alive.contains(window)) {
+    let lifted = |it: &Missing| lifted_by_message(world, it).is_some() || broken_off(world, it).is_some();
+    for it in missing.iter().filter(|it| it.why == Owed::Acknowledged && !lifted(it)) {
+        for window in it.windows.iter().filter(|window| may_be_dead(world, window, alive)) {
             let weight = if it.message.purpose == Some(Purpose::Canary) { SILENT_MIN } else { 1 };
             silent.entry(*window).or_insert((0, it)).0 += weight;
         }
@@ -325,6 +329,19 @@ fn judge_windows(
         report_silent(world, *window, first, ledger);
     }
     silent.into_keys().collect()
+}
+
+/// Nothing came through the filter in this window or, before it was asked for again, in a later one; and no end of the
+/// broker explains that.
+fn may_be_dead(world: &World, (ix, at, resume): &Window, alive: &BTreeSet<Window>) -> bool {
+    let client = world.client(*ix);
+    let resumed = client.resumes[*resume];
+    let asked_before = |place| {
+        let grants = &client.subscriptions[*at].grants;
+        grants.iter().any(|grant| resumed < grant.asked && grant.asked < place)
+    };
+    let mut later = alive.range((*ix, *at, *resume)..=(*ix, *at, usize::MAX));
+    !world.excused_since(resumed) && !later.any(|(.., later)| !asked_before(client.resumes[*later]))
 }
 
 fn was_heard_after(world: &World, missing: &Missing) -> bool {
@@ -352,9 +369,36 @@ fn window_scope(world: &World, client: ClientIx, at: usize) -> Scope {
     Scope { cause: u64::from(client) << 32 | at as u64, ..world.client_scope(client) }
 }
 
+/// Why the session's lineage ended behind this message, if it did.
+fn broken_off(world: &World, it: &Missing) -> Option<Why> {
+    let breaks = &world.client(it.client).breaks;
+    breaks.iter().find(|at| at.place > it.message.first_sent).map(|at| at.why)
+}
+
 /// What lifts the obligation whatever the session did.
-fn lifted_by_message(world: &World, it: &Missing) -> bool {
-    it.message.expires || world.excused_since(it.message.first_sent) || is_too_large(world, it)
+fn lifted_by_message(world: &World, it: &Missing) -> Option<&'static str> {
+    let reasons = [
+        (it.message.expires, "the message may have expired"),
+        (world.excused_since(it.message.first_sent), BROKER_ENDED),
+        (is_too_large(world, it), "the message was larger than the client takes"),
+    ];
+    reasons.into_iter().find_map(|(holds, reason)| holds.then_some(reason))
+}
+
+fn broken_by(why: Why) -> &'static str {
+    match why {
+        Why::CleanStart => "the session was ended by a clean start",
+        Why::Ended => "the session ended with its connection",
+        Why::Lost => "the session was lost (S2)",
+        Why::Gone => "the session was gone, as it may be",
+        Why::Wiped => "the client forgot its state",
+    }
+}
+
+fn excuse(it: &Missing, reason: &'static str, ledger: &mut Ledger) {
+    if it.why == Owed::Acknowledged {
+        ledger.excuse(reason);
+    }
 }
 
 fn is_too_large(world: &World, it: &Missing) -> bool {
@@ -370,21 +414,18 @@ fn judge_missing(world: &World, it: &Missing, dead: &BTreeSet<Window>, ledger: &
     if it.message.purpose == Some(Purpose::Canary) {
         return;
     }
-    let client = world.client(it.client);
-    let broken_off = client.breaks.iter().find(|at| at.place > it.message.first_sent);
-    if let Some(break_) = broken_off {
-        ledger.tally.excused += u64::from(it.why == Owed::Acknowledged);
-        if break_.why == Why::Lost && it.why == Owed::Acknowledged {
+    if let Some(why) = broken_off(world, it) {
+        excuse(it, broken_by(why), ledger);
+        if why == Why::Lost && it.why == Owed::Acknowledged {
             ledger.consequence(PromiseId::S2, world.client_scope(it.client), 1);
         }
         return;
     }
-    if lifted_by_message(world, it) {
-        ledger.tally.excused += u64::from(it.why == Owed::Acknowledged);
-        return;
+    if let Some(reason) = lifted_by_message(world, it) {
+        return excuse(it, reason, ledger);
     }
     if let Some((client, at, _)) = it.windows.iter().find(|window| dead.contains(window)) {
-        ledger.tally.excused += u64::from(it.why == Owed::Acknowledged);
+        excuse(it, "its filter was dead after a resumption (S5)", ledger);
         return ledger.consequence(PromiseId::S5, window_scope(world, *client, *at), 1);
     }
     match (sentinel_behind(world, it), it.why) {

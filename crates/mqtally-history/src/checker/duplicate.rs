@@ -41,7 +41,7 @@ fn judge_bounded(
         return;
     }
     if world.excused_since(known.message.first_sent) {
-        ledger.tally.excused += 1;
+        ledger.excuse(super::delivery::BROKER_ENDED);
         return;
     }
     ledger.tally.duplicated += 1;

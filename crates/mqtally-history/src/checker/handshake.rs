@@ -2,7 +2,8 @@
 //!
 //! An acknowledgement is right when this connection carried a packet that it answers, or the session still waits for
 //! it. PUBREL without PUBCOMP is a violation where the broker answered a later PINGREQ of the same connection, and
-//! where it closed connections over the same PUBREL three times in a row, without a fault of ours in between.
+//! where it closed connections over the same PUBREL three times in a row, without a fault, an end of the broker or a
+//! takeover in between.
 
 use super::excerpt::{Direction, ack, line, packet};
 use super::ledger::{Evidence, Ledger};
@@ -137,7 +138,9 @@ impl Handshake {
         judge_releases(world, at, &link, ledger);
         let client = world.connection(at).client;
         let last = link.releases.iter().max_by_key(|(_, (sent, _))| sent.place);
-        let Some((id, (sent, _))) = last.filter(|_| closing == Closing::ByBroker) else { return };
+        // One that was taken over had to be closed.
+        let unprovoked = closing == Closing::ByBroker && world.client(client).last_connect == Some(at);
+        let Some((id, (sent, _))) = last.filter(|_| unprovoked) else { return };
         let times = self.closings.entry(client).or_insert((*id, 0));
         *times = if times.0 == *id { (*id, times.1 + 1) } else { (*id, 1) };
         if times.1 == CLOSINGS_MIN {

@@ -5,8 +5,9 @@ use super::world::{GroupIx, Place, World};
 use crate::event::Requirement;
 use crate::packet::Version;
 use crate::promise::{CATALOGUE, PromiseId};
-use crate::report::{Finding, Promise, Tally, Verdict};
+use crate::report::{Excuse, Finding, Promise, Tally, Verdict};
 use rustc_hash::FxHashMap;
+use std::collections::BTreeMap;
 
 /// Findings of one promise; what is beyond is counted in the last.
 const FINDINGS_MAX: usize = 50;
@@ -38,6 +39,7 @@ pub(crate) struct Ledger {
     findings: Vec<Vec<Found>>,
     of_key: FxHashMap<(PromiseId, Verdict, Scope), usize>,
     pub(crate) tally: Tally,
+    excuses: BTreeMap<&'static str, u64>,
     unknown_because: Vec<String>,
     /// Events are missing from here on: what looks broken may be the gap.
     gap: bool,
@@ -59,9 +61,21 @@ impl Ledger {
             findings: (0..promises).map(|_| Vec::new()).collect(),
             of_key: FxHashMap::default(),
             tally: Tally::default(),
+            excuses: BTreeMap::new(),
             unknown_because: Vec::new(),
             gap: false,
         }
+    }
+
+    /// A message is not judged at a session, for this reason.
+    pub(crate) fn excuse(&mut self, reason: &'static str) {
+        self.tally.excused += 1;
+        *self.excuses.entry(reason).or_default() += 1;
+    }
+
+    /// The reasons, in the order of their words.
+    pub(crate) fn excuses(&self) -> Vec<Excuse> {
+        self.excuses.iter().map(|(reason, count)| Excuse { reason, count: *count }).collect()
     }
 
     /// A promise was put to the test.

@@ -119,6 +119,7 @@ impl Checker {
             EventKind::Statistics { client, counters } => {
                 self.application.reported(&self.world, client, *counters);
             }
+            EventKind::Broker(_) => self.handshake.fault(&self.world, None),
             EventKind::Fault { client, .. } => self.handshake.fault(&self.world, client.as_deref()),
             EventKind::Gap { lost } => {
                 self.ledger.incomplete(format!("{lost} events were lost before they could be recorded"));
@@ -128,7 +129,6 @@ impl Checker {
             | EventKind::GroupEnded { .. }
             | EventKind::Opened { .. }
             | EventKind::StateWiped { .. }
-            | EventKind::Broker(_)
             | EventKind::Labelled { .. } => {}
         }
     }

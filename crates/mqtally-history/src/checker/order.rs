@@ -6,7 +6,7 @@
 
 use super::excerpt::Line;
 use super::ledger::{Evidence, Ledger, Scope};
-use super::world::delivery::Delivery;
+use super::world::delivery::{Delivery, Known};
 use super::world::{ClientIx, GroupIx, Place, StreamIx, World};
 use crate::promise::PromiseId;
 use rustc_hash::FxHashMap;
@@ -61,7 +61,8 @@ impl Order {
         let sent = Sent { place: message.first_sent, sequence: known.marker.message.sequence };
         let overtaken = track.overtaken(sent, message.acked);
         track.add(sent);
-        if let Some(after) = overtaken.filter(|_| !world.excused_since(message.first_sent)) {
+        let excused = world.excused_since(message.first_sent) || may_be_second(delivery, &known);
+        if let Some(after) = overtaken.filter(|_| !excused) {
             let descents = self.descents.entry((delivery.client, known.stream)).or_default();
             if descents.len() < DESCENTS_MAX {
                 let lines = world.out_of_order_lines(delivery, &known, after);
@@ -83,6 +84,13 @@ impl Order {
             report(world, client, stream, descents, ledger);
         }
     }
+}
+
+/// The broker may have taken a QoS 1 message twice, and what it made of the first may rightly not have come: at QoS 0
+/// it may get lost, and a younger filter did not ask for it.
+fn may_be_second(delivery: &Delivery<'_>, known: &Known<'_>) -> bool {
+    let taken_twice = known.marker.qos == 1 && known.message.sends > 1;
+    taken_twice && (delivery.publish.qos == 0 || delivery.routes.certain == 0)
 }
 
 impl Track {

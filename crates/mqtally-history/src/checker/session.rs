@@ -34,20 +34,34 @@ impl Sessions {
         judge_first(world, at, it, ledger);
         match it {
             Packet::Connack(connack) if world.connection(at).accepted == NEVER => {
-                self.judge_connack(world, at, connack, ledger);
+                self.judge_connack(world, at, it, connack, ledger);
             }
             Packet::Publish(publish) => self.judge_taken_over(world, at, publish, ledger),
             _ => {}
         }
     }
 
-    fn judge_connack(&mut self, world: &World, at: ConnIx, connack: &Connack, ledger: &mut Ledger) {
+    fn judge_connack(
+        &mut self,
+        world: &World,
+        at: ConnIx,
+        it: &Packet,
+        connack: &Connack,
+        ledger: &mut Ledger,
+    ) {
         let connection = world.connection(at);
         let Some(connect) = &connection.connect else { return };
         if connack.reason != 0 {
             ledger.oblige(PromiseId::S3, connection.version);
             if connack.session_present {
-                broken(world, at, PromiseId::S3, "was refused and told that its session is present", ledger);
+                broken(
+                    world,
+                    at,
+                    PromiseId::S3,
+                    it,
+                    "was refused and told that its session is present",
+                    ledger,
+                );
             }
             return;
         }
@@ -55,10 +69,10 @@ impl Sessions {
             ledger.oblige(PromiseId::S1, connection.version);
             if connack.session_present {
                 let what = "asked for a clean start and was told that its session is present";
-                broken(world, at, PromiseId::S1, what, ledger);
+                broken(world, at, PromiseId::S1, it, what, ledger);
             }
         } else {
-            judge_presence(world, at, connack.session_present, ledger);
+            judge_presence(world, at, it, connack.session_present, ledger);
         }
         let client = world.client(connection.client);
         if let Some(old) = client.current {
@@ -130,22 +144,22 @@ fn judge_first(world: &World, at: ConnIx, it: &Packet, ledger: &mut Ledger) {
     match it {
         Packet::Auth(_) => {}
         Packet::Connack(_) if !answered => ledger.oblige(PromiseId::S4, connection.version),
-        Packet::Connack(_) => broken(world, at, PromiseId::S4, "received a second CONNACK", ledger),
+        Packet::Connack(_) => broken(world, at, PromiseId::S4, it, "received a second CONNACK", ledger),
         _ if connection.refused => {
-            broken(world, at, PromiseId::S3, "received a packet after a refusal", ledger);
+            broken(world, at, PromiseId::S3, it, "received a packet after a refusal", ledger);
         }
         _ if !answered => {
             ledger.oblige(PromiseId::S4, connection.version);
-            broken(world, at, PromiseId::S4, &format!("received {} before CONNACK", packet(it)), ledger);
+            broken(world, at, PromiseId::S4, it, &format!("received {} before CONNACK", packet(it)), ledger);
         }
         _ => {}
     }
 }
 
-fn judge_presence(world: &World, at: ConnIx, present: bool, ledger: &mut Ledger) {
+fn judge_presence(world: &World, at: ConnIx, it: &Packet, present: bool, ledger: &mut Ledger) {
     let connection = world.connection(at);
     let Some(expected) = world.expected(connection) else { return };
-    judge_expiry(world, at, expected, present, ledger);
+    judge_expiry(world, at, it, (expected, present), ledger);
     let (id, wrong) = match expected {
         Expected::Either | Expected::AbsentExpired => return,
         Expected::Present => (PromiseId::S2, !present),
@@ -163,12 +177,18 @@ fn judge_presence(world: &World, at: ConnIx, present: bool, ledger: &mut Ledger)
             Expected::AbsentNever => "connected for the first time and was told that its session is present",
             _ => "was told that its session is present, which had ended with its connection",
         };
-        broken(world, at, id, what, ledger);
+        broken(world, at, id, it, what, ledger);
     }
 }
 
 /// S7 and S8: where time decides.
-fn judge_expiry(world: &World, at: ConnIx, expected: Expected, present: bool, ledger: &mut Ledger) {
+fn judge_expiry(
+    world: &World,
+    at: ConnIx,
+    it: &Packet,
+    (expected, present): (Expected, bool),
+    ledger: &mut Ledger,
+) {
     let connection = world.connection(at);
     let client = world.client(connection.client);
     let Some(away) = client.away.filter(|_| client.expiry != u32::MAX && connection.version == Version::V5_0)
@@ -186,14 +206,14 @@ fn judge_expiry(world: &World, at: ConnIx, expected: Expected, present: bool, le
                     seconds(gone_ns),
                     client.expiry
                 );
-                broken(world, at, PromiseId::S7, &what, ledger);
+                broken(world, at, PromiseId::S7, it, &what, ledger);
             }
         }
         Expected::AbsentExpired => {
             ledger.oblige(PromiseId::S8, connection.version);
             if present {
                 ledger.warn(world, PromiseId::S8, world.client_scope(connection.client), || {
-                    evidence(world, at, "came back after its session had expired and found it")
+                    evidence(world, at, it, "came back after its session had expired and found it")
                 });
             }
         }
@@ -201,16 +221,16 @@ fn judge_expiry(world: &World, at: ConnIx, expected: Expected, present: bool, le
     }
 }
 
-fn broken(world: &World, at: ConnIx, id: PromiseId, what: &str, ledger: &mut Ledger) {
+fn broken(world: &World, at: ConnIx, id: PromiseId, it: &Packet, what: &str, ledger: &mut Ledger) {
     let scope = world.client_scope(world.connection(at).client);
-    ledger.broken(world, id, scope, || evidence(world, at, what));
+    ledger.broken(world, id, scope, || evidence(world, at, it, what));
 }
 
-fn evidence(world: &World, at: ConnIx, what: &str) -> Evidence {
+fn evidence(world: &World, at: ConnIx, it: &Packet, what: &str) -> Evidence {
     let ix = world.connection(at).client;
     let client = world.client(ix);
     let restart = world.after_restart(client.online.last().map_or(NEVER, |(from, _)| *from));
     let mut lines = world.control_lines(ix, 0);
-    lines.push(line(world.now, &client.name, Direction::In, "the packet in question"));
+    lines.push(line(world.now, &client.name, Direction::In, packet(it)));
     Evidence { message: format!("{} {what}{restart}", client.name), lines }
 }

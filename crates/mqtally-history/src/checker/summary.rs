@@ -98,6 +98,7 @@ impl Summary {
                 profile: header.profile,
             },
             tally: ledger.tally,
+            excuses: ledger.excuses(),
             promises: ledger.promises(),
             findings: ledger.findings(),
             applications: self.applications(world),

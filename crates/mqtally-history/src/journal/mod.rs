@@ -4,7 +4,7 @@
 //! length of its body (varint), the CRC-32 of the body (four bytes, network order) and the body. The first record is
 //! the [`Header`](crate::event::Header), each further one an [`Event`](crate::event::Event), the last one says that
 //! the recorder finished. Integers are varints, times are differences, topics and client ids are written once and
-//! then referred to by number; [`codec`] has the details.
+//! then referred to by number; the module `codec` has the details.
 //!
 //! A reader takes no byte on trust: damage is told from truncation, nothing panics, and what it allocates is bounded
 //! by what it really read.

@@ -160,3 +160,9 @@ fn overlapping_filters_deliver_at_the_best_qos() {
     check(&(overlapping.clone() + &received(0, 0) + &received(1, 0) + &end), "+Q2");
     check(&(overlapping + &received(0, 0) + &end), "Q2");
 }
+
+#[test]
+fn a_sentinel_at_another_qos_proves_nothing() {
+    let lowered = joined(2) + &published(2, 0) + "sub > SUBSCRIBE 2 a@1\nsub < SUBACK 2 1\n";
+    check(&(lowered + &sentinel(2, 1) + &received_sentinel(1, 1) + "end"), "?D2 ?L1");
+}

@@ -4,7 +4,7 @@
 //! for one thing, make one mutation.
 
 use super::{ConnectError, Connected, Event, Settings, Shared};
-use crate::connection::{Closed, Closing, Connection, ConnectionError, Read};
+use crate::connection::{Closed, Closing, Connection, ConnectionError, DialError, Read};
 use mqtally_proto::Time;
 use mqtally_proto::packet::{DecodeError, Packet, ReasonCode};
 use mqtally_proto::session::{self, ProtocolError};
@@ -37,7 +37,6 @@ enum Input {
     /// A handle put something into the session, or the event stream has room again: there is output to drain.
     Woken,
     Ready(io::Result<Ready>),
-    BytesWaiting(bool),
     Timeout,
 }
 
@@ -157,27 +156,29 @@ impl Driver {
         let deadline = self.deadline();
         let connection = self.connection.as_ref();
         let interest = connection.and_then(|connection| self.interest(connection));
-        let watched = connection.filter(|_| !self.watchers.is_empty());
         tokio::select! {
             biased;
             control = self.controls.recv() => control.map_or(Input::Abandoned, Input::Control),
             () = self.shared.wake.notified() => Input::Woken,
             _ = self.events.reserve(), if !self.pending.is_empty() => Input::Woken,
             ready = ready(connection.zip(interest)) => Input::Ready(ready),
-            waiting = bytes_waiting(watched) => Input::BytesWaiting(waiting),
             () = sleep_until(deadline) => Input::Timeout,
         }
     }
 
     fn interest(&self, connection: &Connection) -> Option<Interest> {
         let write = connection.backlog() > 0;
-        let read = !self.paused && self.pending.is_empty() && connection.backlog() < BACKLOG_BYTES_MAX;
+        let read = self.takes_input(connection) || !self.watchers.is_empty();
         match (read, write) {
             (true, true) => Some(Interest::READABLE | Interest::WRITABLE),
             (true, false) => Some(Interest::READABLE),
             (false, true) => Some(Interest::WRITABLE),
             (false, false) => None,
         }
+    }
+
+    fn takes_input(&self, connection: &Connection) -> bool {
+        !self.paused && self.pending.is_empty() && connection.backlog() < BACKLOG_BYTES_MAX
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -189,9 +190,8 @@ impl Driver {
     async fn apply(&mut self, input: Input) {
         match input {
             Input::Control(control) => self.control(control).await,
-            Input::Ready(Ok(ready)) if ready.is_readable() => self.read(),
+            Input::Ready(Ok(ready)) if ready.is_readable() => self.readable(),
             Input::Ready(Err(error)) => self.lost(Closed::Broken(error.kind())),
-            Input::BytesWaiting(waiting) => self.tell_watchers(waiting),
             Input::Timeout => self.timeout().await,
             Input::Ready(Ok(_)) | Input::Woken | Input::Abandoned => {}
         }
@@ -239,13 +239,13 @@ impl Driver {
                 self.shared.session().handle_opened(self.clock.now());
             }
             Err(source) => {
-                let endpoint = self.settings.endpoint.clone();
+                let endpoint = Box::new(self.settings.endpoint.clone());
                 let _ = reply.send(Err(ConnectError::Dial { endpoint, source }));
             }
         }
     }
 
-    async fn dial(&mut self) -> io::Result<Connection> {
+    async fn dial(&mut self) -> Result<Connection, DialError> {
         self.dials += 1;
         let Settings { endpoint, options, connect_timeout, tap } = &self.settings;
         let packet_size_max = options.packet_size_max;
@@ -260,6 +260,18 @@ impl Driver {
         .await
     }
 
+    fn readable(&mut self) {
+        let Some(connection) = &mut self.connection else { return };
+        if !self.watchers.is_empty()
+            && let Some(waiting) = connection.are_bytes_waiting().unwrap_or(Some(false))
+        {
+            self.tell_watchers(waiting);
+        }
+        if self.connection.as_ref().is_some_and(|connection| self.takes_input(connection)) {
+            self.read();
+        }
+    }
+
     /// One read, and everything in it.
     fn read(&mut self) {
         let Some(connection) = &mut self.connection else { return };
@@ -272,7 +284,7 @@ impl Driver {
             (_, Err(ConnectionError::Decode(DecodeError { reason, detail }))) => {
                 self.refuse(ProtocolError { reason, detail });
             }
-            (_, Err(ConnectionError::Io(error))) => self.lost(Closed::Broken(error.kind())),
+            (_, Err(ConnectionError::Io(error))) => self.broken(&error),
             (_, Ok(Read::End)) => self.lost(Closed::ByPeer),
             (_, Ok(Read::Open)) => {}
         }
@@ -282,6 +294,13 @@ impl Driver {
         let now = self.clock.now();
         let mut session = self.shared.session();
         packets.drain(..).try_for_each(|packet| session.handle_packet(now, packet))
+    }
+
+    /// What the operating system reports says it with its kind; what TLS or a WebSocket has to say needs words.
+    fn broken(&mut self, error: &io::Error) {
+        let reason = ReasonCode::UNSPECIFIED_ERROR;
+        self.error = error.get_ref().map(|error| ProtocolError { reason, detail: error.to_string() });
+        self.lost(Closed::Broken(error.kind()));
     }
 
     /// The server broke the protocol: say so, and let the loop close what the session no longer wants.
@@ -354,13 +373,6 @@ fn answer_to_connect(event: &session::Event) -> Option<Result<Connected, Connect
 async fn ready(waiting: Option<(&Connection, Interest)>) -> io::Result<Ready> {
     match waiting {
         Some((connection, interest)) => connection.ready(interest).await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn bytes_waiting(watched: Option<&Connection>) -> bool {
-    match watched {
-        Some(connection) => connection.bytes_waiting().await.unwrap_or(false),
         None => std::future::pending().await,
     }
 }

@@ -9,14 +9,13 @@
 
 mod driver;
 
-use crate::connection::{Closed, Closing, Tap};
+use crate::connection::{Closed, Closing, DialError, Tap};
 use crate::endpoint::Endpoint;
 use bytes::Bytes;
 use bytestring::ByteString;
 use driver::{Control, Driver};
 use mqtally_proto::packet::{Connack, Properties, Publish, Qos, ReasonCode, Subscription};
 use mqtally_proto::session::{self, Options, ProtocolError, PublishError, RequestError, Session};
-use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -55,7 +54,7 @@ pub enum Event {
     Closed {
         /// How it ended.
         how: Closed,
-        /// What the server did wrong, where that is why we ended it.
+        /// What the server did wrong, where that is why we ended it; what TLS or the WebSocket says, where it broke.
         error: Option<ProtocolError>,
     },
 }
@@ -75,13 +74,13 @@ pub enum ConnectError {
     /// There is one already.
     #[error("this client is connected already; cut or disconnect it first")]
     AlreadyConnected,
-    /// Nobody answers there.
-    #[error("cannot reach {endpoint}: {source}; is the broker running and the address right?")]
+    /// Nobody answers there, or not as the transport wants.
+    #[error("cannot reach {endpoint}: {source}{}", advice(.source))]
     Dial {
         /// Where.
-        endpoint: Endpoint,
-        /// What the operating system says.
-        source: io::Error,
+        endpoint: Box<Endpoint>,
+        /// Why.
+        source: DialError,
     },
     /// The server answered, and said no.
     #[error("the broker refused the connection: {}", .0.reason)]
@@ -91,7 +90,7 @@ pub enum ConnectError {
     Closed {
         /// How it ended.
         how: Closed,
-        /// What the server did wrong, where that is why we ended it.
+        /// What the server did wrong, where that is why we ended it; what TLS or the WebSocket says, where it broke.
         error: Option<ProtocolError>,
     },
     /// The server did not answer.
@@ -275,6 +274,14 @@ fn fill_in_credentials(Settings { endpoint, options, .. }: &mut Settings) {
     options.username = options.username.take().or(username.map(ByteString::from));
     options.password =
         options.password.take().or(password.map(|password| Bytes::copy_from_slice(password.as_bytes())));
+}
+
+/// Where the error itself does not say what to do.
+fn advice(error: &DialError) -> &'static str {
+    match error {
+        DialError::Io(_) | DialError::TimedOut(_) => "; is the broker running and the address right?",
+        DialError::Tls(_) | DialError::WebSocket(_) => "",
+    }
 }
 
 fn detail(error: Option<&ProtocolError>) -> String {

@@ -18,7 +18,7 @@ use rusqlite::Transaction;
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
@@ -49,6 +49,7 @@ pub(super) enum Command {
     Accept(Vec<Arrival>, Reply<Vec<Accepted>>),
     Settle(Vec<(Lease, Outcome)>, Reply<Vec<Result<(), SettleError>>>),
     Claim(Claim),
+    GiveBack(Vec<Lease>),
     Release(u16, Reply<bool>),
     SessionLost(Reply<u64>),
     Exchanges(Reply<(u32, Vec<u16>)>),
@@ -60,7 +61,32 @@ pub(super) enum Command {
 pub(super) struct Claim {
     pub(super) channel: Channel,
     pub(super) max: usize,
-    pub(super) reply: Reply<Vec<Delivery>>,
+    pub(super) reply: Reply<Handed>,
+    /// Where deliveries go back to that arrive when the worker has stopped waiting.
+    pub(super) back: Sender<Envelope>,
+}
+
+/// Deliveries on their way to a worker; dropped on the way, they are handed out again.
+pub(super) struct Handed {
+    deliveries: Vec<Delivery>,
+    back: Sender<Envelope>,
+}
+
+impl Handed {
+    /// They have arrived.
+    pub(super) fn take(mut self) -> Vec<Delivery> {
+        std::mem::take(&mut self.deliveries)
+    }
+}
+
+impl Drop for Handed {
+    fn drop(&mut self) {
+        if !self.deliveries.is_empty() {
+            let leases = self.deliveries.iter().map(Delivery::lease).collect();
+            // Without a writer there is no lease either.
+            let _ = self.back.send(Envelope { command: Command::GiveBack(leases), permit: None });
+        }
+    }
 }
 
 /// A command and its share of the queue, which it frees when it was answered.
@@ -198,21 +224,19 @@ impl Engine {
             transaction.rollback().map_err(failed)?;
         }
         state.committed();
-        self.answer(state);
+        self.answer();
         Ok(())
     }
 
-    /// Answers, and hands out what was claimed.
-    fn answer(&mut self, state: &mut State) {
-        self.turn.answers.drain(..).for_each(|answer| answer());
-        crash_point!(6);
+    /// Hands out what was claimed, and answers.
+    fn answer(&mut self) {
         for (claim, deliveries) in self.turn.claims.drain(..) {
-            crash_point!(8);
-            if let Err(deliveries) = claim.reply.send(deliveries) {
-                state.give_back(&deliveries);
-            }
+            crash_point!(6);
+            drop(claim.reply.send(Handed { deliveries, back: claim.back }));
         }
+        self.turn.answers.drain(..).for_each(|answer| answer());
         self.turn.permits.clear();
+        crash_point!(8);
     }
 
     fn apply(
@@ -231,6 +255,7 @@ impl Engine {
                 Ok(())
             }
             Command::Claim(_) => Ok(()),
+            Command::GiveBack(leases) => state.give_back(transaction, &leases),
             Command::Release(packet_id, reply) => self.turn.owe(reply, state.release(transaction, packet_id)),
             Command::SessionLost(reply) => self.turn.owe(reply, state.session_lost(transaction)),
             Command::Exchanges(reply) => self.turn.owe(reply, Ok(state.open_exchanges())),
@@ -343,7 +368,11 @@ impl Command {
             Self::Settle(settlements, _) => {
                 !settlements.iter().all(|(_, outcome)| matches!(outcome, Outcome::Done))
             }
-            Self::Claim(_) | Self::Exchanges(_) | Self::Statistics(_) | Self::Close(_) => false,
+            Self::Claim(_)
+            | Self::GiveBack(_)
+            | Self::Exchanges(_)
+            | Self::Statistics(_)
+            | Self::Close(_) => false,
         }
     }
 }

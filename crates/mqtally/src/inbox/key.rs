@@ -272,8 +272,9 @@ mod tests {
     }
 
     fn check(rule: Rule, properties: &[(&str, &str)], payload: &str, expect: Option<&str>) {
-        let found = key(rule.clone(), &user(properties), payload.as_bytes()).map(|key| key.text);
-        assert_eq!(found.as_deref(), expect, "{rule:?} {properties:?} {payload}");
+        let label = format!("{rule:?} {properties:?} {payload}");
+        let found = key(rule, &user(properties), payload.as_bytes()).map(|key| key.text);
+        assert_eq!(found.as_deref(), expect, "{label}");
     }
 
     fn pointers(of: &[&str]) -> Rule {

@@ -189,7 +189,10 @@ impl Inbox {
     /// Leases up to `max` messages of `channel`, in order; waits until there is one.
     /// Those of one lane come one at a time, each after the one before it was settled.
     pub async fn claim(&self, channel: Channel, max: usize) -> Result<Vec<Delivery>, InboxError> {
-        self.ask(0, |reply| Command::Claim(Claim { channel, max: max.max(1), reply })).await
+        let back = self.commands.clone();
+        let handed =
+            self.ask(0, |reply| Command::Claim(Claim { channel, max: max.max(1), reply, back })).await?;
+        Ok(handed.take())
     }
 
     /// Settles one delivery. The outer error means that it is not known whether it was settled.

@@ -141,12 +141,12 @@ impl Schedule {
     }
 
     /// A lease was given back unused: the attempt does not count.
-    pub(crate) fn give_back(&mut self, sequence: u64) {
-        if let Some(entry) = self.entries.get_mut(&sequence) {
+    pub(crate) fn give_back(&mut self, sequence: u64, fence: u64) {
+        if let Some(entry) = self.entries.get_mut(&sequence).filter(|entry| entry.fence == Some(fence)) {
             entry.fence = None;
             entry.attempts = entry.attempts.saturating_sub(1);
+            self.put_back(sequence);
         }
-        self.put_back(sequence);
     }
 
     /// Makes the waiting whose time has come ready.
@@ -231,7 +231,9 @@ mod tests {
         s.wake(T(5));
         assert_eq!(s.take(0), Some(1));
         assert_eq!(s.lease(1, 10, T(20)), 2);
-        s.give_back(1);
+        s.give_back(1, 9);
+        assert_eq!(s.take(0), None, "it is not this claim's any more");
+        s.give_back(1, 10);
         assert_eq!((s.take(0), s.lease(1, 11, T(30))), (Some(1), 2));
     }
 }

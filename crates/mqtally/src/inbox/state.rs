@@ -55,8 +55,6 @@ pub(crate) struct State {
     /// Open claims: how many of their messages are still held.
     pub(super) claims: FxHashMap<u64, usize>,
     pub(super) claimed: u64,
-    /// Claims that nobody took; their rows go with the next claim.
-    pub(super) given_back: Vec<u64>,
     /// Messages done in the open transaction.
     pub(super) done: Vec<u64>,
     pub(super) random: fastrand::Rng,
@@ -105,7 +103,6 @@ impl State {
             cursor: 0,
             claims: FxHashMap::default(),
             claimed: 0,
-            given_back: Vec::new(),
             done: Vec::new(),
             random: fastrand::Rng::with_seed(settings.seed ^ tally.opened),
             clock,

@@ -135,20 +135,23 @@ impl State {
             held.extend_from_slice(&delivery.sequence.to_le_bytes());
             held.extend_from_slice(&delivery.attempt.to_le_bytes());
         }
-        for unused in std::mem::take(&mut self.given_back) {
-            transaction.prepare_cached("DELETE FROM claim WHERE fence = ?1")?.execute([unused])?;
-        }
         self.claims.insert(fence, deliveries.len());
         let sql = "INSERT INTO claim(fence, held) VALUES (?1, ?2)";
         transaction.prepare_cached(sql)?.execute((fence, held)).map(|_| ())
     }
 
-    /// A claim that could not be handed out: its messages are ready again.
-    pub(crate) fn give_back(&mut self, deliveries: &[Delivery]) {
-        for delivery in deliveries {
-            self.schedule.give_back(delivery.sequence);
-            self.given_back.extend(self.claims.remove(&delivery.fence).map(|_| delivery.fence));
+    /// A claim that nobody took: its messages are ready again, and no attempt counts.
+    pub(crate) fn give_back(
+        &mut self,
+        transaction: &Transaction<'_>,
+        leases: &[Lease],
+    ) -> rusqlite::Result<()> {
+        self.dirty = true;
+        for lease in leases {
+            self.schedule.give_back(lease.sequence, lease.fence);
+            self.let_go(transaction, lease.fence)?;
         }
+        Ok(())
     }
 
     /// Takes what handlers decided, in order.

@@ -10,9 +10,9 @@
 //! | 3 | before the commit, everything applied | the same; effects rolled back with it |
 //! | 4 | after the commit, before the watermark | committed, not acknowledged: the redelivery is a duplicate |
 //! | 5 | after the watermark, before any answer | the same |
-//! | 6 | after the answers | acknowledged: resumes from the store |
+//! | 6 | a delivery was claimed, not yet handed out | its attempt counts; claimed again |
 //! | 7 | an effect ran in the open transaction | rolled back, run again: one effect |
-//! | 8 | a delivery was claimed, not yet handed out | its attempt counts; claimed again |
+//! | 8 | after the answers | acknowledged: resumes from the store |
 //! | 9 | a message was moved to the dead letters, not committed | still in the inbox |
 //! | 10 | a replay was moved back to the inbox, not committed | still a dead letter, still asked for |
 //! | 11 | expired keys were deleted, not committed | deleted by the next tick |

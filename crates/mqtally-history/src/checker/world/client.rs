@@ -25,6 +25,8 @@ pub(crate) struct Client {
     pub(crate) lineage: u32,
     pub(crate) breaks: Vec<Break>,
     pub(crate) known: Known,
+    /// An unanswered CONNECT may have begun a session of its own, which the next one would find.
+    pub(crate) maybe_fresh: bool,
     /// Session expiry interval in force, seconds; `u32::MAX` never expires.
     pub(crate) expiry: u32,
     pub(crate) away: Option<Away>,
@@ -121,6 +123,8 @@ pub(crate) struct Connection {
     pub(crate) connect: Option<Connect>,
     pub(crate) connect_sent: Moment,
     pub(crate) known_before: Known,
+    /// What `maybe_fresh` was before this CONNECT.
+    pub(crate) maybe_fresh: bool,
     pub(crate) accepted: Place,
     pub(crate) refused: bool,
     pub(crate) closed: Option<Closing>,
@@ -229,6 +233,7 @@ impl Client {
             lineage,
             breaks: Vec::new(),
             known: Known::Never,
+            maybe_fresh: false,
             expiry: 0,
             away: None,
             current: None,

@@ -38,6 +38,8 @@ pub(crate) struct Known<'a> {
 pub(crate) struct Routes {
     /// Through which it may come.
     pub(crate) lawful: u8,
+    /// Of these, ones that were certain before the message was sent.
+    pub(crate) certain: u8,
     /// Of these, shared ones.
     pub(crate) shared: u8,
     /// Of these, ones that were No Local all the time.
@@ -215,6 +217,7 @@ impl Routes {
         let count = |counter: &mut u8, holds: bool| *counter = counter.saturating_add(u8::from(holds));
         let mut grants = subscription.grants_between(sent, now).peekable();
         count(&mut self.lawful, true);
+        count(&mut self.certain, subscription.active < sent);
         count(&mut self.shared, subscription.shared);
         let (mut no_local, mut as_published) = (grants.peek().is_some(), false);
         for grant in grants {

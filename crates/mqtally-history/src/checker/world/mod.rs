@@ -250,6 +250,7 @@ impl World {
             connect: None,
             connect_sent: self.now,
             known_before: Known::Never,
+            maybe_fresh: false,
             accepted: NEVER,
             refused: false,
             closed: None,
@@ -344,6 +345,8 @@ impl World {
         let client = &mut self.clients[client_ix as usize];
         self.any_will |= connect.will;
         connection.known_before = client.known;
+        connection.maybe_fresh = client.maybe_fresh;
+        client.maybe_fresh |= client.expected(client.known, now.at_ns, now.at_ns) != Expected::Present;
         connection.connect = Some(connect.clone());
         connection.connect_sent = now;
         client.last_connect = Some(at);
@@ -373,6 +376,8 @@ impl World {
             self.clients[client_ix as usize].discard_subscriptions(connect_sent.place, self.now.place);
         } else if !connack.session_present {
             self.session_absent(client_ix, expected);
+        } else if connection.maybe_fresh {
+            self.break_lineage(client_ix, Why::Gone);
         }
         self.accepted(at, connack, connack.session_expiry.unwrap_or(connect.session_expiry));
     }
@@ -394,6 +399,7 @@ impl World {
         }
         client.online.push((now, NEVER));
         client.known = Known::Exists;
+        client.maybe_fresh = false;
         client.expiry = expiry;
         client.away = None;
         client.current = Some(at);
