@@ -31,7 +31,8 @@ async fn the_exit_status_decides() {
 async fn the_message_comes_on_stdin_and_in_the_environment() {
     let directory = tempfile::tempdir().unwrap();
     let out = directory.path().join("out");
-    let names = "$MQTALLY_TOPIC $MQTALLY_KEY $MQTALLY_ATTEMPT $MQTALLY_QOS $MQTALLY_RETAIN $MQTALLY_RECEIVED_AT";
+    let names =
+        "$MQTALLY_TOPIC $MQTALLY_KEY $MQTALLY_ATTEMPT $MQTALLY_QOS $MQTALLY_RETAIN $MQTALLY_RECEIVED_AT";
     let text = format!("{{ echo \"{names}\"; cat; }} > {}", out.display());
     let handler = open(&command(directory.path(), &text), 10_000);
     let mut message = delivery(1, "pay\0load");
@@ -105,7 +106,10 @@ async fn programs_run_side_by_side_up_to_a_bound() {
     let directory = tempfile::tempdir().unwrap();
     let running = directory.path().join("running");
     std::fs::create_dir(&running).unwrap();
-    let text = format!("touch {0}/$MQTALLY_KEY; ls {0} | wc -l >&2; sleep 0.2; rm {0}/$MQTALLY_KEY; exit 1", running.display());
+    let text = format!(
+        "touch {0}/$MQTALLY_KEY; ls {0} | wc -l >&2; sleep 0.2; rm {0}/$MQTALLY_KEY; exit 1",
+        running.display()
+    );
     let handler = open(&command(directory.path(), &text), 20_000);
     let allowed = handler.concurrency_max();
     let outcomes = handle_all(handler, (0..40).map(|number| delivery(number, "")).collect()).await;

@@ -38,7 +38,11 @@ async fn a_printed_line_is_the_payload_the_topic_and_payload_or_json() {
     assert_eq!(printed("payload".parse().unwrap()).await, b"x\xff\n");
     assert_eq!(printed("topic".parse().unwrap()).await, b"t/1 x\xff\n");
     let json = String::from_utf8(printed("json".parse().unwrap()).await).unwrap();
-    assert!(json.starts_with(r#"{"topic":"t/1","qos":1,"retain":false,"payload_base64":"eP8=","key":"1","id":"1."#));
+    assert!(
+        json.starts_with(
+            r#"{"topic":"t/1","qos":1,"retain":false,"payload_base64":"eP8=","key":"1","id":"1."#
+        )
+    );
     assert!("xml".parse::<Format>().unwrap_err().contains("use payload, topic or json"));
 }
 

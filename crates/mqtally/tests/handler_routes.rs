@@ -44,7 +44,10 @@ fn what_is_no_handler_is_refused_with_a_way_out() {
     check("prnt", &format!("\"prnt\" is no handler; use {FORMS}"));
     check("mqtt", &format!("\"mqtt\" is no handler; use {FORMS}"));
     check("ftp://u:secret@h/x", &format!("\"ftp\" is no handler; use {FORMS}"));
-    check("postgres://u:secret@h/db?table=t", &format!("a postgres:// handler is not supported; use {FORMS}"));
+    check(
+        "postgres://u:secret@h/db?table=t",
+        &format!("a postgres:// handler is not supported; use {FORMS}"),
+    );
     check("mqtt://h", &format!("a mqtt:// handler is not supported; use {FORMS}"));
     check("print:x", "print takes nothing after it; how a line looks is set apart from it");
     check("jsonl", "jsonl: names no file; write jsonl:FILE");
@@ -58,8 +61,14 @@ fn what_is_no_handler_is_refused_with_a_way_out() {
         check(typed, no_table);
     }
     let refused = |why: &str| format!("{why}; use another name");
-    check("sqlite:x?table=SQLite_x", &refused("\"SQLite_x\" cannot be a table here: SQLite keeps names with sqlite_ for itself"));
-    check("sqlite:x?table=mqtally_DONE", &refused("\"mqtally_DONE\" cannot be a table here: it holds the marks of messages that are done"));
+    check(
+        "sqlite:x?table=SQLite_x",
+        &refused("\"SQLite_x\" cannot be a table here: SQLite keeps names with sqlite_ for itself"),
+    );
+    check(
+        "sqlite:x?table=mqtally_DONE",
+        &refused("\"mqtally_DONE\" cannot be a table here: it holds the marks of messages that are done"),
+    );
     for (typed, why) in [
         ("http:", "cannot be read"),
         ("http://", "cannot be read"),

@@ -3,8 +3,10 @@
 mod broker;
 mod check;
 mod completions;
+mod dead_letter;
 mod explain;
 mod man;
+mod subscribe;
 mod test;
 
 use crate::exit::{ExitStatus, Failure};
@@ -43,6 +45,9 @@ pub(crate) enum Command {
     Test(Box<test::Args>),
     Check(check::Args),
     Explain(explain::Args),
+    #[command(name = "sub")]
+    Subscribe(Box<subscribe::Args>),
+    DeadLetter(Box<dead_letter::Args>),
     Broker(broker::Args),
     Completions(completions::Args),
     Man(man::Args),
@@ -54,6 +59,8 @@ pub(crate) fn run(cli: &Cli) -> Result<ExitStatus, Failure> {
         Command::Test(args) => test::run(args, &cli.global),
         Command::Check(args) => check::run(args, &cli.global),
         Command::Explain(args) => explain::run(args),
+        Command::Subscribe(args) => subscribe::run(args, &cli.global),
+        Command::DeadLetter(args) => dead_letter::run(args, &cli.global),
         Command::Broker(args) => broker::run(args, &cli.global),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),

@@ -17,11 +17,7 @@ pub(super) struct Program {
 
 impl Program {
     /// Has the shell run `command`, with pipes for standard input and standard error.
-    pub(super) fn start(
-        command: &str,
-        stdout: Stdio,
-        more: impl FnOnce(&mut Command),
-    ) -> io::Result<Self> {
+    pub(super) fn start(command: &str, stdout: Stdio, more: impl FnOnce(&mut Command)) -> io::Result<Self> {
         let mut shell = shell(command);
         shell.stdin(Stdio::piped()).stdout(stdout).stderr(Stdio::piped()).kill_on_drop(true);
         more(&mut shell);

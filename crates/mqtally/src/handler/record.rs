@@ -185,7 +185,9 @@ mod tests {
     fn an_object_holds_text_as_text_and_bytes_as_base64() {
         let text = |payload| String::from_utf8(json_line(&delivery(payload))).unwrap();
         let found = text(b"two\nlines \"quoted\"");
-        assert!(found.starts_with(r#"{"topic":"a/b","qos":1,"retain":false,"payload":"two\nlines \"quoted\"","key":"k/1","#));
+        assert!(found.starts_with(
+            r#"{"topic":"a/b","qos":1,"retain":false,"payload":"two\nlines \"quoted\"","key":"k/1","#
+        ));
         assert!(found.ends_with("\"received_at\":\"1970-01-01T00:00:01.000Z\"}\n"), "{found}");
         assert!(text(b"\xff\x00").contains(r#""payload_base64":"/wA=""#));
     }

@@ -80,9 +80,7 @@ impl Spec {
     pub fn open(&self, options: &Options) -> Result<Handler, OpenError> {
         Ok(Handler(match self {
             Self::Print => Kind::Print(options.printer.clone().ok_or(OpenError::NoPrinter)?),
-            Self::Jsonl(path) => {
-                Kind::Jsonl(jsonl::Jsonl::open(path, options.sync_files, options.time_max)?)
-            }
+            Self::Jsonl(path) => Kind::Jsonl(jsonl::Jsonl::open(path, options.sync_files, options.time_max)?),
             Self::Exec(command) => Kind::Exec(exec::Exec::new(command, options)),
             Self::Stdio(command) => Kind::Stdio(stdio::Stdio::new(command, options)),
             Self::Webhook(url) => Kind::Webhook(webhook::Webhook::new(url, options)?),
@@ -121,7 +119,11 @@ fn given<'a>(
     form: &'static str,
 ) -> Result<&'a str, SpecError> {
     let rest = rest.trim();
-    if rest.is_empty() || rest.contains('\0') { Err(SpecError::Missing(scheme, what, form)) } else { Ok(rest) }
+    if rest.is_empty() || rest.contains('\0') {
+        Err(SpecError::Missing(scheme, what, form))
+    } else {
+        Ok(rest)
+    }
 }
 
 fn table_in(rest: &str) -> Result<Spec, SpecError> {

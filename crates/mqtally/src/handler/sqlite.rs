@@ -44,12 +44,11 @@ impl Sqlite {
             }
             return Ok(Self::Inside(table));
         }
-        let failed = |error: rusqlite::Error| OpenError::Database { path: path.to_owned(), why: explain(&error) };
+        let failed =
+            |error: rusqlite::Error| OpenError::Database { path: path.to_owned(), why: explain(&error) };
         let mut database = Database { path: path.to_owned(), table, time_max: options.time_max, open: None };
         let connection = database.connect().map_err(failed)?;
-        let id: i32 = connection
-            .query_row("PRAGMA application_id", [], |row| row.get(0))
-            .map_err(failed)?;
+        let id: i32 = connection.query_row("PRAGMA application_id", [], |row| row.get(0)).map_err(failed)?;
         if id == STORE_ID {
             let why = "is a store of mqtally, but not this subscriber's inbox; name another file".to_owned();
             return Err(OpenError::Database { path: path.to_owned(), why });
@@ -121,7 +120,9 @@ impl Table {
     /// Makes the table where it is absent.
     fn prepare(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
         let there = transaction
-            .prepare_cached("SELECT 1 FROM sqlite_schema WHERE type IN ('table', 'view') AND name = ?1 COLLATE NOCASE")?
+            .prepare_cached(
+                "SELECT 1 FROM sqlite_schema WHERE type IN ('table', 'view') AND name = ?1 COLLATE NOCASE",
+            )?
             .exists([&self.name])?;
         if there {
             return Ok(());

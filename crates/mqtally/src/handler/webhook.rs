@@ -19,8 +19,8 @@
 use super::{OpenError, Options, PARALLEL_MAX, SpecError, chain, dead, record, retry};
 use crate::inbox::{Delivery, Outcome};
 use mqtally_proto::packet::Property;
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -158,7 +158,10 @@ fn tls(ca_file: Option<&Path>) -> Result<TlsConfig, OpenError> {
 
 fn own_authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, OpenError> {
     let unusable = |why: String| {
-        OpenError::Webhook(format!("the CA file {} is not usable: {why}; give PEM certificates", path.display()))
+        OpenError::Webhook(format!(
+            "the CA file {} is not usable: {why}; give PEM certificates",
+            path.display()
+        ))
     };
     let certificates: Vec<_> = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect)
@@ -204,7 +207,9 @@ fn own_event(delivery: &Delivery) -> Option<(&str, &str, &str)> {
 fn content_type(delivery: &Delivery) -> &str {
     let own = delivery.properties.content_type().map(|text| &**text);
     // Of an unlawful header value nothing can be kept.
-    if let Some(own) = own.filter(|own| !own.is_empty() && own.bytes().all(|byte| matches!(byte, b' '..=b'~'))) {
+    if let Some(own) =
+        own.filter(|own| !own.is_empty() && own.bytes().all(|byte| matches!(byte, b' '..=b'~')))
+    {
         return own;
     }
     if is_json(&delivery.payload) {
@@ -250,7 +255,9 @@ fn judge(mut response: Response<Body>) -> Outcome {
         }
         300..=399 => {
             let host = text("location").map(without_secrets).unwrap_or_default();
-            dead(format!("answered {status}, a redirect to {host:?}, which is not followed; name the final URL"))
+            dead(format!(
+                "answered {status}, a redirect to {host:?}, which is not followed; name the final URL"
+            ))
         }
         _ => dead(said(status, &body)),
     }
