@@ -148,8 +148,7 @@ impl Builder {
     /// Subscribes to a topic filter.
     #[must_use]
     pub fn subscribe(mut self, filter: &str, qos: Qos) -> Self {
-        let retain_handling = RetainHandling::SendIfNew;
-        self.filters.push(Subscription { retain_handling, ..Subscription::new(filter, qos) });
+        self.filters.push(Subscription::new(filter, qos));
         self
     }
 
@@ -160,7 +159,8 @@ impl Builder {
         self
     }
 
-    /// Seconds that the broker keeps the session without a connection; `u32::MAX` for ever. 3.1.1 has no number for it.
+    /// Seconds that the broker keeps the session without a connection; `u32::MAX` for ever. 3.1.1 has no number for it:
+    /// say what the broker is set to.
     #[must_use]
     pub fn session_expiry(mut self, seconds: u32) -> Self {
         self.options.session_expiry_interval = seconds;
@@ -334,7 +334,11 @@ impl Builder {
         subscribed.chain(routed).chain(keyed).try_for_each(check_filter)
     }
 
-    fn config(self, retry: RetryPolicy) -> Config {
+    fn config(mut self, retry: RetryPolicy) -> Config {
+        // Every connection subscribes; what was retained is wanted once. 3.1.1 has no word for that.
+        if self.options.version == Version::V5_0 {
+            self.filters.iter_mut().for_each(|filter| filter.retain_handling = RetainHandling::SendIfNew);
+        }
         let keys = |rules: Vec<Rule>| Keys {
             consumer: self.options.client_id.to_string(),
             scope: self.scope,
@@ -384,8 +388,7 @@ impl Config {
     fn warn_of_short_window(&self, window_ms: u64) {
         let dedups = !self.keys.rules.is_empty() || !self.keys_on.is_empty();
         let expiry = u64::from(self.client.options.session_expiry_interval);
-        // 3.1.1 leaves it to the broker how long it keeps a session.
-        let forever = expiry == u64::from(u32::MAX) || self.client.options.version == Version::V3_1_1;
+        let forever = expiry == u64::from(u32::MAX);
         if dedups && (forever || window_ms < expiry * 1_000) {
             let session_expiry = (!forever).then(|| Duration::from_secs(expiry));
             self.tell(&Notice::WindowTooShort { window: Duration::from_millis(window_ms), session_expiry });

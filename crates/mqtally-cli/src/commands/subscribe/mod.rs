@@ -65,7 +65,7 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     broker: BrokerArgs,
-    /// How long the broker keeps the session without us; 5.0 only, a 3.1.1 broker decides itself
+    /// How long the broker keeps the session without us; a 3.1.1 broker decides itself: say what it is set to
     #[arg(long, value_name = "TIME", default_value = "1d", value_parser = words::duration, help_heading = "Broker")]
     session_expiry: Duration,
 
