@@ -286,7 +286,8 @@ impl Builder {
         self
     }
 
-    /// Stops after this many messages became done or dead letters.
+    /// Stops after this many messages became done or dead letters. With several handlers those that are in their hands by
+    /// then are finished, too.
     #[must_use]
     pub fn count(mut self, messages: u64) -> Self {
         self.count = Some(messages);

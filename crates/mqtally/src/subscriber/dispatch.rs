@@ -28,15 +28,17 @@ type Settling = Pin<Box<dyn Future<Output = Result<Vec<Result<(), SettleError>>,
 pub(super) struct Progress {
     settled: AtomicU64,
     target: Option<u64>,
-    /// Deliveries that may still be handed out; there where a target is.
+    /// Deliveries that may still be handed out.
     quota: Option<Semaphore>,
     changed: Notify,
 }
 
 impl Progress {
-    pub(super) fn new(target: Option<u64>) -> Arc<Self> {
+    /// One dispatcher hands out no more than the target. Several do not share a quota: one that waits for work would keep
+    /// the others from theirs.
+    pub(super) fn new(target: Option<u64>, dispatchers: usize) -> Arc<Self> {
         let permits = |target| usize::try_from(target).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
-        let quota = target.map(|target| Semaphore::new(permits(target)));
+        let quota = target.filter(|_| dispatchers == 1).map(|target| Semaphore::new(permits(target)));
         Arc::new(Self { settled: AtomicU64::new(0), target, quota, changed: Notify::new() })
     }
 

@@ -14,6 +14,7 @@ use crate::inbox::{Accepted, Arrival, Availability, Exchange, Inbox, InboxError}
 use mqtally_proto::Time;
 use mqtally_proto::packet::{Properties, Publish, Qos, ReasonCode, Suback};
 use mqtally_proto::session::{Event as SessionEvent, ProtocolError};
+use rustc_hash::FxHashSet;
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -37,6 +38,8 @@ pub(super) struct Link {
     status: watch::Sender<Status>,
     /// The session's number in the inbox.
     session: u32,
+    /// QoS 2 packet ids that an earlier run left to be released. One that comes without DUP means another message.
+    inherited: FxHashSet<u16>,
     /// Whether this store ever belonged to a session.
     known: bool,
     /// The broker had lost the session, and the inbox does not know yet.
@@ -82,6 +85,7 @@ impl Link {
     ) -> Result<Self, SubscriberError> {
         let (session, remembered) = inbox.session().await.map_err(|_| SubscriberError::Inbox)?;
         let counted = inbox.statistics().await.map_err(|_| SubscriberError::Inbox)?;
+        let inherited = remembered.iter().copied().collect();
         let (client, events) = start_client(config, remembered);
         Ok(Self {
             config: Arc::clone(config),
@@ -92,6 +96,7 @@ impl Link {
             backlog,
             status,
             session,
+            inherited,
             known: counted.received > 0 || counted.session_losses > 0,
             session_lost: false,
             reconnect: Reconnect::default(),
@@ -176,6 +181,7 @@ impl Link {
         match forgotten.await {
             Ok((exchanges, session)) => {
                 (self.session, self.session_lost) = (session, false);
+                self.inherited.clear();
                 self.config.tell(&Notice::SessionLost { exchanges });
                 Ok(true)
             }
@@ -216,9 +222,11 @@ impl Link {
                 Event::Session(SessionEvent::Connected { .. }) => self.up = true,
                 // Of an attempt before this connection.
                 _ if !self.up => {}
-                Event::Session(SessionEvent::Message(publish) | SessionEvent::Duplicate(publish)) => {
+                Event::Session(SessionEvent::Message(publish)) => {
+                    self.forget_inherited(publish.packet_id).await;
                     self.arrive(publish);
                 }
+                Event::Session(SessionEvent::Duplicate(publish)) => self.arrive(publish),
                 Event::Session(SessionEvent::Released { packet_id }) => self.release(packet_id),
                 Event::Session(SessionEvent::Subscribed(suback)) => self.subscribed(&suback)?,
                 Event::Session(SessionEvent::Disconnected(disconnect)) => {
@@ -232,6 +240,12 @@ impl Link {
             }
         }
         self.store().await
+    }
+
+    async fn forget_inherited(&mut self, packet_id: Option<u16>) {
+        if let Some(packet_id) = packet_id.filter(|packet_id| self.inherited.remove(packet_id)) {
+            self.stalled |= self.inbox.release(packet_id).await.is_err();
+        }
     }
 
     fn arrive(&mut self, publish: Publish) {
@@ -303,6 +317,7 @@ impl Link {
     }
 
     fn release(&mut self, packet_id: u16) {
+        self.inherited.remove(&packet_id);
         let inbox = self.inbox.clone();
         self.releases.spawn(async move { (packet_id, inbox.release(packet_id).await) });
     }

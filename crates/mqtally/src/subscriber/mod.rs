@@ -179,7 +179,7 @@ impl Subscriber {
     /// [grace](Builder::grace) to finish, settles what they decided, sends the acknowledgements that are due, says
     /// DISCONNECT and closes the inbox.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<Ended, SubscriberError> {
-        let progress = Progress::new(self.config.count);
+        let progress = Progress::new(self.config.count, self.config.handlers.len());
         let (stopping, stopped) = watch::channel(false);
         let mut workers = self.start_workers(&progress, &stopped);
         let (backlog_sender, backlog) = watch::channel(0);

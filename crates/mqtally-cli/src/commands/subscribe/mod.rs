@@ -150,6 +150,7 @@ pub(crate) fn run(args: &Args, global: &Global) -> Result<ExitStatus, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(no_runtime)?;
     // Handlers of tokio's own need the runtime from here on.
     runtime.block_on(async {
+        let signals = Signals::install().map_err(no_runtime)?;
         let subscriber = args.subscriber(global)?;
         let served = match args.listen {
             Some(address) => Some(listen(address).await?),
@@ -159,7 +160,7 @@ pub(crate) fn run(args: &Args, global: &Global) -> Result<ExitStatus, Failure> {
         if let Some(listener) = served {
             tokio::spawn(metrics::serve(listener, subscriber.monitor()));
         }
-        session.run(subscriber, args).await
+        session.run(subscriber, signals, args).await
     })
 }
 
@@ -306,8 +307,12 @@ struct Session {
 }
 
 impl Session {
-    async fn run(self, subscriber: Subscriber, args: &Args) -> Result<ExitStatus, Failure> {
-        let mut signals = Signals::install().map_err(no_runtime)?;
+    async fn run(
+        self,
+        subscriber: Subscriber,
+        mut signals: Signals,
+        args: &Args,
+    ) -> Result<ExitStatus, Failure> {
         let (stop, stopped) = oneshot::channel();
         let mut stop = Some(stop);
         let running = subscriber.run(async { stopped.await.unwrap_or_default() });
