@@ -128,7 +128,7 @@ impl Bench {
 
     /// Subscribes in the subscriber's name, so that messages wait for it before it has ever lived.
     fn make_session(&self) {
-        let options = Options { clean_start: false, ..self.options(CLIENT_ID) };
+        let options = Options { clean_start: false, resume: true, ..self.options(CLIENT_ID) };
         self.with_client(options, async |client, mut events| {
             let filters = ["t/#", "bad/#"].map(|filter| Subscription::new(filter, Qos::ExactlyOnce)).to_vec();
             client.subscribe(filters, Properties::default()).unwrap();

@@ -3,9 +3,11 @@
 mod subscriber_support;
 
 use mqtally::handler::Handler;
-use mqtally::inbox::{Delivery, Outcome, RetryPolicy};
+use mqtally::inbox::{self, Delivery, Outcome, RetryPolicy};
+use mqtally::store::fail::Faults;
+use mqtally::store::sqlite;
 use mqtally::subscriber::{BuildError, Builder, Credit, Ended, SubscriberError};
-use mqtally_proto::packet::{Packet, Qos, ReasonCode, Version};
+use mqtally_proto::packet::{Packet, Publish, Qos, ReasonCode, Version};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -154,6 +156,33 @@ async fn a_remembered_exchange_survives_the_process_and_its_message_is_handled_o
     })
     .await;
     assert_eq!(handled.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn while_the_store_fails_nothing_is_acknowledged_and_the_connection_stays_up() {
+    let (place, peer) = (Place::new(), Peer::bind().await);
+    let faults = Arc::new(Faults::default());
+    let store = sqlite::Options { faults: Some(Arc::clone(&faults)), ..sqlite::Options::default() };
+    let inbox = inbox::Settings { store, ..inbox::Settings::default() };
+    let builder =
+        peer.builder().inbox(inbox).subscribe("#", Qos::ExactlyOnce).keep_alive(1).otherwise(done());
+    let (_, ended) = run(builder.count(2), &place, async {
+        let mut link = peer.accept(false).await;
+        faults.fail_opens(4);
+        faults.fail_commits(1);
+        link.send(publish("a", 1, Qos::AtLeastOnce, "x")).await;
+        link.send(publish("a", 2, Qos::ExactlyOnce, "y")).await;
+        assert_eq!(link.read_raw().await, Packet::Pingreq, "no acknowledgement, no end");
+        let mut link = peer.accept(true).await;
+        for (packet_id, qos, payload) in [(1, Qos::AtLeastOnce, "x"), (2, Qos::ExactlyOnce, "y")] {
+            link.send(Publish { dup: true, ..publish("a", packet_id, qos, payload) }).await;
+        }
+        assert_eq!(puback_of(&link.read().await), Some(1));
+        assert!(matches!(link.read().await, Packet::Pubrec(ack) if ack.packet_id == 2));
+        link.read_to_disconnect().await;
+    })
+    .await;
+    assert_eq!((ended.settled, ended.statistics.received), (2, 2));
 }
 
 /// The broker lost the session, and the subscriber died before it could note that: the broker says that it keeps the new
