@@ -11,6 +11,7 @@
 //! - [`tls`]: whom to trust there and who we are.
 //! - [`inbox`]: the durable heart of a reliable subscriber: store, acknowledge, then handle.
 //! - [`handler`]: where messages go: a file, a program, a webhook, a table, your own function.
+//! - [`subscriber`]: connection, inbox and handlers in one: loses nothing that it acknowledged.
 //! - [`outbox`]: the durable heart of the publisher: what was published and is not settled.
 //! - [`store`]: the files behind both: opened, owned, checked.
 //! - [`connection`]: the only MQTT sockets of this crate, and the [`Tap`](connection::Tap) that sees every frame.
@@ -49,4 +50,5 @@ pub mod message;
 pub mod outbox;
 pub mod publisher;
 pub mod store;
+pub mod subscriber;
 pub mod tls;
