@@ -6,6 +6,8 @@
 //! `MQTALLY_KILL_ROUNDS=500` for many kills, `MQTALLY_SEED` to repeat the choices of a run, `MQTALLY_KILL_BROKER=mosquitto`
 //! for another broker than the embedded one.
 
+#![expect(clippy::print_stdout, reason = "whoever repeats a run needs its seed")]
+
 use bytes::Bytes;
 use mqtally::client::{Client, Event, Settings};
 use mqtally::endpoint::Endpoint;
