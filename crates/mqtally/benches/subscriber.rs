@@ -186,7 +186,8 @@ impl Broker {
         let beside = std::env::current_exe()?.with_file_name("..").join("mqtally");
         let program = std::env::var_os("MQTALLY_BIN").map_or(beside, PathBuf::from);
         let mut child = Command::new(program)
-            .args(["broker", "--listen", "127.0.0.1:0", "--data"])
+            // paho-mqtt refuses a broker that announces more than 268435455.
+            .args(["broker", "--listen", "127.0.0.1:0", "--packet-size-max", "1000000", "--data"])
             .arg(directory.join("broker"))
             .stdout(Stdio::piped())
             .spawn()

@@ -13,7 +13,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 
@@ -62,7 +62,7 @@ impl Progress {
         let Some(quota) = &self.quota else { return room };
         let Ok(first) = quota.acquire().await else { return 0 };
         first.forget();
-        1 + (1..room).take_while(|_| quota.try_acquire().map(|permit| permit.forget()).is_ok()).count()
+        1 + (1..room).take_while(|_| quota.try_acquire().map(SemaphorePermit::forget).is_ok()).count()
     }
 
     fn give_back(&self, deliveries: usize) {

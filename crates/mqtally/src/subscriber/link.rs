@@ -20,7 +20,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
 /// Events that are looked at before what is stored is acknowledged.
@@ -198,8 +198,8 @@ impl Link {
             self.renew().await;
             tokio::select! {
                 biased;
-                stored = next_stored(&mut self.stored) => self.acknowledge(stored),
-                Some(released) = self.releases.join_next(), if !self.releases.is_empty() => self.complete(released),
+                stored = next_stored(&mut self.stored) => self.acknowledge(&stored),
+                Some(released) = self.releases.join_next(), if !self.releases.is_empty() => self.complete(&released),
                 changed = self.availability.changed() => {
                     changed.map_err(|_| SubscriberError::Inbox)?;
                     self.store_changed()?;
@@ -306,7 +306,7 @@ impl Link {
     }
 
     /// PUBACK and PUBREC, in the order received [MQTT-4.6.0-2] [MQTT-4.6.0-3].
-    fn acknowledge(&mut self, stored: Result<Vec<Accepted>, InboxError>) {
+    fn acknowledge(&mut self, stored: &Result<Vec<Accepted>, InboxError>) {
         let Some(Stored { packet_ids, messages, bytes, .. }) = self.stored.pop_front() else { return };
         self.messages -= messages;
         self.bytes -= bytes;
@@ -322,9 +322,9 @@ impl Link {
         self.releases.spawn(async move { (packet_id, inbox.release(packet_id).await) });
     }
 
-    fn complete(&mut self, released: Result<(u16, Result<bool, InboxError>), tokio::task::JoinError>) {
+    fn complete(&mut self, released: &Result<(u16, Result<bool, InboxError>), JoinError>) {
         match released {
-            Ok((packet_id, Ok(_))) => self.client.complete(packet_id),
+            Ok((packet_id, Ok(_))) => self.client.complete(*packet_id),
             _ => self.stalled = true,
         }
     }
@@ -433,10 +433,10 @@ impl Link {
     async fn settle_all(&mut self) {
         while !self.stored.is_empty() {
             let stored = next_stored(&mut self.stored).await;
-            self.acknowledge(stored);
+            self.acknowledge(&stored);
         }
         while let Some(released) = self.releases.join_next().await {
-            self.complete(released);
+            self.complete(&released);
         }
     }
 

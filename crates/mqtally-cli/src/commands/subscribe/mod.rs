@@ -199,8 +199,8 @@ impl Args {
     }
 
     fn with_handlers(&self, mut builder: Builder, store: &Path) -> Result<Builder, Failure> {
-        let routes =
-            Routes::parse(self.on.iter().map(String::as_str), Some(&self.handler)).map_err(spec_failure)?;
+        let routes = Routes::parse(self.on.iter().map(String::as_str), Some(&self.handler))
+            .map_err(|error| spec_failure(&error))?;
         let handlers = routes
             .open(&self.handler_options(store)?)
             .map_err(|error| Failure::told(ExitStatus::Io, &error, "handler"))?;
@@ -336,7 +336,7 @@ impl Session {
     }
 
     fn ended(&self, ended: Result<Ended, SubscriberError>) -> Result<ExitStatus, Failure> {
-        let ended = ended.map_err(subscriber_failure)?;
+        let ended = ended.map_err(|error| subscriber_failure(&error))?;
         self.print(&ended.statistics);
         Ok(ExitStatus::Success)
     }
@@ -384,8 +384,8 @@ impl Signals {
     }
 }
 
-fn spec_failure(error: SpecError) -> Failure {
-    Failure::told(ExitStatus::Usage, &error, "--handler")
+fn spec_failure(error: &SpecError) -> Failure {
+    Failure::told(ExitStatus::Usage, error, "--handler")
 }
 
 fn build_failure(error: &BuildError, store: &Path) -> Failure {
@@ -402,10 +402,10 @@ pub(super) fn store_failure(error: &StoreError) -> Failure {
     Failure::told(ExitStatus::Io, error, "--store")
 }
 
-fn subscriber_failure(error: SubscriberError) -> Failure {
+fn subscriber_failure(error: &SubscriberError) -> Failure {
     match error {
-        SubscriberError::Inbox => Failure::told(ExitStatus::Io, &error, "--store"),
-        _ => Failure::told(ExitStatus::Unavailable, &error, "--broker"),
+        SubscriberError::Inbox => Failure::told(ExitStatus::Io, error, "--store"),
+        _ => Failure::told(ExitStatus::Unavailable, error, "--broker"),
     }
 }
 
