@@ -28,9 +28,12 @@ bench:
 torture-broker rounds="100":
     MQTALLY_KILL_ROUNDS={{rounds}} cargo test --release -p mqtally-cli --test broker -- --nocapture kill
 
-# Coverage-guided fuzzing of TARGET (needs cargo-fuzz and a nightly toolchain).
+# Coverage-guided fuzzing of TARGET (decode, broker or session) by libFuzzer, with the ordinary toolchain.
 fuzz target="decode" seconds="60":
-    cargo fuzz run {{target}} -- -max_total_time={{seconds}}
+    cd fuzz && RUSTFLAGS="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+        -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table -Ccodegen-units=1" \
+        cargo run --release --target "$(rustc -vV | sed -n 's/^host: //p')" --bin {{target}} -- \
+        -max_total_time={{seconds}} -max_len=4096
 
 # Licences, advisories, sources (needs cargo-deny).
 deny:

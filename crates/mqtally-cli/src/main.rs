@@ -11,6 +11,7 @@ mod config;
 mod exit;
 mod explain;
 mod history;
+mod metrics;
 mod nearest;
 mod output;
 mod report;

@@ -11,6 +11,7 @@
 //! - [`tls`]: whom to trust there and who we are.
 //! - [`inbox`]: the durable heart of a reliable subscriber: store, acknowledge, then handle.
 //! - [`handler`]: where messages go: a file, a program, a webhook, a table, your own function.
+//! - [`subscriber`]: connection, inbox and handlers in one: loses nothing that it acknowledged.
 //! - [`outbox`]: the durable heart of the publisher: what was published and is not settled.
 //! - [`reconcile`](mod@reconcile): compares an outbox with an inbox, message by message.
 //! - [`store`]: the files behind both: opened, owned, checked.
@@ -51,4 +52,5 @@ pub mod outbox;
 pub mod publisher;
 pub mod reconcile;
 pub mod store;
+pub mod subscriber;
 pub mod tls;

@@ -3,9 +3,11 @@
 mod broker;
 mod check;
 mod completions;
+mod dead_letter;
 mod explain;
 mod man;
 mod publish;
+mod subscribe;
 mod test;
 
 use crate::exit::{ExitStatus, Failure};
@@ -46,6 +48,9 @@ pub(crate) enum Command {
     Explain(explain::Args),
     #[command(name = "pub")]
     Publish(Box<publish::Args>),
+    #[command(name = "sub")]
+    Subscribe(Box<subscribe::Args>),
+    DeadLetter(Box<dead_letter::Args>),
     Broker(broker::Args),
     Completions(completions::Args),
     Man(man::Args),
@@ -58,6 +63,8 @@ pub(crate) fn run(cli: &Cli) -> Result<ExitStatus, Failure> {
         Command::Check(args) => check::run(args, &cli.global),
         Command::Explain(args) => explain::run(args),
         Command::Publish(args) => publish::run(args, &cli.global),
+        Command::Subscribe(args) => subscribe::run(args, &cli.global),
+        Command::DeadLetter(args) => dead_letter::run(args, &cli.global),
         Command::Broker(args) => broker::run(args, &cli.global),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),

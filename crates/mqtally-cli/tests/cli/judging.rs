@@ -37,6 +37,24 @@ fn quiet_prints_the_verdict_alone() {
 }
 
 #[test]
+fn a_broken_promise_ends_with_status_1() {
+    // A broker that keeps nothing, held to keeping everything.
+    let program = Program::new();
+    let broker = format!(
+        "{} broker --config /dev/null --volatile --listen 127.0.0.1:{{port}}",
+        env!("CARGO_BIN_EXE_mqtally")
+    );
+    let mut command = program.command("test restart --protocol 5 --messages 50 --profile durable --quiet");
+    let ended = Ended::from(command.args(["--broker-cmd", &broker]).output().expect("the program runs"));
+    assert_eq!(ended.status, 1, "{}{}", ended.stdout, ended.stderr);
+    assert!(ended.stdout.starts_with("BROKEN  ") && ended.stdout.contains("explain S2"), "{}", ended.stdout);
+    let mut command = program.command("test restart --protocol 5 --messages 50 --profile volatile --quiet");
+    let ended = Ended::from(command.args(["--broker-cmd", &broker]).output().expect("the program runs"));
+    assert_eq!(ended.status, 0, "{}{}", ended.stdout, ended.stderr);
+    assert!(ended.stdout.starts_with("KEPT  ") && ended.stdout.contains("excused"), "{}", ended.stdout);
+}
+
+#[test]
 fn a_history_is_never_overwritten() {
     let program = Program::new();
     fs::create_dir(program.directory().join("old")).expect("a directory");

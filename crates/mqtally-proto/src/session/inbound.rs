@@ -9,6 +9,8 @@ use std::collections::VecDeque;
 pub(super) struct Inbound {
     /// QoS 2 packet ids between PUBLISH and PUBCOMP. They belong to the session.
     remembered: inflight::Inbound,
+    /// Those of them that an earlier life of the process left, and that nothing came for yet.
+    inherited: FxHashSet<u16>,
     /// Those of them that the application has not acknowledged: PUBREC must wait, also where PUBLISH is repeated.
     undecided: FxHashSet<u16>,
     /// Those of them whose PUBREL came and whose PUBCOMP waits for the application.
@@ -19,6 +21,16 @@ pub(super) struct Inbound {
 }
 
 impl Inbound {
+    /// With the QoS 2 packet ids of an earlier life, all of them answered.
+    pub(super) fn remembering(packet_ids: &[u16]) -> Self {
+        let mut inbound = Self::default();
+        for packet_id in packet_ids {
+            inbound.remembered.insert(*packet_id);
+        }
+        inbound.inherited.extend(packet_ids);
+        inbound
+    }
+
     /// Answers and aliases belong to a connection; the server repeats what it has no answer to.
     pub(super) fn start_connection(&mut self) {
         self.pubacks = OwedQueue::default();
@@ -28,6 +40,7 @@ impl Inbound {
 
     pub(super) fn forget_session(&mut self) {
         self.remembered = inflight::Inbound::default();
+        self.inherited.clear();
         self.undecided.clear();
         self.released.clear();
     }
@@ -47,8 +60,12 @@ impl Inbound {
     }
 
     /// Remembers a QoS 2 packet id; false when it was remembered already.
-    pub(super) fn remember(&mut self, packet_id: u16) -> bool {
-        self.remembered.insert(packet_id)
+    ///
+    /// What is sent again has DUP [MQTT-3.3.1-1]. An inherited id without it means another message: the server had lost the
+    /// session, and the earlier life died before it had noted that.
+    pub(super) fn remember(&mut self, packet_id: u16, dup: bool) -> bool {
+        let anew = self.inherited.remove(&packet_id) && !dup;
+        self.remembered.insert(packet_id) || anew
     }
 
     /// A QoS 2 PUBLISH came, for the `first` time or not, that the application is to acknowledge once.
@@ -77,6 +94,7 @@ impl Inbound {
 
     /// PUBREL came, and PUBCOMP follows at once: forgets the packet id. False when it was not remembered.
     pub(super) fn release(&mut self, packet_id: u16) -> bool {
+        self.inherited.remove(&packet_id);
         self.undecided.remove(&packet_id);
         self.remembered.release(packet_id)
     }

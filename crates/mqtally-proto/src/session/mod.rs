@@ -163,7 +163,7 @@ impl Session {
             outbound: Outbound::default(),
             pubrecs: 0,
             begun: 0,
-            inbound: Inbound::default(),
+            inbound: Inbound::remembering(&options.remembered),
             transmit: VecDeque::new(),
             events: VecDeque::new(),
             waiting: VecDeque::new(),

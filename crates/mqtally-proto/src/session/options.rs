@@ -50,6 +50,9 @@ pub struct Options {
     /// Whether our side of the session exists already, from an earlier life of the process. Where it does not, a 5.0
     /// server that says it resumes one is hung up on [5.0:MQTT-3.2.2-4].
     pub resume: bool,
+    /// With `resume`: QoS 2 packet ids that were received in that life and that wait for their PUBREL. A PUBLISH with such
+    /// an id and without DUP is another message, and is handed over.
+    pub remembered: Vec<u16>,
 }
 
 impl Options {
@@ -70,6 +73,7 @@ impl Options {
             will: None,
             acknowledge: Acknowledge::Automatic,
             resume: false,
+            remembered: Vec::new(),
         }
     }
 

@@ -67,7 +67,7 @@ impl Session {
     /// Method B: handed over at the first PUBLISH, which is the one whose packet id is not remembered [MQTT-4.3.3-2
     /// in 3.1.1, MQTT-4.3.3-10 in 5.0].
     fn receive_exactly_once(&mut self, packet_id: u16, publish: Publish) {
-        let first = self.inbound.remember(packet_id);
+        let first = self.inbound.remember(packet_id, publish.dup);
         self.events.push_back(if first { Event::Message(publish) } else { Event::Duplicate(publish) });
         if self.options.acknowledge == Acknowledge::Automatic {
             return self.send(Packet::Pubrec(Ack::success(packet_id)));

@@ -1,0 +1,428 @@
+//! `mqtally sub`: the reliable subscriber.
+
+mod broker;
+mod table;
+pub(super) mod words;
+
+use super::Global;
+use crate::exit::{self, ExitStatus, Failure};
+use crate::metrics;
+use broker::BrokerArgs;
+use clap::ValueEnum;
+use mqtally::handler::{self, Format, Printer, Routes, SpecError, WebhookOptions};
+use mqtally::inbox::{self, ConflictPolicy, RetryPolicy, key::Scope};
+use mqtally::store::{self, StoreError};
+use mqtally::subscriber::{
+    BuildError, Builder, Ended, Monitor, Notice, Order, Pause, Subscriber, SubscriberError,
+};
+use mqtally_proto::packet::Qos;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+use words::{DedupKey, Filter};
+
+/// Subscribe, and lose nothing: store, acknowledge, then handle
+///
+/// A message is acknowledged to the broker only when it is in the store, on the disk. From there it goes to its
+/// handler, until that has succeeded, or its retries are used up; then it is kept as a dead letter. kill -9, a power
+/// failure, a broker that goes away lose nothing of it.
+///
+/// Each dedup key has one effect within the dedup window where the handler writes into the store itself
+/// (sqlite:STORE?table=…). Other handlers run at least once, always with the same idempotency key.
+///
+/// Statistics go to standard error: regularly, at SIGUSR1 and at the end. SIGTERM and Ctrl-C stop it in order, a second
+/// one at once.
+#[derive(Debug, clap::Args)]
+#[command(
+    name = "sub",
+    after_help = "\
+Examples:
+  mqtally sub -t 'factory/#' --client-id dashboard
+  mqtally sub -t 'alerts/+@2' --client-id pager --handler exec:./page.sh
+  mqtally sub -t 'readings/#' --client-id db --store db.sub --handler 'sqlite:db.sub?table=readings'
+  mqtally sub -t '#' --client-id all --on 'alerts/+=https://example.com/hook' --dedup-key /sender,/message_id
+
+Handlers: print, jsonl:FILE, exec:CMD (message on standard input; exit 0 done, 75 retry, else dead), stdio:CMD (one
+program, lines of JSON), http(s)://URL (POST), sqlite:FILE?table=NAME.
+
+Exit status: 0 stopped in order, or --count reached; 64 usage; 69 broker not reachable at the start, refused us, or
+another client has our id; 74 store or file; 130 stopped at once."
+)]
+pub(crate) struct Args {
+    /// What to subscribe to, with its QoS if it is not --qos; may be given more than once
+    #[arg(short, long = "topic", value_name = "FILTER[@QOS]", required = true)]
+    topic: Vec<Filter>,
+    /// QoS of the filters that name none
+    #[arg(short, long, value_name = "QOS", default_value = "1", value_parser = words::qos)]
+    qos: Qos,
+    /// Stop after this many messages were settled: done, or given up
+    #[arg(long, value_name = "N")]
+    count: Option<u64>,
+
+    #[command(flatten)]
+    broker: BrokerArgs,
+    /// How long the broker keeps the session without us; a 3.1.1 broker decides itself: say what it is set to
+    #[arg(long, value_name = "TIME", default_value = "1d", value_parser = words::duration, help_heading = "Broker")]
+    session_expiry: Duration,
+
+    /// Keep messages in this file [default: ./mqtally-CLIENT_ID.sub]
+    #[arg(long, value_name = "FILE", help_heading = "Store")]
+    store: Option<PathBuf>,
+    /// Go on with a store that is damaged, or older than what was acknowledged: what is lost is lost
+    #[arg(long, help_heading = "Store")]
+    accept_loss: bool,
+    /// Read no more while this many messages are stored and not settled
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, help_heading = "Store")]
+    backlog_max: u64,
+
+    /// What makes two messages the same: /POINTER,/POINTER into a JSON payload, user-property:NAME, own (what 'mqtally
+    /// pub' sends), cloudevents, correlation-data, content:TIME (equal topic and payload within TIME), or none
+    #[arg(long, value_name = "[FILTER=]KEY", default_value = "own", help_heading = "Duplicates")]
+    dedup_key: Vec<DedupKey>,
+    /// How long dedup keys are kept
+    #[arg(long, value_name = "TIME", default_value = "7d", value_parser = words::duration, help_heading = "Duplicates")]
+    dedup_window: Duration,
+    /// Whether equal keys on two topics are one message
+    #[arg(long, value_enum, default_value = "topic", help_heading = "Duplicates")]
+    dedup_scope: DedupScope,
+    /// What to do with a message whose key is known with another body
+    #[arg(long, value_enum, default_value = "process", help_heading = "Duplicates")]
+    conflict: Conflict,
+
+    /// Where messages go
+    #[arg(long, value_name = "HANDLER", default_value = "print", help_heading = "Handling")]
+    handler: String,
+    /// Where messages of these topics go; may be given more than once, the first that matches decides
+    #[arg(long, value_name = "FILTER=HANDLER", help_heading = "Handling")]
+    on: Vec<String>,
+    /// What 'print' prints: payload, topic (and payload) or json
+    #[arg(long, value_name = "FORMAT", default_value = "topic", help_heading = "Handling")]
+    format: Format,
+    /// How long a handler may take for one message; then it counts as failed
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = words::duration, help_heading = "Handling")]
+    handler_timeout: Duration,
+    /// Messages that each handler works on at once, at most
+    #[arg(long, value_name = "N", default_value_t = 64, help_heading = "Handling")]
+    concurrency: usize,
+    /// Which messages are handled one after the other: those of one topic, with equal JSON at /POINTER, or none
+    #[arg(long, value_name = "topic|/POINTER|none", default_value = "topic", value_parser = words::order)]
+    #[arg(help_heading = "Handling")]
+    order: Order,
+    /// How often a message that failed is tried again
+    #[arg(long, value_name = "N", default_value_t = 5, help_heading = "Handling")]
+    retries: u32,
+    /// Delay before the first retry; doubled for each further one
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = words::duration, help_heading = "Handling")]
+    retry_delay: Duration,
+    /// No delay is longer
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = words::duration, help_heading = "Handling")]
+    retry_max_delay: Duration,
+    /// How long handlers have to finish when it is stopped
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = words::duration, help_heading = "Handling")]
+    grace: Duration,
+
+    /// Print statistics this often; 0 only at the end
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = words::duration, help_heading = "Watching")]
+    stats_every: Duration,
+    /// Serve /metrics (Prometheus), /healthz and /readyz here
+    #[arg(long, value_name = "ADDR:PORT", help_heading = "Watching")]
+    listen: Option<SocketAddr>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum DedupScope {
+    Topic,
+    Consumer,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Conflict {
+    Process,
+    DeadLetter,
+    Drop,
+}
+
+pub(crate) fn run(args: &Args, global: &Global) -> Result<ExitStatus, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(no_runtime)?;
+    // Handlers of tokio's own need the runtime from here on.
+    runtime.block_on(async {
+        let signals = Signals::install().map_err(no_runtime)?;
+        let subscriber = args.subscriber(global)?;
+        let served = match args.listen {
+            Some(address) => Some(listen(address).await?),
+            None => None,
+        };
+        let session = Session { monitor: subscriber.monitor(), quiet: global.quiet };
+        if let Some(listener) = served {
+            tokio::spawn(metrics::serve(listener, subscriber.monitor()));
+        }
+        session.run(subscriber, signals, args).await
+    })
+}
+
+impl Args {
+    fn subscriber(&self, global: &Global) -> Result<Subscriber, Failure> {
+        let client_id = self.broker.client_id.as_deref().unwrap_or_default();
+        let store = self.store_path(client_id)?;
+        let mut builder = Builder::new(self.broker.endpoint()?, client_id)
+            .version(self.broker.version())
+            .keep_alive(self.broker.keep_alive)
+            .session_expiry(u32::try_from(self.session_expiry.as_secs()).unwrap_or(u32::MAX))
+            .inbox(self.inbox())
+            .dedup_scope(match self.dedup_scope {
+                DedupScope::Topic => Scope::Topic,
+                DedupScope::Consumer => Scope::Consumer,
+            })
+            .order(self.order.clone())
+            .concurrency(self.concurrency)
+            .backlog_max(self.backlog_max)
+            .handler_time_max(self.handler_timeout)
+            .grace(self.grace)
+            .observer(observer(global));
+        for Filter { filter, qos } in &self.topic {
+            builder = builder.subscribe(filter, qos.unwrap_or(self.qos));
+        }
+        for DedupKey { filter, rules } in self.dedup_key.clone() {
+            builder = match filter {
+                Some(filter) => builder.dedup_on(&filter, rules),
+                None => builder.dedup(rules),
+            };
+        }
+        if let Some(count) = self.count {
+            builder = builder.count(count);
+        }
+        self.with_handlers(builder, &store)?.open(&store).map_err(|error| build_failure(&error, &store))
+    }
+
+    fn with_handlers(&self, mut builder: Builder, store: &Path) -> Result<Builder, Failure> {
+        let routes =
+            Routes::parse(self.on.iter().map(String::as_str), Some(&self.handler)).map_err(spec_failure)?;
+        let handlers = routes
+            .open(&self.handler_options(store)?)
+            .map_err(|error| Failure::told(ExitStatus::Io, &error, "handler"))?;
+        let mut handlers = handlers.into_iter();
+        for (route, handler) in routes.routes.iter().zip(handlers.by_ref()) {
+            builder = builder.on(&route.filter, handler);
+        }
+        Ok(match handlers.next() {
+            Some(otherwise) => builder.otherwise(otherwise),
+            None => builder,
+        })
+    }
+
+    fn handler_options(&self, store: &Path) -> Result<handler::Options, Failure> {
+        let printer = Printer::new(io::stdout(), self.format, self.handler_timeout).map_err(no_runtime)?;
+        Ok(handler::Options {
+            store: Some(store.to_owned()),
+            printer: Some(printer),
+            time_max: self.handler_timeout,
+            programs_print: true,
+            webhook: WebhookOptions::default(),
+            ..handler::Options::default()
+        })
+    }
+
+    fn inbox(&self) -> inbox::Settings {
+        inbox::Settings {
+            store: store::sqlite::Options { accept_loss: self.accept_loss, ..Default::default() },
+            window_ms: millis(self.dedup_window),
+            conflict: match self.conflict {
+                Conflict::Process => ConflictPolicy::Process,
+                Conflict::DeadLetter => ConflictPolicy::DeadLetter,
+                Conflict::Drop => ConflictPolicy::Drop,
+            },
+            retry: RetryPolicy {
+                attempts_max: self.retries.saturating_add(1),
+                delay_ms: millis(self.retry_delay),
+                delay_ms_max: millis(self.retry_max_delay),
+            },
+            ..inbox::Settings::default()
+        }
+    }
+
+    fn store_path(&self, client_id: &str) -> Result<PathBuf, Failure> {
+        match &self.store {
+            Some(path)
+                if path.as_os_str().as_encoded_bytes().starts_with(b"postgres")
+                    && path.as_os_str().as_encoded_bytes().contains(&b':') =>
+            {
+                Err(Failure::usage("PostgreSQL stores are not supported", "--store", "name a file"))
+            }
+            Some(path) => Ok(path.clone()),
+            None => Ok(default_store(client_id)),
+        }
+    }
+}
+
+/// A file for each client id: what is no plain character of a file name is percent-encoded.
+fn default_store(client_id: &str) -> PathBuf {
+    let mut name = String::from("mqtally-");
+    for byte in client_id.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => name.push(char::from(byte)),
+            _ => name.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    PathBuf::from(name + ".sub")
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What a person should know goes to standard error; what is as it should be only when asked for.
+fn observer(global: &Global) -> impl Fn(&Notice) + Send + Sync + 'static {
+    let (quiet, verbose) = (global.quiet, global.verbose);
+    move |notice| {
+        let routine = match notice {
+            Notice::Connected { .. } | Notice::Resumed => true,
+            Notice::Paused(pause) => pause.is_brief() || *pause == Pause::Stopping,
+            _ => false,
+        };
+        if !quiet && (verbose || !routine) {
+            exit::complain(&format!("mqtally: {}", exit::redact(&notice.to_string())));
+        }
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
+    let listener = TcpListener::bind(address).await;
+    let listener = listener.and_then(|listener| Ok((listener.local_addr()?, listener)));
+    let (bound, listener) = listener.map_err(|error| {
+        let advice = "stop what listens there, or choose another --listen; port 0 takes a free one";
+        Failure::new(ExitStatus::Unavailable, format!("cannot listen ({error})"), address.to_string(), advice)
+    })?;
+    exit::complain(&format!("mqtally: metrics on http://{bound}/metrics"));
+    Ok(listener)
+}
+
+/// One run, watched.
+struct Session {
+    monitor: Monitor,
+    quiet: bool,
+}
+
+impl Session {
+    async fn run(
+        self,
+        subscriber: Subscriber,
+        mut signals: Signals,
+        args: &Args,
+    ) -> Result<ExitStatus, Failure> {
+        let (stop, stopped) = oneshot::channel();
+        let mut stop = Some(stop);
+        let running = subscriber.run(async { stopped.await.unwrap_or_default() });
+        tokio::pin!(running);
+        let mut every = tokio::time::interval(args.stats_every.max(Duration::from_millis(1)));
+        every.tick().await;
+        loop {
+            tokio::select! {
+                ended = &mut running => return self.ended(ended),
+                signalled = signals.next() => match (signalled, stop.take()) {
+                    (Signalled::Stop, Some(stop)) => drop(stop.send(())),
+                    (Signalled::Stop, None) => return Ok(ExitStatus::Interrupted),
+                    (Signalled::Print, untouched) => {
+                        stop = untouched;
+                        self.print_now().await;
+                    }
+                },
+                _ = every.tick(), if !args.stats_every.is_zero() => self.print_now().await,
+            }
+        }
+    }
+
+    fn ended(&self, ended: Result<Ended, SubscriberError>) -> Result<ExitStatus, Failure> {
+        let ended = ended.map_err(subscriber_failure)?;
+        self.print(&ended.statistics);
+        Ok(ExitStatus::Success)
+    }
+
+    async fn print_now(&self) {
+        // While the store cannot be written nothing can be counted; the notices say why.
+        if let Ok(statistics) = self.monitor.statistics().await {
+            self.print(&statistics);
+        }
+    }
+
+    fn print(&self, statistics: &inbox::Statistics) {
+        if !self.quiet {
+            exit::complain(&table::render(statistics, &self.monitor.status()).trim_end());
+        }
+    }
+}
+
+enum Signalled {
+    Stop,
+    Print,
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    print: Signal,
+}
+
+impl Signals {
+    fn install() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            print: signal(SignalKind::user_defined1())?,
+        })
+    }
+
+    async fn next(&mut self) -> Signalled {
+        tokio::select! {
+            _ = self.terminate.recv() => Signalled::Stop,
+            _ = self.interrupt.recv() => Signalled::Stop,
+            _ = self.print.recv() => Signalled::Print,
+        }
+    }
+}
+
+fn spec_failure(error: SpecError) -> Failure {
+    Failure::told(ExitStatus::Usage, &error, "--handler")
+}
+
+fn build_failure(error: &BuildError, store: &Path) -> Failure {
+    match error {
+        BuildError::Store(error) => store_failure(error),
+        BuildError::NoClientId => Failure::told(ExitStatus::Usage, error, "--client-id"),
+        BuildError::Filter { .. } => Failure::told(ExitStatus::Usage, error, "--topic"),
+        _ => Failure::told(ExitStatus::Usage, error, store.display().to_string()),
+    }
+}
+
+/// The store's file is the first thing in its messages already.
+pub(super) fn store_failure(error: &StoreError) -> Failure {
+    Failure::told(ExitStatus::Io, error, "--store")
+}
+
+fn subscriber_failure(error: SubscriberError) -> Failure {
+    match error {
+        SubscriberError::Inbox => Failure::told(ExitStatus::Io, &error, "--store"),
+        _ => Failure::told(ExitStatus::Unavailable, &error, "--broker"),
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
+fn no_runtime(error: io::Error) -> Failure {
+    Failure::new(ExitStatus::Software, format!("cannot start ({error})"), "sub", "start it again")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_client_ids_never_share_a_store() {
+        let check = |client_id, expect| assert_eq!(default_store(client_id), Path::new(expect));
+        check("dashboard-1", "mqtally-dashboard-1.sub");
+        check("a/b", "mqtally-a%2Fb.sub");
+        check("a%2Fb", "mqtally-a%252Fb.sub");
+    }
+}

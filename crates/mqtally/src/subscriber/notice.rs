@@ -1,0 +1,129 @@
+//! What happens to a subscriber that a person may want to know.
+
+use mqtally_proto::packet::Qos;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Is told each [`Notice`]. It runs inside the loop: it must not block.
+pub type Observer = Arc<dyn Fn(&Notice) + Send + Sync>;
+
+/// Something that happened; as text, one line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// The store was repaired when it was opened.
+    Repaired(String),
+    /// Dedup keys are forgotten before the broker stops sending their messages again.
+    WindowTooShort {
+        /// How long keys are kept.
+        window: Duration,
+        /// How long the broker keeps the session; `None` is for ever.
+        session_expiry: Option<Duration>,
+    },
+    /// The connection is up.
+    Connected {
+        /// Whether the broker had kept the session.
+        session_present: bool,
+    },
+    /// The broker kept a session that this store knows nothing about.
+    SessionOfAnotherStore,
+    /// The broker had lost the session: messages published meanwhile may be missing.
+    SessionLost {
+        /// QoS 2 exchanges that were open.
+        exchanges: u64,
+    },
+    /// The broker granted less than was asked for.
+    GrantedLess {
+        /// Topic filter.
+        filter: String,
+        /// What was asked for.
+        asked: Qos,
+        /// What was granted.
+        granted: u8,
+    },
+    /// No connection, or none any more; the next attempt comes after the delay.
+    Disconnected {
+        /// Why.
+        why: String,
+        /// Until the next attempt.
+        retry_in: Duration,
+    },
+    /// Nothing is read from here on.
+    Paused(Pause),
+    /// Reading goes on.
+    Resumed,
+    /// Handlers that had not finished at the deadline; their messages are handed out again by the next run.
+    Unfinished(usize),
+}
+
+/// Why the socket is not read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pause {
+    /// Enough was read that is not stored yet.
+    Credit,
+    /// Enough is stored that is not settled yet.
+    Backlog(u64),
+    /// The store cannot be written.
+    Store(Arc<str>),
+    /// The end is near.
+    Stopping,
+}
+
+impl Pause {
+    /// Whether it is of the everyday kind that comes and goes many times a second.
+    pub fn is_brief(&self) -> bool {
+        matches!(self, Self::Credit | Self::Stopping)
+    }
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Repaired(what) => f.write_str(what),
+            Self::WindowTooShort { window, session_expiry: Some(expiry) } => write!(
+                f,
+                "dedup keys are kept for {window:?} and the broker keeps the session for {expiry:?}: a message that \
+                 comes again after {window:?} is processed again; make --dedup-window at least as long"
+            ),
+            Self::WindowTooShort { window, session_expiry: None } => write!(
+                f,
+                "dedup keys are kept for {window:?} and the broker keeps the session for ever: a message that comes \
+                 again after {window:?} is processed again; set --session-expiry"
+            ),
+            Self::Connected { session_present: true } => f.write_str("connected; the broker kept the session"),
+            Self::Connected { session_present: false } => f.write_str("connected; the session is new"),
+            Self::SessionOfAnotherStore => f.write_str(
+                "the broker kept a session of this client id that this store knows nothing of: what an earlier \
+                 store had processed and not acknowledged is processed again",
+            ),
+            Self::SessionLost { exchanges } => write!(
+                f,
+                "the broker had lost the session ({exchanges} QoS 2 exchanges were open): subscribed again; \
+                 messages published meanwhile may be missing"
+            ),
+            Self::GrantedLess { filter, asked, granted } => {
+                write!(f, "the broker granted QoS {granted} for {filter:?}, {asked} was asked for")
+            }
+            Self::Disconnected { why, retry_in } => {
+                write!(f, "{why}; connecting again in {:.1} s", retry_in.as_secs_f64())
+            }
+            Self::Paused(pause) => write!(f, "not reading: {pause}"),
+            Self::Resumed => f.write_str("reading again"),
+            Self::Unfinished(count) => write!(
+                f,
+                "{count} deliveries were not finished at the deadline; the next run hands them out again"
+            ),
+        }
+    }
+}
+
+impl fmt::Display for Pause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Credit => f.write_str("what was read is not stored yet"),
+            Self::Backlog(unsettled) => write!(f, "{unsettled} messages are stored and not settled"),
+            Self::Store(why) => write!(f, "the store cannot be written: {why}"),
+            Self::Stopping => f.write_str("stopping"),
+        }
+    }
+}
