@@ -61,7 +61,7 @@ pub(crate) fn run(args: &Args, global: &Global) -> Result<ExitStatus, Failure> {
     let found = reconcile(&args.outbox, &args.inbox, &keys, args.topic.as_deref())
         .map_err(|error| unreadable(&error))?;
     publish(&found, json, global.quiet)?;
-    if !global.quiet && shares_nothing(&found) {
+    if !global.quiet && args.topic.is_none() && shares_nothing(&found) {
         let advice = "check --client-id and --dedup-scope, and that the subscriber has no --dedup-key";
         exit::complain(&format!("mqtally: the inbox knows none of the outbox's ids; {advice}"));
     }

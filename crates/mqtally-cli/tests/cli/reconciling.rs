@@ -152,7 +152,7 @@ fn what_was_published_and_never_arrives_is_lost_once_a_later_one_has_arrived() {
     assert_eq!((&total["lost"], &total["delivered"]), (&2.into(), &3.into()), "{found}");
     let ended = bench.reconcile("-t other");
     assert_eq!((ended.status, ended.stderr.as_str()), (2, ""));
-    insta::assert_snapshot!(ended.stdout.split(';').next().unwrap_or_default(), @"");
+    assert!(ended.stdout.contains("\n1 not yet arrived of 1 message acknowledged; "), "{}", ended.stdout);
 }
 
 #[test]
