@@ -13,6 +13,7 @@
 //! - [`handler`]: where messages go: a file, a program, a webhook, a table, your own function.
 //! - [`subscriber`]: connection, inbox and handlers in one: loses nothing that it acknowledged.
 //! - [`outbox`]: the durable heart of the publisher: what was published and is not settled.
+//! - [`reconcile`](mod@reconcile): compares an outbox with an inbox, message by message.
 //! - [`store`]: the files behind both: opened, owned, checked.
 //! - [`connection`]: the only MQTT sockets of this crate, and the [`Tap`](connection::Tap) that sees every frame.
 //!
@@ -49,6 +50,7 @@ pub mod inbox;
 pub mod message;
 pub mod outbox;
 pub mod publisher;
+pub mod reconcile;
 pub mod store;
 pub mod subscriber;
 pub mod tls;

@@ -7,6 +7,7 @@ mod dead_letter;
 mod explain;
 mod man;
 mod publish;
+mod reconcile;
 mod subscribe;
 mod test;
 
@@ -51,6 +52,7 @@ pub(crate) enum Command {
     #[command(name = "sub")]
     Subscribe(Box<subscribe::Args>),
     DeadLetter(Box<dead_letter::Args>),
+    Reconcile(reconcile::Args),
     Broker(broker::Args),
     Completions(completions::Args),
     Man(man::Args),
@@ -65,6 +67,7 @@ pub(crate) fn run(cli: &Cli) -> Result<ExitStatus, Failure> {
         Command::Publish(args) => publish::run(args, &cli.global),
         Command::Subscribe(args) => subscribe::run(args, &cli.global),
         Command::DeadLetter(args) => dead_letter::run(args, &cli.global),
+        Command::Reconcile(args) => reconcile::run(args, &cli.global),
         Command::Broker(args) => broker::run(args, &cli.global),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),

@@ -5,6 +5,7 @@ mod fixture;
 pub(crate) mod json;
 pub(crate) mod prose;
 pub(crate) mod receipts;
+pub(crate) mod reconciliation;
 mod streams;
 mod style;
 mod table;

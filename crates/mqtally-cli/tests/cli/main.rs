@@ -5,3 +5,4 @@ mod judging;
 mod misuse;
 mod program;
 mod publishing;
+mod reconciling;

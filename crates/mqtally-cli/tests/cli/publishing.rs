@@ -5,13 +5,13 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Stdio};
 
 /// The embedded broker; killed when dropped.
-struct Broker {
+pub(crate) struct Broker {
     child: Child,
-    address: String,
+    pub(crate) address: String,
 }
 
 impl Broker {
-    fn start(program: &Program, listen: &str) -> Broker {
+    pub(crate) fn start(program: &Program, listen: &str) -> Broker {
         let mut command = program.command(&format!("broker --volatile --listen {listen}"));
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts");
         let mut address = String::new();
@@ -19,7 +19,7 @@ impl Broker {
         Broker { child, address: address.trim().to_owned() }
     }
 
-    fn publish(&self, program: &Program, arguments: &str) -> Ended {
+    pub(crate) fn publish(&self, program: &Program, arguments: &str) -> Ended {
         program.run(&format!("pub --broker mqtt://{} {arguments}", self.address))
     }
 }

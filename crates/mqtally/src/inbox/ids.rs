@@ -246,6 +246,26 @@ impl Ids {
     }
 }
 
+/// Gives `each` the ids at `live` positions, in the order of arrival. Returns how many could not be read.
+pub(super) fn each_live(
+    connection: &Connection,
+    live: Range<u64>,
+    mut each: impl FnMut(KeyId),
+) -> rusqlite::Result<u64> {
+    let sql = "SELECT first_id, packed FROM ids WHERE first_id >= ?1 AND first_id < ?2 ORDER BY first_id";
+    let mut statement = connection.prepare(sql)?;
+    let mut rows = statement.query((live.start, live.end))?;
+    let mut read = 0;
+    while let Some(row) = rows.next()? {
+        let first = row.get(0)?;
+        let entries = row.get_ref(1)?.as_blob().ok().and_then(|packed| unpack(first, packed));
+        let entries = entries.unwrap_or_default().chunks_exact(ENTRY_BYTES);
+        read += entries.len() as u64;
+        entries.for_each(|entry| each(id_of(entry)));
+    }
+    Ok((live.end - live.start).saturating_sub(read))
+}
+
 fn write_row(connection: &Connection, first: u64, entries: &[u8]) -> rusqlite::Result<()> {
     let packed = [entries, &checksum(first, entries).to_le_bytes()].concat();
     let sql = "INSERT OR REPLACE INTO ids(first_id, packed) VALUES (?1, ?2)";

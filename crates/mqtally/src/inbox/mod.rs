@@ -5,6 +5,7 @@
 //! - [`Delivery`] → [`Outcome`]: a message in a handler's hands, and what the handler decided.
 //! - [`key`]: what makes two messages the same message.
 //! - [`dead_letter`]: messages that were given up; also from another process.
+//! - [`Window`]: which keys arrived and what is unsettled, from another process.
 //!
 //! What it claims: a message that was [accepted](Inbox::submit) is handed out until it is settled, over any number of
 //! deaths of the process; inside the retention window each dedup key has one *committed* effect when the effect is
@@ -47,6 +48,7 @@ mod schedule;
 mod state;
 mod statistics;
 mod tally;
+mod window;
 mod work;
 
 pub use arrival::{
@@ -57,6 +59,7 @@ pub use engine::Availability;
 pub use retry::RetryPolicy;
 pub use schedule::Channel;
 pub use statistics::Statistics;
+pub use window::{Unsettled, Window};
 
 use crate::store::StoreError;
 use crate::store::clock::{SystemTimeSource, TimeSource};

@@ -3,7 +3,8 @@
 //! One thread writes. It takes what waits (at most 1,024 messages or 256 KiB), commits it in one transaction and lets
 //! go of whoever waits for it; the next batch collects meanwhile, without a timer. What was acknowledged is removed
 //! with the next commit that is needed anyway: a crash before it sends a message again that the receiver knows by its
-//! id.
+//! id. That commit also notes the id: the last million of them at most, for seven days, so that
+//! [`reconcile`](mod@crate::reconcile) can compare both ends.
 //!
 //! A QoS 2 message has its packet id and the epoch of the server's session on disk before its PUBLISH is written, and
 //! its PUBREC before its PUBREL. So after a crash the same message goes on under the same packet id, and no other
@@ -19,14 +20,18 @@
 //! | 26 | after everybody was told | promised: delivered |
 //! | 27 | opened, what is in flight in other sessions forgotten, not committed | forgotten by the next opening |
 
+mod ledger;
 mod row;
+mod settled;
 mod tables;
 mod uuid;
 mod writer;
 
 pub use crate::store::StoreError;
 pub use crate::store::sqlite::Notice;
+pub use ledger::{Ledger, Published, Standing, ledger};
 pub use row::{Message, Stored};
+pub use settled::{SETTLED_AGE_MS_MAX, SETTLED_IDS_MAX};
 pub use uuid::{Uuid, UuidError};
 
 use crate::client::Steps;

@@ -4,14 +4,16 @@
 //! in a small row of its own, `flight` or `failed`; a message that has neither waits.
 
 use super::row::{self, Message, Stored};
-use super::{Failed, Failure, Uuid};
+use super::settled::{self, Settled};
+use super::{Failed, Failure, Published, Standing, Uuid};
 use crate::store::sqlite::Layout;
 use mqtally_proto::Time;
 use mqtally_proto::inflight::Stage;
-use mqtally_proto::packet::ReasonCode;
-use rusqlite::{Connection, Transaction};
+use mqtally_proto::packet::{Qos, ReasonCode};
+use rusqlite::{Connection, Row, Transaction};
 
-pub(super) const LAYOUT: Layout = Layout { kind: "outbox", version: 1, schema: || SCHEMA.into() };
+pub(super) const LAYOUT: Layout =
+    Layout { kind: "outbox", version: 1, schema: || [SCHEMA, settled::SCHEMA].concat() };
 
 const SCHEMA: &str = "
     CREATE TABLE outbox(
@@ -25,8 +27,9 @@ const SCHEMA: &str = "
         seq INTEGER PRIMARY KEY, failed_ms INTEGER NOT NULL, reason INTEGER, detail TEXT NOT NULL);
     CREATE TABLE tally(
         commits INTEGER NOT NULL, next_seq INTEGER NOT NULL, session_epoch INTEGER NOT NULL,
-        session_of TEXT NOT NULL, rows INTEGER NOT NULL, bytes INTEGER NOT NULL, failed INTEGER NOT NULL);
-    INSERT INTO tally VALUES (0, 1, 0, '', 0, 0, 0);";
+        session_of TEXT NOT NULL, rows INTEGER NOT NULL, bytes INTEGER NOT NULL, failed INTEGER NOT NULL,
+        settled INTEGER NOT NULL);
+    INSERT INTO tally VALUES (0, 1, 0, '', 0, 0, 0, 0);";
 
 /// The only row of `tally`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +46,8 @@ pub(super) struct Tally {
     pub(super) bytes: u64,
     /// Rows of `failed`.
     pub(super) failed: u64,
+    /// Ids that were ever put into `settled`.
+    pub(super) settled: u64,
 }
 
 impl Tally {
@@ -56,6 +61,7 @@ impl Tally {
                 rows: row.get(4)?,
                 bytes: row.get(5)?,
                 failed: row.get(6)?,
+                settled: row.get(7)?,
             })
         })
     }
@@ -63,8 +69,8 @@ impl Tally {
     pub(super) fn save(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
         let sql =
             "UPDATE tally SET commits = ?1, next_seq = ?2, session_epoch = ?3, session_of = ?4, rows = ?5,
-            bytes = ?6, failed = ?7";
-        let Self { commits, next_seq, session_epoch, session_of, rows, bytes, failed } = self;
+            bytes = ?6, failed = ?7, settled = ?8";
+        let Self { commits, next_seq, session_epoch, session_of, rows, bytes, failed, settled } = self;
         transaction.prepare_cached(sql)?.execute((
             commits,
             next_seq,
@@ -73,6 +79,7 @@ impl Tally {
             rows,
             bytes,
             failed,
+            settled,
         ))?;
         Ok(())
     }
@@ -98,10 +105,10 @@ pub(super) fn insert(
     row::insert(&mut *transaction.prepare_cached(sql)?, seq, id, created, message)
 }
 
-/// Removes a message and all that is known of it; false when it was not there.
-pub(super) fn remove(transaction: &Transaction<'_>, seq: u64) -> rusqlite::Result<bool> {
+/// Removes a message that is settled, as [`settled::take`] does; it is no longer in flight.
+pub(super) fn remove(transaction: &Transaction<'_>, seq: u64) -> rusqlite::Result<Option<Option<Settled>>> {
     land(transaction, seq)?;
-    Ok(transaction.prepare_cached("DELETE FROM outbox WHERE seq = ?1")?.execute([seq])? > 0)
+    settled::take(transaction, seq)
 }
 
 pub(super) fn fly(transaction: &Transaction<'_>, flight: Flight, session_epoch: u64) -> rusqlite::Result<()> {
@@ -183,4 +190,29 @@ pub(super) fn failed(connection: &Connection, limit: usize) -> rusqlite::Result<
         Ok(Failed { seq, stored, failed_at: Time::from_ms(row.get(9)?), failure })
     })?;
     failed.collect()
+}
+
+/// The messages that are in the outbox, in the order of publishing. A row whose topic or id cannot be read is left out.
+pub(super) fn each_held(connection: &Connection, each: &mut impl FnMut(Published)) -> rusqlite::Result<()> {
+    let sql = "SELECT seq, msg_id, topic, qos, EXISTS (SELECT 1 FROM failed f WHERE f.seq = o.seq)
+               FROM outbox o ORDER BY seq";
+    let mut statement = connection.prepare(sql)?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let standing = if row.get(4)? { Standing::Failed } else { Standing::Unsent };
+        if let Ok(published) = published(row, standing) {
+            each(published);
+        }
+    }
+    Ok(())
+}
+
+fn published(row: &Row<'_>, standing: Standing) -> rusqlite::Result<Published> {
+    Ok(Published {
+        id: Uuid(row.get(1)?),
+        seq: row.get(0)?,
+        topic: row.get_ref(2)?.as_str()?.into(),
+        qos: Qos::from_u8(row.get(3)?).unwrap_or_default(),
+        standing,
+    })
 }

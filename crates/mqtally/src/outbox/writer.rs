@@ -1,5 +1,6 @@
 //! The thread that writes: collect, commit, tell.
 
+use super::settled::{self, Settled as Remembered};
 use super::tables::{self, Flight, Tally};
 use super::{Command, Entry, Failure, Found, Report, Restored, Settled, StoreError, Stored, Totals};
 use crate::client::{Step, Steps};
@@ -190,7 +191,8 @@ impl<T> Writer<T> {
         let failed = |error| StoreError::from_sqlite(path, error);
         let durable = batch.must_sync();
         let transaction = store.begin(durable).map_err(failed)?;
-        let change = Change { transaction: &transaction, state: &mut self.state, wall: self.clock.wall() };
+        let (state, wall) = (&mut self.state, self.clock.wall());
+        let change = Change { transaction: &transaction, state, wall, remembered: Vec::new() };
         change.apply(batch, self.epoch_base, &self.session_of).map_err(failed)?;
         self.state.tally.commits = commit;
         self.state.tally.save(&transaction).map_err(failed)?;
@@ -363,6 +365,8 @@ struct Change<'a> {
     transaction: &'a Transaction<'a>,
     state: &'a mut State,
     wall: mqtally_proto::Time,
+    /// What this transaction settles, in order.
+    remembered: Vec<Remembered>,
 }
 
 impl Change<'_> {
@@ -382,6 +386,7 @@ impl Change<'_> {
         for settled in &batch.settled {
             self.settle(settled)?;
         }
+        self.remember()?;
         crash_point!(23);
         Ok(())
     }
@@ -442,12 +447,22 @@ impl Change<'_> {
         }
     }
 
+    fn remember(&mut self) -> rusqlite::Result<()> {
+        if self.remembered.is_empty() {
+            return Ok(());
+        }
+        let before = self.state.tally.settled;
+        self.state.tally.settled += self.remembered.len() as u64;
+        settled::append(self.transaction, before, self.wall, &self.remembered)
+    }
+
     fn remove(&mut self, seq: u64, bytes: Option<u64>) -> rusqlite::Result<()> {
         let bytes = match bytes {
             Some(bytes) => bytes,
             None => tables::message(self.transaction, seq)?.map_or(0, |stored| stored.message.size()),
         };
-        if tables::remove(self.transaction, seq)? {
+        if let Some(removed) = tables::remove(self.transaction, seq)? {
+            self.remembered.extend(removed);
             let tally = &mut self.state.tally;
             tally.rows = tally.rows.saturating_sub(1);
             tally.bytes = tally.bytes.saturating_sub(bytes);

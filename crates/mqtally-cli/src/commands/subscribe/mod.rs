@@ -134,9 +134,18 @@ pub(crate) struct Args {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum DedupScope {
+pub(super) enum DedupScope {
     Topic,
     Consumer,
+}
+
+impl From<DedupScope> for Scope {
+    fn from(scope: DedupScope) -> Self {
+        match scope {
+            DedupScope::Topic => Self::Topic,
+            DedupScope::Consumer => Self::Consumer,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -173,10 +182,7 @@ impl Args {
             .keep_alive(self.broker.keep_alive)
             .session_expiry(u32::try_from(self.session_expiry.as_secs()).unwrap_or(u32::MAX))
             .inbox(self.inbox())
-            .dedup_scope(match self.dedup_scope {
-                DedupScope::Topic => Scope::Topic,
-                DedupScope::Consumer => Scope::Consumer,
-            })
+            .dedup_scope(self.dedup_scope.into())
             .order(self.order.clone())
             .concurrency(self.concurrency)
             .backlog_max(self.backlog_max)

@@ -1,0 +1,186 @@
+//! `mqtally reconcile` over the stores of `mqtally pub` and `mqtally sub`.
+
+use crate::program::{Ended, Program};
+use crate::publishing::Broker;
+use serde_json::Value;
+use std::io::Write;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Lives of both ends, each ended by kill -9.
+const LIVES: u32 = 6;
+
+/// A process; killed when dropped.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A broker, and both ends' stores.
+struct Bench {
+    program: Program,
+    broker: Broker,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let program = Program::new();
+        let broker = Broker::start(&program, "127.0.0.1:0");
+        Bench { program, broker }
+    }
+
+    /// The effect of a message is a row, written in the transaction that settles it.
+    fn subscriber(&self) -> Running {
+        let arguments = format!(
+            "sub --broker mqtt://{} -t a/#@2 --client-id pager --store in.db --handler sqlite:in.db?table=effect",
+            self.broker.address
+        );
+        let mut command = self.program.command(&arguments);
+        Running(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts"))
+    }
+
+    /// A subscriber whose subscription stands: something that was published without a store has arrived.
+    fn subscribed(&self) -> Running {
+        let subscriber = self.subscriber();
+        let before = self.effects("count(*)");
+        until("the subscription", || {
+            assert_eq!(self.broker.publish(&self.program, "-t a/first -m x").status, 0);
+            self.effects("count(*)") > before
+        });
+        subscriber
+    }
+
+    /// Publishes line after line until it is killed, or its standard input is.
+    fn publisher(&self, topic: &str, qos: u32) -> Running {
+        let arguments = format!(
+            "pub --broker mqtt://{} -t {topic} -q {qos} --lines --rate 3000 --store out.db",
+            self.broker.address
+        );
+        let mut command = self.program.command(&arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn().expect("it starts");
+        let mut input = child.stdin.take().expect("piped");
+        std::thread::spawn(move || (0_u64..).try_for_each(|n| writeln!(input, "{n}")));
+        Running(child)
+    }
+
+    fn publish(&self, arguments: &str) {
+        let ended = self.broker.publish(&self.program, &format!("--store out.db {arguments}"));
+        assert_eq!(ended.status, 0, "{}", ended.stderr);
+    }
+
+    fn reconcile(&self, arguments: &str) -> Ended {
+        self.program.run(&format!("reconcile out.db in.db --client-id pager {arguments}"))
+    }
+
+    /// Until everything that arrived is processed and this is the status.
+    fn reconciled(&self, arguments: &str, status: i32) -> Value {
+        let mut found = Value::Null;
+        until(&format!("status {status} {arguments}"), || {
+            let ended = self.reconcile(&format!("--json - {arguments}"));
+            found = serde_json::from_str(&ended.stdout).unwrap_or_default();
+            ended.status == status && found["total"]["waiting"] == 0
+        });
+        found
+    }
+
+    /// 0 where nothing is there yet.
+    fn effects(&self, what: &str) -> u64 {
+        let connection = rusqlite::Connection::open(self.program.directory().join("in.db")).expect("opens");
+        let sql = format!("SELECT {what} FROM effect");
+        connection.query_row(&sql, [], |row| row.get::<_, i64>(0)).map_or(0, i64::cast_unsigned)
+    }
+}
+
+fn until(what: &str, mut reached: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !reached() {
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn both_ends_killed_together_lose_nothing_and_do_nothing_twice() {
+    let seed = fastrand::u64(..);
+    let mut random = fastrand::Rng::with_seed(seed);
+    let bench = Bench::new();
+    drop(bench.subscribed());
+    for life in 0..LIVES {
+        let (subscriber, publisher) = (bench.subscriber(), bench.publisher("a/b", 1 + life % 2));
+        std::thread::sleep(Duration::from_millis(random.u64(150..500)));
+        let meanwhile = bench.reconcile("").status;
+        assert!([0, 2].contains(&meanwhile), "seed {seed}: status {meanwhile} while both are at work");
+        if random.bool() {
+            drop((subscriber, publisher));
+        } else {
+            drop((publisher, subscriber));
+        }
+    }
+    let _subscriber = bench.subscriber();
+    bench.publish("--drain");
+    let found = bench.reconciled("", 0);
+    let total = &found["total"];
+    let published = total["published"].as_u64().expect("a number");
+    assert!(published > 100, "seed {seed}: {found}");
+    for as_many in ["acknowledged", "delivered", "processed"] {
+        assert_eq!(total[as_many], published, "seed {seed}: {found}");
+    }
+    let effects = bench.effects("count(*)");
+    assert_eq!(effects, bench.effects("count(DISTINCT key)"), "seed {seed}: done twice");
+    assert_eq!(effects, published + found["unexpected"].as_u64().expect("a number"), "seed {seed}");
+    println!("seed {seed}: {published} published, {} duplicates dropped, 0 lost", found["duplicated"]);
+}
+
+#[test]
+fn what_was_published_and_never_arrives_is_lost_once_a_later_one_has_arrived() {
+    let bench = Bench::new();
+    // Nobody has subscribed so far.
+    bench.publish("-t a/b -m lost --count 2");
+    let _subscriber = bench.subscribed();
+    let found = bench.reconciled("", 2);
+    assert_eq!((&found["verdict"], &found["total"]["not_yet_arrived"]), (&"undecided".into(), &2.into()));
+    bench.publish("-t a/b -m kept --count 3");
+    bench.publish("-t other -m x");
+    let found = bench.reconciled("", 1);
+    let total = &found["total"];
+    assert_eq!((&total["lost"], &total["delivered"]), (&2.into(), &3.into()), "{found}");
+    let ended = bench.reconcile("-t other");
+    assert_eq!((ended.status, ended.stderr.as_str()), (2, ""));
+    assert!(ended.stdout.contains("\n1 not yet arrived of 1 message acknowledged; "), "{}", ended.stdout);
+}
+
+#[test]
+fn a_comparison_by_the_wrong_key_is_said_to_be_one() {
+    let bench = Bench::new();
+    let _subscriber = bench.subscribed();
+    bench.publish("-t a/b -m x");
+    bench.reconciled("", 0);
+    let ended = bench.program.run("reconcile out.db in.db --client-id other");
+    assert_eq!(ended.status, 2);
+    assert!(ended.stderr.contains("check --client-id"), "{}", ended.stderr);
+}
+
+#[test]
+fn what_cannot_be_compared_is_told_in_a_line() {
+    let bench = Bench::new();
+    let _subscriber = bench.subscribed();
+    bench.publish("-t a/b -m x");
+    let check = |arguments: &str, status: i32, expect: &str| {
+        let ended = bench.program.run(&format!("reconcile {arguments}"));
+        assert_eq!((ended.status, ended.stdout.as_str()), (status, ""), "{arguments}");
+        assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
+        assert!(ended.stderr.contains(expect), "{arguments}: {}", ended.stderr);
+    };
+    check("out.db", 64, "INBOX");
+    check("out.db in.db", 64, "--client-id");
+    check("out.db in.db --client-id pager -t a/#/b", 64, "not a topic filter");
+    check("in.db out.db --client-id pager", 74, "holds an outbox, not an inbox");
+    check("none.db in.db --client-id pager", 74, "not a store");
+    check("out.db in.db --client-id pager --json none/x", 74, "cannot write the report");
+}
