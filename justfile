@@ -18,15 +18,27 @@ referees:
 run:
     cargo run --release -- test
 
-# Cost of the codec, of the checker, and of the broker beside mosquitto (when it is on PATH).
+# What a message costs: codec, checker, broker, client, outbox and inbox, each beside a rival or a limit.
 bench:
     cargo bench -p mqtally-proto --bench codec
     cargo bench -p mqtally-history --bench check
     cargo bench -p mqtally-harness --bench broker
+    cargo bench -p mqtally --bench publish
+    cargo bench -p mqtally --bench publisher
+    cargo bench -p mqtally --bench inbox
+    cargo bench -p mqtally --bench subscriber
 
 # kill -9 of the broker under traffic, many rounds.
 torture-broker rounds="100":
     MQTALLY_KILL_ROUNDS={{rounds}} cargo test --release -p mqtally-cli --test broker -- --nocapture kill
+
+# kill -9 of the subscriber at random and at every crash point: what was acknowledged has one effect.
+torture-sub rounds="500":
+    MQTALLY_KILL_ROUNDS={{rounds}} cargo test --release -p mqtally-cli --test torture_sub -- --nocapture
+
+# kill -9 of the publisher at random and at every crash point: what was accepted arrives.
+torture-pub rounds="4":
+    MQTALLY_KILL_ROUNDS={{rounds}} cargo test --release -p mqtally --test publisher_kill -- --nocapture
 
 # Coverage-guided fuzzing of TARGET (decode, broker or session) by libFuzzer, with the ordinary toolchain.
 fuzz target="decode" seconds="60":
