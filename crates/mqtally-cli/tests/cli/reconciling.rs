@@ -105,7 +105,6 @@ fn until(what: &str, mut reached: impl FnMut() -> bool) {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "whoever repeats a run needs its seed")]
 #[test]
 fn both_ends_killed_together_lose_nothing_and_do_nothing_twice() {
     let seed = fastrand::u64(..);
