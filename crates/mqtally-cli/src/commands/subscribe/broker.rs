@@ -1,18 +1,12 @@
 //! Which broker, and who we are there.
 
-use crate::exit::{ExitStatus, Failure, redact};
+use crate::broker_url;
+use crate::exit::Failure;
 use clap::ValueEnum;
-use mqtally::endpoint::{Endpoint, EndpointError};
+use mqtally::endpoint::Endpoint;
 use mqtally::tls::{Identity, Roots, Tls};
 use mqtally_proto::packet::Version;
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
-
-/// The password itself is for no flag: flags are seen by everybody on the machine.
-const PASSWORD_VARIABLE: &str = "MQTALLY_PASSWORD";
-/// Nobody's password is longer; a file that is was named by mistake.
-const PASSWORD_BYTES_MAX: u64 = 64 << 10;
+use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Broker")]
@@ -53,19 +47,7 @@ enum Protocol {
 
 impl BrokerArgs {
     pub(super) fn endpoint(&self) -> Result<Endpoint, Failure> {
-        let shown = redact(&self.broker);
-        let endpoint: Endpoint = self
-            .broker
-            .parse()
-            .map_err(|error: EndpointError| Failure::told(ExitStatus::Usage, &error, &shown))?;
-        let endpoint = endpoint.with_tls(self.tls());
-        let Some(password) = password(self.password_file.as_deref())? else { return Ok(endpoint) };
-        match endpoint.username() {
-            Some(_) => Ok(endpoint.with_password(password)),
-            None => {
-                Err(Failure::usage("a password without a user name", shown, "write mqtt://USER@HOST:PORT"))
-            }
-        }
+        Ok(broker_url::endpoint(&self.broker, self.password_file.as_deref())?.with_tls(self.tls()))
     }
 
     pub(super) fn version(&self) -> Version {
@@ -85,23 +67,4 @@ impl BrokerArgs {
             identity: self.cert.as_ref().zip(self.key.as_ref()).map(identity),
         }
     }
-}
-
-fn password(file: Option<&Path>) -> Result<Option<String>, Failure> {
-    let Some(file) = file else { return Ok(std::env::var(PASSWORD_VARIABLE).ok()) };
-    let text = read_short(file).map_err(|error| {
-        Failure::io(
-            "cannot read the password",
-            file,
-            &error,
-            "name a file with the password on its first line",
-        )
-    })?;
-    Ok(Some(text.lines().next().unwrap_or_default().to_owned()))
-}
-
-fn read_short(file: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    File::open(file)?.take(PASSWORD_BYTES_MAX).read_to_string(&mut text)?;
-    Ok(text)
 }
