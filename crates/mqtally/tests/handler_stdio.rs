@@ -7,7 +7,6 @@ mod handler_support;
 
 use handler_support::{delivery, eventually, handle, handle_all, open, read, script};
 use std::path::Path;
-use std::time::Duration;
 
 /// A program that runs `text` for each line, with `$id` in it.
 fn each_line(directory: &Path, text: &str) -> String {
@@ -147,14 +146,14 @@ async fn a_program_that_does_not_read_is_killed_and_does_not_block_us() {
 #[tokio::test]
 async fn closing_lets_it_finish_and_later_messages_are_retried() {
     let directory = tempfile::tempdir().unwrap();
-    let out = directory.path().join("out");
-    let text = format!("cat > /dev/null; echo finished > {}", out.display());
+    let [got, out] = ["got", "out"].map(|name| directory.path().join(name));
+    let text = format!("head -n 1 > {}; cat > /dev/null; echo finished > {}", got.display(), out.display());
     let handler = std::sync::Arc::new(open(&command(directory.path(), &text), 10_000));
     let waiting = tokio::spawn({
         let handler = std::sync::Arc::clone(&handler);
         async move { handle(&handler, &delivery(1, "")).await }
     });
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    eventually(|| !read(&got).is_empty()).await;
     handler.close().await;
     assert_eq!(read(&out), "finished\n");
     let outcome = waiting.await.unwrap();
