@@ -186,7 +186,7 @@ fn convert_connack(connack: &wire::Connack) -> seen::Connack {
             Property::RetainAvailable(it) => converted.unavailable.retain = *it == 0,
             Property::WildcardSubscriptionAvailable(it) => converted.unavailable.wildcards = *it == 0,
             Property::SubscriptionIdentifierAvailable(it) => {
-                converted.unavailable.subscription_ids = *it == 0
+                converted.unavailable.subscription_ids = *it == 0;
             }
             Property::SharedSubscriptionAvailable(it) => converted.unavailable.shared = *it == 0,
             _ => {}
