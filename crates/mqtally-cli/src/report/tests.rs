@@ -1,12 +1,16 @@
 //! What people read, line by line, and what programs rely on.
 
-use super::{Look, fixture, json, terminal};
+use super::{Judged, Look, fixture, json, terminal};
 use mqtally_history::report::Report;
 use std::collections::BTreeSet;
 use unicode_width::UnicodeWidthStr;
 
+fn judged(report: &Report) -> Judged {
+    Judged { report: report.clone(), timeline: fixture::timeline() }
+}
+
 fn plain(report: &Report, width: usize) -> String {
-    terminal::render(report, Look { width, colour: false })
+    terminal::render(&judged(report), None, Look { width, colour: false })
 }
 
 #[test]
@@ -37,7 +41,7 @@ fn what_was_not_exercised_is_not_kept() {
 #[test]
 fn colour_changes_nothing_but_colour() {
     let report = fixture::broken();
-    let coloured = terminal::render(&report, Look { width: 100, colour: true });
+    let coloured = terminal::render(&judged(&report), None, Look { width: 100, colour: true });
     assert!(coloured.contains("\u{1b}[1m\u{1b}[31mBROKEN\u{1b}[0m"), "{coloured}");
     assert_eq!(anstream::adapter::strip_str(&coloured).to_string(), plain(&report, 100));
 }
