@@ -89,9 +89,9 @@ fn findings(report: &Report) -> String {
     if report.findings.is_empty() {
         return String::new();
     }
-    let mut text = String::from("\n### Findings\n");
+    let (shared, mut text) = (topics::shared(report), String::from("\n### Findings\n"));
     for finding in report.findings.iter().take(FINDINGS_MAX) {
-        text += &one_finding(finding);
+        text += &one_finding(finding, shared);
     }
     if let Some(more) = report.findings.len().checked_sub(FINDINGS_MAX).filter(|more| *more > 0) {
         let _ = writeln!(text, "\n… and {} more in the JSON report", count(more as u64));
@@ -99,18 +99,19 @@ fn findings(report: &Report) -> String {
     text
 }
 
-fn one_finding(finding: &Finding) -> String {
+fn one_finding(finding: &Finding, shared: &str) -> String {
+    let shown = |text: &str| text.replace(shared, "");
     let mut text = format!(
         "\n{} **{} {}** {}\n\n<sub>{}</sub>\n",
         sign(finding.verdict),
         finding.promise,
         words::verdict(finding.verdict),
-        plain(&finding.message),
+        plain(&shown(&finding.message)),
         plain(&finding_facts(finding)),
     );
     if !finding.excerpt.is_empty() {
         let lines: Vec<String> =
-            finding.excerpt.iter().map(|line| visible(line).replace("```", "'''")).collect();
+            finding.excerpt.iter().map(|line| visible(&shown(line)).replace("```", "'''")).collect();
         let _ = writeln!(text, "\n```text\n{}\n```", lines.join("\n"));
     }
     text

@@ -32,7 +32,7 @@ pub(super) fn section(timeline: &Timeline, look: Look) -> String {
     }
     let faults = stretches.faults(timeline);
     if faults.contains(['│', '█']) {
-        text += &line("faults", look.paint(BAD, &faults), "│ fault  █ broker away".to_owned());
+        text += &line("faults", look.paint(BAD, &faults), "│ fault  █ away".to_owned());
     }
     text
 }

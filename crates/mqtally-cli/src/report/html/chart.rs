@@ -3,7 +3,7 @@
 use super::scale::{Scale, powers_of_ten, px, round_numbers, short, short_s, short_us};
 use crate::report::words::{count, counted, visible};
 use maud::{Markup, html};
-use mqtally_history::timeline::{Bucket, Latencies, Timeline};
+use mqtally_history::timeline::{Bucket, Latencies, Mark, Timeline};
 
 const WIDTH: f64 = 960.0;
 const LEFT: f64 = 62.0;
@@ -131,8 +131,13 @@ pub(super) fn time_axis(timeline: &Timeline, across: Scale, [top, bottom]: [f64;
     }
 }
 
-/// When the broker was away, and each fault.
-pub(super) fn faults(timeline: &Timeline, across: Scale, [top, bottom]: [f64; 2]) -> Markup {
+/// When the broker was away, and the faults that are `drawn`.
+pub(super) fn faults(
+    timeline: &Timeline,
+    across: Scale,
+    [top, bottom]: [f64; 2],
+    drawn: impl Fn(&Mark) -> bool,
+) -> Markup {
     let height = px(bottom - top);
     let end = timeline.elapsed_ns();
     let mut last_x = f64::MIN;
@@ -140,6 +145,7 @@ pub(super) fn faults(timeline: &Timeline, across: Scale, [top, bottom]: [f64; 2]
     let marks: Vec<_> = timeline
         .marks()
         .iter()
+        .filter(|mark| drawn(mark))
         .filter_map(|mark| {
             let x = across.place(mark.at_ns as f64);
             (x - last_x >= 1.0).then(|| {
@@ -224,7 +230,7 @@ fn surroundings(timeline: &Timeline, across: Scale, up: Scale, ticks: &[(f64, St
             text .faint x=(px(LEFT - 6.0)) y=(px(up.place(*value) + 4.0)) text-anchor="end" { (name) }
         }
         (time_axis(timeline, across, [TOP, BOTTOM]))
-        (faults(timeline, across, [TOP, BOTTOM]))
+        (faults(timeline, across, [TOP, BOTTOM], |_| true))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::chart::{across, faults, sized, time_axis};
 use super::scale::{px, short_s};
+use crate::report::topics::below;
 use crate::report::words::{counted, visible};
 use maud::{Markup, html};
 use mqtally_history::event::Closing;
@@ -14,7 +15,7 @@ const SHOWN: usize = 40;
 const FOLDED_MAX: usize = 200;
 
 /// The lanes, first of the sessions that had several connections, then, folded, of the others.
-pub(super) fn sessions(timeline: &Timeline) -> Markup {
+pub(super) fn sessions(timeline: &Timeline, shared: &str) -> Markup {
     let (mut several, mut others): (Vec<&Lane>, Vec<&Lane>) =
         timeline.lanes().iter().partition(|lane| lane.stays.len() > 1);
     let more = several.split_off(several.len().min(SHOWN));
@@ -31,12 +32,13 @@ pub(super) fn sessions(timeline: &Timeline) -> Markup {
                         span { (key("stay new")) "new session" }
                         span { (key("stay refused")) "never accepted" }
                         span { svg width="22" height="10" aria-hidden="true" { (end_sign(11.0, 0.0, 10.0)) } "cut, reset or broken" }
+                        span { (super::chart::key("mark")) "fault" }
                     }
                 }
-                @if !several.is_empty() { (picture(timeline, &several)) }
+                @if !several.is_empty() { (picture(timeline, &several, shared)) }
                 @if !others.is_empty() {
                     details { summary { (counted(others.len() as u64, "more client")) }
-                        (picture(timeline, &others))
+                        (picture(timeline, &others, shared))
                     }
                 }
                 @if left_out > 0 { p .faint { (counted(left_out, "more connection")) " not drawn." } }
@@ -45,7 +47,7 @@ pub(super) fn sessions(timeline: &Timeline) -> Markup {
     }
 }
 
-fn picture(timeline: &Timeline, lanes: &[&Lane]) -> Markup {
+fn picture(timeline: &Timeline, lanes: &[&Lane], shared: &str) -> Markup {
     let across = across(timeline);
     let bottom = TOP + LANE * lanes.len() as f64;
     let described = format!("{}.", counted(lanes.len() as u64, "client"));
@@ -55,11 +57,18 @@ fn picture(timeline: &Timeline, lanes: &[&Lane]) -> Markup {
         bottom + 22.0,
         html! {
             (time_axis(timeline, across, [TOP, bottom]))
-            (faults(timeline, across, [TOP, bottom]))
+            // Faults of a client stand in its lane alone.
+        (faults(timeline, across, [TOP, bottom], |mark| mark.client.is_none()))
             @for (number, lane) in lanes.iter().enumerate() {
                 @let y = TOP + LANE * number as f64;
                 @for stay in &lane.stays { (drawn(timeline, stay, y)) }
-                text .faint x="66" y=(px(y + 13.0)) pointer-events="none" { (visible(&lane.client)) }
+            @for mark in timeline.marks().iter().filter(|mark| mark.client.as_ref() == Some(&lane.client)) {
+                @let x = px(across.place(mark.at_ns as f64));
+                line .mark x1=(x) x2=(x) y1=(px(y + 9.0)) y2=(px(y + LANE)) {
+                    title { (visible(&mark.kind)) " at " (short_s(mark.at_ns as f64)) }
+                }
+            }
+                text .faint x="66" y=(px(y + 13.0)) pointer-events="none" { (visible(below(&lane.client, shared))) }
             }
         },
     )

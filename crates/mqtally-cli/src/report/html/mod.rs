@@ -38,7 +38,7 @@ pub(crate) fn render(report: &Report, timeline: &Timeline, comparison: Option<&C
                     (tally(report))
                     (findings(report))
                     @if let Some(comparison) = comparison { (tables::comparison(comparison)) }
-                    (over_time(timeline))
+                    (over_time(timeline, super::topics::shared_by_clients(report)))
                     (tables::promises(report))
                     (tables::streams(report))
                     (tables::messages(report))
@@ -180,12 +180,12 @@ fn one_finding(finding: &Finding, number: usize, shared: &str) -> Markup {
     }
 }
 
-fn over_time(timeline: &Timeline) -> Markup {
+fn over_time(timeline: &Timeline, shared: &str) -> Markup {
     html! {
         h2 #time { "Over time" }
         (chart::rates(timeline))
         (chart::latencies(timeline))
         (chart::table(timeline))
-        (lanes::sessions(timeline))
+        (lanes::sessions(timeline, shared))
     }
 }

@@ -111,3 +111,22 @@ fn shortened(text: &str) -> String {
         false => text.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::fixture;
+
+    #[test]
+    fn a_packet_is_an_arrow_between_its_client_and_the_broker() {
+        let svg = diagram(&fixture::broken().findings[0], "session/").into_string();
+        insta::assert_snapshot!(
+            svg.replace("<line", "\n<line").replace("<text", "\n<text").replace("<rect", "\n<rect")
+        );
+    }
+
+    #[test]
+    fn a_finding_without_packets_has_no_diagram() {
+        assert_eq!(diagram(&fixture::broken().findings[1], "").into_string(), "");
+    }
+}
