@@ -145,7 +145,7 @@ fn latency((group, protocol, topic, qos): Key<'_>, old: Percentiles, new: Percen
 }
 
 /// Less is better.
-fn kind<T: Ord>(now: T, before: T) -> Kind {
+fn kind<T: Ord + Copy>(now: T, before: T) -> Kind {
     match now.cmp(&before) {
         std::cmp::Ordering::Less => Kind::Better,
         std::cmp::Ordering::Greater => Kind::Worse,

@@ -9,6 +9,7 @@ use std::fmt::Write;
 
 /// GitHub refuses a comment of more than 65,536 characters.
 const LEN_MAX: usize = 60_000;
+const LEFT_OUT: &str = "\n*A part that is too long for this place is left out; the JSON report has it.*\n";
 const FINDINGS_MAX: usize = 12;
 const STREAMS_MAX: usize = 40;
 
@@ -20,12 +21,8 @@ pub(crate) fn render(report: &Report, comparison: Option<&Comparison>) -> Vec<u8
     let mut text = head;
     for part in parts {
         // A part is left out whole: half a table is worse than none.
-        match text.len() + part.len() <= LEN_MAX {
-            true => text += &part,
-            false => {
-                text += "\n*A part that is too long for this place is left out; the JSON report has it.*\n"
-            }
-        }
+        let fits = text.len() + part.len() <= LEN_MAX;
+        text += if fits { &part } else { LEFT_OUT };
     }
     text.into_bytes()
 }

@@ -37,7 +37,7 @@ pub(super) fn rates(timeline: &Timeline) -> Markup {
                     span { (key("curve one")) "published" } span { (key("curve two dashed")) "delivered" } (fault_keys(timeline))
                 }
             }
-            (picture("Messages a second over time", &described, html! {
+            (picture("Messages a second over time", &described, &html! {
                 (surroundings(timeline, across, up, &ticks))
                 polygon .one-area points=(format!("{} {},{BOTTOM} {LEFT},{BOTTOM}", sent, last_x(&sent))) {}
                 polyline .curve .one points=(sent) {}
@@ -75,7 +75,7 @@ pub(super) fn latencies(timeline: &Timeline) -> Markup {
                     (fault_keys(timeline))
                 }
             }
-            (picture("Latency over time", &described, html! {
+            (picture("Latency over time", &described, &html! {
                 (surroundings(timeline, across, up, &ticks))
                 @for (class, _, values) in &curves {
                     @for run in runs(values, timeline.bucket_ns(), across, up) {
@@ -174,12 +174,12 @@ pub(super) fn faults(
 }
 
 /// A picture as wide as the page, with words for those who do not see it.
-pub(super) fn picture(title: &str, described: &str, inside: Markup) -> Markup {
+pub(super) fn picture(title: &str, described: &str, inside: &Markup) -> Markup {
     sized(title, described, HEIGHT, inside)
 }
 
 /// A picture of a height of its own.
-pub(super) fn sized(title: &str, described: &str, height: f64, inside: Markup) -> Markup {
+pub(super) fn sized(title: &str, described: &str, height: f64, inside: &Markup) -> Markup {
     html! {
         div .wide tabindex="0" role="region" aria-label=(title) {
             svg viewBox={ "0 0 " (WIDTH) " " (px(height)) } role="img" aria-label={ (title) ". " (described) } {

@@ -55,7 +55,7 @@ fn picture(timeline: &Timeline, lanes: &[&Lane], shared: &str) -> Markup {
         "Sessions and their connections",
         &described,
         bottom + 22.0,
-        html! {
+        &html! {
             (time_axis(timeline, across, [TOP, bottom]))
             // Faults of a client stand in its lane alone.
         (faults(timeline, across, [TOP, bottom], |mark| mark.client.is_none()))

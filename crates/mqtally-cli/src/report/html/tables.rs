@@ -14,7 +14,7 @@ pub(super) fn promises(report: &Report) -> Markup {
     html! {
         h2 #promises { "Promises" }
         p .faint { "How often each was put to the test on which MQTT, and whether it held. Zero is not exercised, never kept." }
-        (scroll("Promises", html! { table {
+        (scroll("Promises", &html! { table {
             thead { tr {
                 th { "id" } th { "promise" } th { "severity" } th .number { "on 3.1.1" } th .number { "on 5" }
                 th { "verdict" } th { "normative statements" }
@@ -48,7 +48,7 @@ pub(super) fn streams(report: &Report) -> Markup {
                 "Milliseconds until acknowledged; at QoS 0 until first arrived."
                 @if !shared.is_empty() { " Topics below " span .mono { (visible(shared)) } "." }
             }
-            (scroll("Streams", html! { table {
+            (scroll("Streams", &html! { table {
                 thead { tr {
                     th { "part" } th { "MQTT" } th { "topic" } th .number { "QoS" } th .number { "sent" }
                     th .number { "acked" } th .number { "delivered" } th .number { "dup" }
@@ -85,7 +85,7 @@ pub(super) fn messages(report: &Report) -> Markup {
         @if !report.messages.is_empty() {
             h2 { "QoS comparison" }
             p .faint { "Single messages: milliseconds until acknowledged, until first arrived, and by how many." }
-            (scroll("QoS comparison", html! { table {
+            (scroll("QoS comparison", &html! { table {
                 thead { tr {
                     th .number { "id" } th { "topic" } th .number { "QoS" } th { "type" } th { "MQTT" } th { "status" }
                     th .number { "acked" } th .number { "arrived" } th .number { "by" }
@@ -112,7 +112,7 @@ pub(super) fn applications(report: &Report) -> Markup {
         @if !report.applications.is_empty() {
             h2 { "Subscribers' statistics" }
             p .faint { "As they counted themselves, with shares of received." }
-            (scroll("Subscribers' statistics", html! { table {
+            (scroll("Subscribers' statistics", &html! { table {
                 thead { tr {
                     th { "subscriber" } th { "MQTT" } th .number { "received" } th .number { "duplicates" }
                     th .number { "conflicts" } th .number { "errors" } th .number { "processed" }
@@ -149,7 +149,7 @@ pub(super) fn comparison(comparison: &Comparison) -> Markup {
         @if comparison.changes.is_empty() {
             p { "No difference in verdicts, counts or latencies that is worth a line." }
         } @else {
-            (scroll("Comparison", html! { table {
+            (scroll("Comparison", &html! { table {
                 thead { tr { th { span aria-hidden="true" { "▲▼" } } th { "what" } th { "before" } th { "now" } } }
                 tbody { @for change in &comparison.changes { tr .(class(match change.kind {
                     crate::report::comparison::Kind::Better => Verdict::Kept,
@@ -167,7 +167,7 @@ pub(super) fn comparison(comparison: &Comparison) -> Markup {
 }
 
 /// A table that scrolls by itself where the window is narrow.
-fn scroll(name: &str, table: Markup) -> Markup {
+fn scroll(name: &str, table: &Markup) -> Markup {
     html! { div .scroll tabindex="0" role="region" aria-label=(name) { (table) } }
 }
 
