@@ -296,6 +296,60 @@ catalogue! {
     lifted when "none was set",
     exercise "5.0: subscribe at QoS 2 with a small receive maximum and delay PUBCOMP";
 
+    T1, S2, "A new subscription gets the retained message",
+    ["3.1.1:MQTT-3.3.1-5", "3.1.1:MQTT-3.3.1-6", "5.0:MQTT-3.3.1-5", "5.0:MQTT-3.3.1-9"],
+    tested by "a SUBSCRIBE that matches a topic whose last retained message was acknowledged before, at QoS 1 or 2; and that it is the last one",
+    lifted when "the retained message has QoS 0 or may have expired, another is being published meanwhile (then each is right), the filter is shared, or the broker failed in a way that its profile does not cover; an absence is judged a second after the broker answered a PINGREQ or delivered a sentinel sent behind SUBACK, or five seconds after SUBACK",
+    exercise "publish with RETAIN and wait for the acknowledgement, subscribe, ping, and stay for a second";
+
+    T2, S3, "A retained message carries RETAIN=1",
+    ["3.1.1:MQTT-3.3.1-8"],
+    tested by "each retained message that a new subscription receives",
+    lifted when "never",
+    exercise "subscribe where a retained message is";
+
+    T3, S3, "A live message carries RETAIN=0",
+    ["3.1.1:MQTT-3.3.1-9", "5.0:MQTT-3.3.1-12", "5.0:MQTT-3.3.1-13"],
+    tested by "a message published with RETAIN that reaches an established subscription",
+    lifted when "the subscription retains as published: then RETAIN is as it was published",
+    exercise "publish with RETAIN to a subscriber that is there";
+
+    T4, S2, "An empty message clears the topic",
+    ["3.1.1:MQTT-3.3.1-10", "3.1.1:MQTT-3.3.1-11", "5.0:MQTT-3.3.1-6", "5.0:MQTT-3.3.1-7"],
+    tested by "a SUBSCRIBE that matches a topic whose last retained publication, acknowledged before, is empty",
+    lifted when "another retained message is being published meanwhile",
+    exercise "publish an empty message with RETAIN and QoS 1, subscribe, ping, and stay for a second";
+
+    T5, S2, "A message without RETAIN leaves the retained one alone",
+    ["3.1.1:MQTT-3.3.1-12", "5.0:MQTT-3.3.1-8"],
+    tested by "a SUBSCRIBE that matches a topic to which a message without RETAIN was published behind the retained one",
+    lifted when "the same as T1",
+    exercise "publish with RETAIN, then without, both acknowledged, then subscribe";
+
+    T6, S2, "Retained messages outlive their publisher's session",
+    ["3.1.1:MQTT-3.1.2-7"],
+    tested by "a SUBSCRIBE that matches a topic whose publisher's session ended since",
+    lifted when "the same as T1",
+    exercise "publish with RETAIN from a clean session, end it, then subscribe";
+
+    T7, S2, "Retained messages come at the lower of published and granted QoS",
+    ["3.1.1:MQTT-3.8.4-6", "5.0:MQTT-3.8.4-8"],
+    tested by "each retained message that a subscription of known QoS receives",
+    lifted when "never",
+    exercise "subscribe at QoS 0, 1 and 2 where retained messages are";
+
+    T8, S2, "Retain Handling is obeyed",
+    ["5.0:MQTT-3.3.1-9", "5.0:MQTT-3.3.1-10", "5.0:MQTT-3.3.1-11", "5.0:MQTT-3.8.4-4"],
+    tested by "5.0: a SUBSCRIBE with Retain Handling 1 or 2 that matches a retained message",
+    lifted when "nobody knows whether the subscription exists; a retained message that comes because a session is resumed, or through a shared filter, is a warning",
+    exercise "5.0: subscribe twice with Retain Handling 1, and once with 2, and ping behind each";
+
+    T9, S2, "An expired retained message is not sent",
+    ["5.0:MQTT-3.3.2-5"],
+    tested by "a SUBSCRIBE more than a second after the expiry of the retained message",
+    lifted when "the interval is about over",
+    exercise "5.0: publish with RETAIN and an expiry of 1 s, wait for 3 s, subscribe, ping, and stay for a second";
+
     V2, S2, "No Local sends nothing back",
     ["5.0:MQTT-3.8.3-3"],
     tested by "a message that its publisher's own No Local filter matches",

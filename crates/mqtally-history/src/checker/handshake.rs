@@ -30,8 +30,6 @@ struct Link {
     due: FxHashMap<(Answer, u16), u32>,
     /// PUBRELs without PUBCOMP: where they were sent, and whether a later PINGREQ was answered.
     releases: BTreeMap<u16, (Moment, bool)>,
-    /// PINGREQs without PINGRESP.
-    pings: Vec<Moment>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -47,7 +45,6 @@ impl Handshake {
             Packet::Publish(publish) if publish.qos == 1 => (Answer::Puback, publish.packet_id),
             Packet::Publish(publish) if publish.qos == 2 => (Answer::Pubrec, publish.packet_id),
             Packet::Pubrel(id, _) => (Answer::Pubcomp, *id),
-            Packet::Pingreq => return self.links.entry(at).or_default().pings.push(world.now),
             _ => return,
         };
         let link = self.links.entry(at).or_default();
@@ -65,7 +62,7 @@ impl Handshake {
                 self.answered(world, at, Answer::Pubcomp, *id, it, ledger);
                 self.completed(world, at, *id, ledger);
             }
-            Packet::Pingresp => self.ponged(at),
+            Packet::Pingresp => self.ponged(world, at),
             _ => {}
         }
     }
@@ -114,12 +111,9 @@ impl Handshake {
     }
 
     /// A PINGRESP answers the oldest PINGREQ; what was sent before that has been handled.
-    fn ponged(&mut self, at: ConnIx) {
+    fn ponged(&mut self, world: &World, at: ConnIx) {
+        let Some(ping) = world.connection(at).pings.front() else { return };
         let link = self.links.entry(at).or_default();
-        if link.pings.is_empty() {
-            return;
-        }
-        let ping = link.pings.remove(0);
         for (sent, handled) in link.releases.values_mut() {
             *handled |= sent.place < ping.place;
         }

@@ -47,7 +47,7 @@ fn judge_ours(world: &World, delivery: &Delivery<'_>, marker: &Marker, ledger: &
 
 fn judge_unmarked(world: &World, delivery: &Delivery<'_>, ledger: &mut Ledger) {
     let hidden = delivery.publish.topic.starts_with('$');
-    if delivery.is_live() && !hidden && delivery.routes.lawful > 0 && !world.any_will {
+    if delivery.is_live() && !hidden && delivery.routes.lawful > 0 && !world.sent_unmarked(delivery.publish) {
         ledger.oblige(PromiseId::D6, delivery.version);
         phantom(world, delivery, "carries no marker, so nobody in this run sent it", ledger);
     }

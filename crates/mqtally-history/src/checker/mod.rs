@@ -14,6 +14,7 @@ mod ledger;
 mod order;
 mod qos;
 mod resumption;
+mod retained;
 mod routing;
 mod session;
 mod summary;
@@ -44,6 +45,7 @@ pub struct Checker {
     ledger: Ledger,
     order: order::Order,
     resumption: resumption::Resumption,
+    retained: retained::Retained,
     handshake: handshake::Handshake,
     session: session::Sessions,
     flow: flow::Flow,
@@ -60,6 +62,7 @@ impl Checker {
             ledger: Ledger::new(),
             order: order::Order::default(),
             resumption: resumption::Resumption::default(),
+            retained: retained::Retained::default(),
             handshake: handshake::Handshake::default(),
             session: session::Sessions::default(),
             flow: flow::Flow::default(),
@@ -111,6 +114,7 @@ impl Checker {
                     self.handshake.closed(&self.world, at, *closing, &mut self.ledger);
                     self.session.closed(&self.world, at, &mut self.ledger);
                     self.flow.closed(at);
+                    self.retained.closed(&self.world, at, *closing, &mut self.ledger);
                 }
             }
             EventKind::Settled { client, message, outcome } => {
@@ -135,8 +139,10 @@ impl Checker {
 
     fn judge_sent(&mut self, id: ConnectionId, packet: &Packet) {
         let Some(at) = self.world.connection_of(id) else { return };
-        self.handshake.sent(&self.world, at, packet);
+        let Self { world, ledger, .. } = self;
+        self.handshake.sent(world, at, packet);
         self.flow.sent(at, packet);
+        self.retained.sent(world, at, packet, ledger);
     }
 
     fn judge_received(&mut self, id: ConnectionId, packet: &Packet) {
@@ -145,6 +151,7 @@ impl Checker {
         ledger.oblige(PromiseId::P1, world.connection(at).version);
         self.session.received(world, at, packet, ledger);
         self.handshake.received(world, at, packet, ledger);
+        self.retained.received(world, at, packet, ledger);
         match packet {
             Packet::Publish(publish) => {
                 let delivery = world.delivery(at, publish);
@@ -155,6 +162,7 @@ impl Checker {
                 self.order.judge(world, &delivery);
                 self.resumption.judge(world, &delivery, ledger);
                 self.flow.judge(world, &delivery, ledger);
+                self.retained.judge(world, &delivery, ledger);
                 world.delivered(&delivery);
             }
             Packet::Suback(id, codes) => qos::judge_suback(world, at, *id, codes, ledger),
@@ -191,6 +199,7 @@ impl Checker {
         self.order.judge_group(world, group, ledger);
         self.resumption.judge_group(world, group, ledger);
         self.handshake.judge_group(world, group, ledger);
+        self.retained.judge_group(world, group, ledger);
         self.session.judge_group(world, group, ledger);
         self.application.judge_group(world, group, ledger);
         self.summary.group_over(world, group);

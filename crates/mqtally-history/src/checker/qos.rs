@@ -1,4 +1,4 @@
-//! Q1 and Q3: the QoS that was granted, and SUBACK itself.
+//! Q1, T7 and Q3: the QoS that was granted, and SUBACK itself.
 //!
 //! What counts is the QoS granted, not the one asked for. While a filter is subscribed again the old and the new are
 //! both right, and before the first SUBACK anything up to what was asked for.
@@ -16,14 +16,15 @@ pub(crate) fn judge(world: &World, delivery: &Delivery<'_>, ledger: &mut Ledger)
         return;
     }
     let (published, came) = (known.marker.qos, delivery.publish.qos);
+    let id = if delivery.is_live() { PromiseId::Q1 } else { PromiseId::T7 };
     if routes.granted_known {
-        ledger.oblige(PromiseId::Q1, delivery.version);
+        ledger.oblige(id, delivery.version);
     }
     let granted = || (0..=2u8).filter(|qos| routes.granted & 1 << qos != 0);
     if granted().any(|qos| qos.min(published) == came) {
         return;
     }
-    ledger.broken(world, PromiseId::Q1, world.scope(delivery), || {
+    ledger.broken(world, id, world.scope(delivery), || {
         let granted: Vec<String> = granted().map(|qos| qos.to_string()).collect();
         let client = world.client(delivery.client);
         let mut lines = world.control_lines(delivery.client, 0);

@@ -12,5 +12,6 @@ mod qos;
 mod random;
 mod report;
 mod resumption;
+mod retained;
 mod session;
 mod support;

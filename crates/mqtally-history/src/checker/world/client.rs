@@ -4,8 +4,8 @@ use super::paged::Paged;
 use super::subscription::{End, Subscription};
 use super::{ClientIx, ConnIx, GroupIx, Moment, NEVER, Place, StreamIx};
 use crate::checker::excerpt::Line;
-use crate::event::{Closing, ConnectionId};
-use crate::packet::{Connect, Version};
+use crate::event::{Closing, ConnectionId, Role};
+use crate::packet::{Connack, Connect, Filter, Version};
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -125,9 +125,24 @@ pub(crate) struct Connection {
     pub(crate) known_before: Known,
     /// What `maybe_fresh` was before this CONNECT.
     pub(crate) maybe_fresh: bool,
+    pub(crate) role: Role,
+    pub(crate) opened: Moment,
     pub(crate) accepted: Place,
+    pub(crate) accepted_ns: u64,
+    /// The CONNACK that accepted it.
+    pub(crate) connack: Option<Box<Connack>>,
+    /// The client's older connection that was open when this one was accepted.
+    pub(crate) took_over: Option<ConnIx>,
     pub(crate) refused: bool,
     pub(crate) closed: Option<Closing>,
+    pub(crate) last_sent: Moment,
+    /// PINGREQs without PINGRESP.
+    pub(crate) pings: VecDeque<Moment>,
+    /// What was sent up to here has been read by the broker: it answered a PINGREQ that was sent behind.
+    pub(crate) read_up_to: Place,
+    /// Reason of the DISCONNECT that was sent, and of the one that was received.
+    pub(crate) said_goodbye: Option<u8>,
+    pub(crate) told_goodbye: Option<u8>,
     pub(crate) last_heard_ns: u64,
     pub(crate) last_heard: Place,
     /// The session was resumed.
@@ -210,8 +225,10 @@ pub(crate) struct Copies {
     /// Packets that carried it.
     pub(crate) packets: u8,
     pub(crate) max_qos: u8,
-    /// A live copy (RETAIN=0) came.
+    /// A live copy came.
     pub(crate) live: bool,
+    /// A retained copy came, for a new subscription.
+    pub(crate) retained: bool,
 }
 
 /// A sentinel at a session.
@@ -222,6 +239,14 @@ pub(crate) struct Sentinel {
     pub(crate) at: Place,
     /// Lineage of the session when it came.
     pub(crate) lineage: u32,
+}
+
+impl Connection {
+    /// The keep-alive in force, seconds; 0 is off.
+    pub(crate) fn keep_alive(&self) -> u16 {
+        let server = self.connack.as_ref().and_then(|connack| connack.server_keep_alive);
+        server.unwrap_or(self.connect.as_ref().map_or(0, |connect| connect.keep_alive))
+    }
 }
 
 impl Client {
@@ -349,12 +374,12 @@ impl Client {
     }
 
     /// A SUBSCRIBE names a filter.
-    pub(crate) fn subscribe(&mut self, filter: &crate::packet::Filter, now: Place) {
+    pub(crate) fn subscribe(&mut self, filter: &Filter, identifier: Option<u32>, now: Moment) {
         let open = self.subscriptions.iter_mut().find(|it| it.filter == filter.filter && it.until == NEVER);
         match open {
-            Some(subscription) => subscription.ask_again(filter, now),
+            Some(subscription) => subscription.ask_again(filter, identifier, now),
             None => {
-                self.subscriptions.push(Subscription::asked(filter, now));
+                self.subscriptions.push(Subscription::asked(filter, identifier, now));
                 self.routes.clear();
             }
         }

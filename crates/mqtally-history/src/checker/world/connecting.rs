@@ -3,13 +3,14 @@
 use super::client::{Away, Client, Connection, Expected, Known, Why};
 use super::{ClientIx, ConnIx, NEVER, World};
 use crate::checker::excerpt::Direction;
-use crate::event::{Closing, ConnectionId};
+use crate::event::{Closing, ConnectionId, Role};
 use crate::packet::{Connack, Connect, Version};
 use rustc_hash::FxHashMap;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 impl World {
-    pub(super) fn opened(&mut self, id: ConnectionId, name: &Arc<str>, version: Version) {
+    pub(super) fn opened(&mut self, id: ConnectionId, name: &Arc<str>, version: Version, role: Role) {
         let client = match self.client_of_name.get(name) {
             Some(client) => *client,
             None => self.new_client(name, version),
@@ -25,9 +26,19 @@ impl World {
             connect_sent: self.now,
             known_before: Known::Never,
             maybe_fresh: false,
+            role,
+            opened: self.now,
             accepted: NEVER,
+            accepted_ns: u64::MAX,
+            connack: None,
+            took_over: None,
             refused: false,
             closed: None,
+            last_sent: self.now,
+            pings: VecDeque::new(),
+            read_up_to: 0,
+            said_goodbye: None,
+            told_goodbye: None,
             last_heard_ns: self.now.at_ns,
             last_heard: 0,
             resumed: false,
@@ -56,7 +67,6 @@ impl World {
         let connection = &mut self.connections[at as usize];
         let client_ix = connection.client;
         let client = &mut self.clients[client_ix as usize];
-        self.any_will |= connect.will.is_some();
         connection.known_before = client.known;
         connection.maybe_fresh = client.maybe_fresh;
         client.maybe_fresh |= client.expected(client.known, now.at_ns, now.at_ns) != Expected::Present;
@@ -72,6 +82,10 @@ impl World {
         if connect.clean_start {
             self.break_lineage(client_ix, Why::CleanStart);
         }
+        if let Some(will) = &connect.will {
+            self.any_will = true;
+            self.note_unmarked(&will.message);
+        }
     }
 
     pub(super) fn connack(&mut self, at: ConnIx, connack: &Connack) {
@@ -84,6 +98,8 @@ impl World {
         }
         let Some(connect) = connection.connect.clone() else { return };
         connection.accepted = self.now.place;
+        connection.accepted_ns = self.now.at_ns;
+        connection.connack = Some(Box::new(connack.clone()));
         connection.resumed = connack.session_present && !connect.clean_start;
         if connect.clean_start {
             self.clients[client_ix as usize].discard_subscriptions(connect_sent.place, self.now.place);
@@ -106,6 +122,7 @@ impl World {
     pub(super) fn accepted(&mut self, at: ConnIx, connack: &Connack, expiry: u32) {
         let now = self.now.place;
         let resumed = self.connection(at).resumed;
+        self.connections[at as usize].took_over = self.client(self.connection(at).client).current;
         let client = &mut self.clients[self.connections[at as usize].client as usize];
         if let Some(open) = client.online.last_mut().filter(|_| client.current.is_some()) {
             open.1 = now;
@@ -125,6 +142,19 @@ impl World {
             client.resumed += 1;
             client.resumes.push(now);
         }
+    }
+
+    /// The client says goodbye, and may set another expiry interval with it.
+    pub(super) fn goodbye(&mut self, at: ConnIx, reason: u8, expiry: Option<u32>) {
+        let connection = &mut self.connections[at as usize];
+        connection.said_goodbye = Some(reason);
+        let Some(expiry) = expiry else { return };
+        connection.overrode_expiry = true;
+        let client = &mut self.clients[connection.client as usize];
+        if client.expiry == 0 && expiry > 0 {
+            client.known = Known::Doubtful("a DISCONNECT set an expiry where CONNECT had set none");
+        }
+        client.expiry = expiry;
     }
 
     pub(super) fn closed(&mut self, at: ConnIx, closing: Closing) {

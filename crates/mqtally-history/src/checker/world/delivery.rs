@@ -3,7 +3,7 @@
 use super::client::{Copies, Inbound, Phase, Subject};
 use super::message::Message;
 use super::subscription::{End, Subscription};
-use super::{ClientIx, ConnIx, Moment, Place, StreamIx, World};
+use super::{ClientIx, ConnIx, Moment, NEVER, Place, StreamIx, World};
 use crate::marker::{Identity, Marker};
 use crate::packet::{Publish, Version};
 
@@ -21,6 +21,8 @@ pub(crate) struct Delivery<'a> {
     /// What its packet id stood for.
     pub(crate) held: Option<Inbound>,
     pub(crate) routes: Routes,
+    /// A retained message for a new subscription, whatever its RETAIN flag says; others are live copies.
+    pub(crate) retained: bool,
 }
 
 /// A delivered message of this run.
@@ -44,8 +46,13 @@ pub(crate) struct Routes {
     pub(crate) shared: u8,
     /// Of these, ones that were No Local all the time.
     pub(crate) no_local: u8,
-    /// Of these, ones that retain as published.
+    /// Of these, ones that retained as published at some time.
     pub(crate) as_published: u8,
+    /// Of these, ones that retained as published all the time.
+    pub(crate) all_as_published: u8,
+    /// The first SUBSCRIBE among them, and the last.
+    pub(crate) asked_first: Place,
+    pub(crate) asked_last: Place,
     /// Given up by an UNSUBACK received before the message was sent.
     pub(crate) given_up: u8,
     /// Discarded with an older session of the client.
@@ -59,7 +66,7 @@ pub(crate) struct Routes {
 impl Delivery<'_> {
     /// A live copy; others are retained messages for a new subscription.
     pub(crate) fn is_live(&self) -> bool {
-        !self.publish.retain
+        !self.retained
     }
 
     /// Its packet id is in the receiver's set: the receiver answers, and does not deliver again.
@@ -91,6 +98,7 @@ impl World {
             None => Subject::Other(publish.payload_crc),
         };
         let sent = known.map_or(0, |known| known.message.first_sent);
+        let routes = self.routes(client, publish, sent);
         Delivery {
             now: self.now,
             connection,
@@ -100,7 +108,8 @@ impl World {
             subject,
             known,
             held: self.client(client).inbound.get(&publish.packet_id).copied().filter(|_| publish.qos > 0),
-            routes: self.routes(client, publish, sent),
+            retained: routes.make_retained(publish, known.as_ref()),
+            routes,
         }
     }
 
@@ -114,7 +123,7 @@ impl World {
         let now = self.now.place;
         let client = &mut self.clients[client as usize];
         let matching = client.routes(&publish.topic);
-        let mut routes = Routes { granted_known: true, ..Routes::default() };
+        let mut routes = Routes { granted_known: true, asked_first: NEVER, ..Routes::default() };
         for at in matching.iter() {
             routes.add(&client.subscriptions[*at], sent, now);
         }
@@ -184,6 +193,8 @@ impl Copies {
         if delivery.is_live() {
             self.live = true;
             self.accepted = self.accepted.saturating_add(u8::from(!delivery.is_repetition()));
+        } else {
+            self.retained = true;
         }
     }
 
@@ -199,6 +210,22 @@ impl Copies {
 }
 
 impl Routes {
+    /// Whether what comes this way is a retained message. RETAIN says so, but not where a filter retains as published
+    /// or the flag is wrong: then it is one when a filter was asked for after the message was complete.
+    fn make_retained(&self, publish: &Publish, known: Option<&Known<'_>>) -> bool {
+        let Some(known) = known else { return publish.retain };
+        let message = known.message;
+        let complete = message.acked > 0 && self.shared == 0 && self.lawful > 0;
+        let anew = complete && self.asked_first > message.acked;
+        let again = complete && self.asked_last > message.acked;
+        match (publish.retain, message.retain) {
+            (false, false) => false,
+            (false, true) => anew || (again && known.copies.live),
+            (true, false) => again,
+            (true, true) => self.as_published == 0 || anew || known.copies.live,
+        }
+    }
+
     fn add(&mut self, subscription: &Subscription, sent: Place, now: Place) {
         let over = subscription.gone <= now;
         match subscription.end {
@@ -219,10 +246,13 @@ impl Routes {
         count(&mut self.lawful, true);
         count(&mut self.certain, subscription.active < sent);
         count(&mut self.shared, subscription.shared);
-        let (mut no_local, mut as_published) = (grants.peek().is_some(), false);
+        let some = grants.peek().is_some();
+        let (mut no_local, mut as_published, mut all_as_published) = (some, false, some);
         for grant in grants {
             no_local &= grant.no_local;
             as_published |= grant.retain_as_published;
+            all_as_published &= grant.retain_as_published;
+            self.asked_last = self.asked_last.max(grant.asked);
             match grant.granted {
                 Some(qos) => self.granted |= 1 << qos.min(2),
                 None => {
@@ -233,6 +263,9 @@ impl Routes {
         }
         count(&mut self.no_local, no_local);
         count(&mut self.as_published, as_published);
+        count(&mut self.all_as_published, all_as_published);
+        self.asked_first =
+            self.asked_first.min(subscription.grants.first().map_or(NEVER, |grant| grant.asked));
     }
 }
 

@@ -22,7 +22,7 @@ use crate::packet::{Packet, Version};
 use crate::profile::Profile;
 use client::{Client, Connection, Expected, Phase};
 use message::{Message, State, Stream};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::sync::Arc;
 
 /// Number of an event in the history, from 1. Larger means later only as [`event`](crate::event) says.
@@ -77,6 +77,10 @@ pub(crate) struct World {
     lineages: u32,
     /// A will was set somewhere: then a message can arrive that no PUBLISH sent.
     pub(crate) any_will: bool,
+    /// Topic, checksum and length of what was sent without a marker.
+    unmarked: FxHashSet<(Arc<str>, u32, u32)>,
+    /// More than can be remembered was sent without one.
+    many_unmarked: bool,
     broker_stopping: bool,
     /// The last end of the broker that the profile does not cover.
     pub(crate) uncovered_fault: Option<Moment>,
@@ -99,6 +103,8 @@ impl World {
             stream_of_id: FxHashMap::default(),
             lineages: 0,
             any_will: false,
+            unmarked: FxHashSet::default(),
+            many_unmarked: false,
             broker_stopping: false,
             uncovered_fault: None,
             covered_fault: None,
@@ -171,8 +177,8 @@ impl World {
         match &event.kind {
             EventKind::GroupStarted { group, version } => self.group_started(group, *version),
             EventKind::GroupEnded { drained, .. } => self.group_ended(*drained),
-            EventKind::Opened { connection, client, version, .. } => {
-                self.opened(*connection, client, *version);
+            EventKind::Opened { connection, client, version, role } => {
+                self.opened(*connection, client, *version, *role);
             }
             EventKind::Sent(id, packet) => return self.on(*id, |world, at| world.sent(at, packet)),
             EventKind::Received(id, packet) => return self.on(*id, |world, at| world.received(at, packet)),
@@ -246,7 +252,10 @@ impl World {
     }
 
     fn sent(&mut self, at: ConnIx, packet: &Packet) {
-        let client = self.connection(at).client;
+        let now = self.now;
+        let connection = &mut self.connections[at as usize];
+        connection.last_sent = now;
+        let client = connection.client;
         match packet {
             Packet::Publish(publish) => return self.publish_sent(client, publish),
             Packet::Puback(id, _) => return self.inbound_acked(client, *id, Phase::Acked),
@@ -262,17 +271,15 @@ impl World {
                 }
                 return;
             }
-            Packet::Pingreq | Packet::Auth(_) => return,
+            Packet::Pingreq => return connection.pings.push_back(now),
+            Packet::Auth(_) => return,
             _ => self.note(client, Direction::Out, &excerpt::packet(packet)),
         }
         match packet {
             Packet::Connect(connect) => self.connect_sent(at, connect),
             Packet::Subscribe(subscribe) => self.subscribe_sent(at, subscribe),
             Packet::Unsubscribe(id, filters) => self.unsubscribe_sent(at, *id, filters),
-            Packet::Disconnect(_, Some(expiry)) => {
-                self.clients[client as usize].expiry = *expiry;
-                self.connections[at as usize].overrode_expiry = true;
-            }
+            Packet::Disconnect(reason, expiry) => self.goodbye(at, *reason, *expiry),
             _ => {}
         }
     }
@@ -285,7 +292,12 @@ impl World {
         let client = connection.client;
         match packet {
             // A delivery is told by `delivered`, with the facts that were judged.
-            Packet::Publish(_) | Packet::Pingresp | Packet::Auth(_) => return,
+            Packet::Publish(_) | Packet::Auth(_) => return,
+            Packet::Pingresp => {
+                let ping = connection.pings.pop_front();
+                connection.read_up_to = ping.map_or(connection.read_up_to, |ping| ping.place);
+                return;
+            }
             Packet::Puback(id, reason) => return self.outbound_acked(client, *id, 1, *reason),
             Packet::Pubrec(id, reason) => return self.outbound_received(client, *id, *reason),
             Packet::Pubcomp(id, _) => return self.outbound_acked(client, *id, 2, 0),
@@ -296,6 +308,7 @@ impl World {
             Packet::Connack(connack) => self.connack(at, connack),
             Packet::Suback(id, codes) => self.suback(at, *id, codes),
             Packet::Unsuback(id, codes) => self.unsuback(at, *id, codes),
+            Packet::Disconnect(reason, _) => self.connections[at as usize].told_goodbye = Some(*reason),
             _ => {}
         }
     }

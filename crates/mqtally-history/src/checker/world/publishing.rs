@@ -7,9 +7,26 @@ use crate::marker::{Identity, Marker};
 use crate::packet::Publish;
 use std::sync::Arc;
 
+/// Bodies without a marker that are remembered.
+const UNMARKED_MAX: usize = 65_536;
+
 impl World {
+    /// Remembers what can arrive without a marker.
+    pub(super) fn note_unmarked(&mut self, publish: &Publish) {
+        match self.unmarked.len() {
+            UNMARKED_MAX.. => self.many_unmarked = true,
+            _ => drop(self.unmarked.insert(unmarked_key(publish))),
+        }
+    }
+
+    /// Whether somebody in this run sent this body without a marker, or declared it as a will.
+    pub(crate) fn sent_unmarked(&self, publish: &Publish) -> bool {
+        self.many_unmarked || self.unmarked.contains(&unmarked_key(publish))
+    }
+
     pub(super) fn publish_sent(&mut self, client_ix: ClientIx, publish: &Publish) {
         let Identity::Ours(marker) = publish.identity else {
+            self.note_unmarked(publish);
             return self.hold_outbound(client_ix, publish, None);
         };
         let stream_ix = match self.stream_of(marker.message) {
@@ -99,4 +116,8 @@ impl World {
             _ => {}
         }
     }
+}
+
+fn unmarked_key(publish: &Publish) -> (Arc<str>, u32, u32) {
+    (Arc::clone(&publish.topic), publish.payload_crc, publish.payload_len)
 }

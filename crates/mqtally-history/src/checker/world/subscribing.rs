@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 impl World {
     pub(super) fn subscribe_sent(&mut self, at: ConnIx, subscribe: &Subscribe) {
-        let now = self.now.place;
+        let now = self.now;
         let connection = &mut self.connections[at as usize];
         let client = &mut self.clients[connection.client as usize];
-        subscribe.filters.iter().for_each(|filter| client.subscribe(filter, now));
+        subscribe.filters.iter().for_each(|filter| client.subscribe(filter, subscribe.identifier, now));
         let filters = subscribe.filters.iter().map(|it| (Arc::clone(&it.filter), it.qos)).collect();
-        connection.subscribes.insert(subscribe.packet_id, PendingSubscribe { asked: now, filters });
+        connection.subscribes.insert(subscribe.packet_id, PendingSubscribe { asked: now.place, filters });
     }
 
     pub(super) fn suback(&mut self, at: ConnIx, id: u16, codes: &[u8]) {
