@@ -350,6 +350,42 @@ catalogue! {
     lifted when "the interval is about over",
     exercise "5.0: publish with RETAIN and an expiry of 1 s, wait for 3 s, subscribe, ping, and stay for a second";
 
+    W1, S2, "A will is published when its connection ends without a goodbye",
+    ["3.1.1:MQTT-3.1.2-8", "5.0:MQTT-3.1.2-8"],
+    tested by "the end of an accepted connection with a will, without DISCONNECT or with a reason other than 0, and a witness that was subscribed before and stays",
+    lifted when "the will or the subscription has QoS 0; the broker ended; nobody knows when the broker noticed; the session was resumed within the will delay; five seconds are allowed",
+    exercise "a witness at QoS 1, and a client with a will at QoS 1 whose link is cut, that falls silent, or whose connection is taken over";
+
+    W2, S2, "No will behind DISCONNECT",
+    ["3.1.1:MQTT-3.1.2-10", "3.1.1:MQTT-3.14.4-3", "5.0:MQTT-3.14.4-3"],
+    tested by "a DISCONNECT with reason 0 of a client with a will, and a witness that stays for more than a second",
+    lifted when "the connection was reset or taken over, so that the broker may not have read the DISCONNECT; 5.0: the reason is not 0",
+    exercise "a witness at QoS 1, and a client with a will that disconnects in order";
+
+    W3, S2, "A will is published once",
+    ["3.1.1:MQTT-3.1.2-10", "5.0:MQTT-3.1.2-10"],
+    tested by "each will that arrives",
+    lifted when "filters of the witness overlap; at QoS 1, the witness reconnected",
+    exercise "the same as W1";
+
+    W4, S2, "The will delay is kept",
+    ["5.0:MQTT-3.1.2-8", "5.0:MQTT-3.1.3-9"],
+    tested by "5.0: the end of a connection whose will has a delay; it must not come before, and not at all where the session is resumed before",
+    lifted when "the session ends before; a second of tolerance is given",
+    exercise "5.0: a will with a delay of 3 s: once leave it, once come back within a second; the witness stays for six seconds more";
+
+    W5, S2, "A will is published as declared",
+    ["3.1.1:MQTT-3.1.2-16", "3.1.1:MQTT-3.1.2-17", "5.0:MQTT-3.1.2-14", "5.0:MQTT-3.1.2-15"],
+    tested by "each will that arrives: its QoS, and whether it is retained",
+    lifted when "never",
+    exercise "the same as W1, at each QoS, with RETAIN and without, and a subscription afterwards";
+
+    W6, S2, "No will where none was declared",
+    ["3.1.1:MQTT-3.1.2-12"],
+    tested by "the end without a goodbye of a connection without a will, of a client that had declared one before, and a witness that stays for more than a second",
+    lifted when "an older will may still be due",
+    exercise "connect with a will and disconnect in order, connect without and cut the link";
+
     V2, S2, "No Local sends nothing back",
     ["5.0:MQTT-3.8.3-3"],
     tested by "a message that its publisher's own No Local filter matches",

@@ -18,10 +18,11 @@ mod retained;
 mod routing;
 mod session;
 mod summary;
+mod will;
 mod world;
 
 use crate::event::{ConnectionId, Event, EventKind, Header};
-use crate::packet::Packet;
+use crate::packet::{Connect, Packet};
 use crate::promise::PromiseId;
 use crate::report::Report;
 use ledger::{Evidence, Ledger, Scope};
@@ -46,6 +47,7 @@ pub struct Checker {
     order: order::Order,
     resumption: resumption::Resumption,
     retained: retained::Retained,
+    wills: will::Wills,
     handshake: handshake::Handshake,
     session: session::Sessions,
     flow: flow::Flow,
@@ -63,6 +65,7 @@ impl Checker {
             order: order::Order::default(),
             resumption: resumption::Resumption::default(),
             retained: retained::Retained::default(),
+            wills: will::Wills::default(),
             handshake: handshake::Handshake::default(),
             session: session::Sessions::default(),
             flow: flow::Flow::default(),
@@ -114,6 +117,7 @@ impl Checker {
                     self.handshake.closed(&self.world, at, *closing, &mut self.ledger);
                     self.session.closed(&self.world, at, &mut self.ledger);
                     self.flow.closed(at);
+                    self.wills.closed(&self.world, at, *closing, &mut self.ledger);
                     self.retained.closed(&self.world, at, *closing, &mut self.ledger);
                 }
             }
@@ -143,6 +147,10 @@ impl Checker {
         self.handshake.sent(world, at, packet);
         self.flow.sent(at, packet);
         self.retained.sent(world, at, packet, ledger);
+        if let Packet::Connect(Connect { will: Some(will), .. }) = packet {
+            self.retained.will_declared(world, at, &will.message);
+        }
+        self.wills.sent(world, at, packet);
     }
 
     fn judge_received(&mut self, id: ConnectionId, packet: &Packet) {
@@ -152,6 +160,7 @@ impl Checker {
         self.session.received(world, at, packet, ledger);
         self.handshake.received(world, at, packet, ledger);
         self.retained.received(world, at, packet, ledger);
+        self.wills.received(world, at, packet);
         match packet {
             Packet::Publish(publish) => {
                 let delivery = world.delivery(at, publish);
@@ -162,7 +171,11 @@ impl Checker {
                 self.order.judge(world, &delivery);
                 self.resumption.judge(world, &delivery, ledger);
                 self.flow.judge(world, &delivery, ledger);
-                self.retained.judge(world, &delivery, ledger);
+                if !self.wills.judge(world, &delivery, ledger) {
+                    self.retained.judge(world, &delivery, ledger);
+                } else if delivery.is_live() {
+                    self.retained.will_published(world, publish);
+                }
                 world.delivered(&delivery);
             }
             Packet::Suback(id, codes) => qos::judge_suback(world, at, *id, codes, ledger),
@@ -200,6 +213,7 @@ impl Checker {
         self.resumption.judge_group(world, group, ledger);
         self.handshake.judge_group(world, group, ledger);
         self.retained.judge_group(world, group, ledger);
+        self.wills.judge_group(world, group, ledger);
         self.session.judge_group(world, group, ledger);
         self.application.judge_group(world, group, ledger);
         self.summary.group_over(world, group);

@@ -15,3 +15,4 @@ mod resumption;
 mod retained;
 mod session;
 mod support;
+mod will;

@@ -112,6 +112,16 @@ impl Retained {
         }
     }
 
+    /// A will was seen to be published: with RETAIN, it is written.
+    pub(crate) fn will_published(&mut self, world: &World, will: &Publish) {
+        let Some(register) = self.of_topic.get(&will.topic) else { return };
+        let mut writes = self.registers[*register].writes.iter_mut();
+        if let Some(write) = writes.find(|write| write.will && write.is(will)) {
+            write.acked = world.now;
+            write.will = false;
+        }
+    }
+
     /// A message without RETAIN to a topic that has a retained one.
     fn passed_by(&mut self, publish: &Publish) {
         if self.registers.is_empty() {

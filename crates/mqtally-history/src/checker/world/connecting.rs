@@ -4,6 +4,7 @@ use super::client::{Away, Client, Connection, Expected, Known, Why};
 use super::{ClientIx, ConnIx, NEVER, World};
 use crate::checker::excerpt::Direction;
 use crate::event::{Closing, ConnectionId, Role};
+use crate::marker::Identity;
 use crate::packet::{Connack, Connect, Version};
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
@@ -83,8 +84,10 @@ impl World {
             self.break_lineage(client_ix, Why::CleanStart);
         }
         if let Some(will) = &connect.will {
-            self.any_will = true;
-            self.note_unmarked(&will.message);
+            match will.message.identity {
+                Identity::Ours(marker) => drop(self.wills.insert(marker.message)),
+                _ => self.note_unmarked(&will.message),
+            }
         }
     }
 

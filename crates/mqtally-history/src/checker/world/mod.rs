@@ -75,8 +75,8 @@ pub(crate) struct World {
     connection_of_id: FxHashMap<ConnectionId, ConnIx>,
     stream_of_id: FxHashMap<(u32, u16), StreamIx>,
     lineages: u32,
-    /// A will was set somewhere: then a message can arrive that no PUBLISH sent.
-    pub(crate) any_will: bool,
+    /// What wills carry, and no PUBLISH has to have sent.
+    wills: FxHashSet<MessageId>,
     /// Topic, checksum and length of what was sent without a marker.
     unmarked: FxHashSet<(Arc<str>, u32, u32)>,
     /// More than can be remembered was sent without one.
@@ -102,7 +102,7 @@ impl World {
             connection_of_id: FxHashMap::default(),
             stream_of_id: FxHashMap::default(),
             lineages: 0,
-            any_will: false,
+            wills: FxHashSet::default(),
             unmarked: FxHashSet::default(),
             many_unmarked: false,
             broker_stopping: false,
@@ -144,6 +144,11 @@ impl World {
         let stream = self.stream_of(id)?;
         let message = self.stream(stream).messages.at(id.sequence)?;
         (message.state != State::NeverSent).then_some((stream, message))
+    }
+
+    /// Whether a will carries this message.
+    pub(crate) fn is_will(&self, id: MessageId) -> bool {
+        self.wills.contains(&id)
     }
 
     /// Whether the broker failed, in a way that its profile does not cover, after `place`.
