@@ -140,6 +140,12 @@ catalogue! {
     lifted when "the message is retained",
     exercise "connect with clean start where a session exists, and publish";
 
+    D12, S2, "A QoS 2 message stays with the member that it was sent to",
+    ["5.0:MQTT-4.8.2-4", "5.0:MQTT-4.8.2-5"],
+    tested by "a QoS 2 message that was sent to a member of a shared subscription whose connection was cut before it was finished",
+    lifted when "the message was submitted anew",
+    exercise "5.0: cut the link of one member of a shared subscription at QoS 2 before it acknowledges";
+
     O1, S1, "First copies arrive in order",
     ["3.1.1:MQTT-4.6.0-5", "3.1.1:MQTT-4.6.0-6", "5.0:MQTT-4.6.0-5", "5.0:MQTT-4.6.0-6"],
     tested by "two messages of one publisher, topic and QoS that reached the broker in a known order, at one session",
@@ -386,11 +392,47 @@ catalogue! {
     lifted when "an older will may still be due",
     exercise "connect with a will and disconnect in order, connect without and cut the link";
 
+    E1, S2, "What has expired is not delivered",
+    ["5.0:MQTT-3.3.2-5"],
+    tested by "a message with an expiry interval that was over for more than a second when its session came back, and that was sent while nobody was at the other end",
+    lifted when "the broker may have begun to deliver it before; QoS 0",
+    exercise "5.0: publish with an expiry of 1 s while a persistent subscriber is away, and come back after 3 s";
+
+    E2, S3, "The expiry interval is counted down",
+    ["5.0:MQTT-3.3.2-6"],
+    tested by "the first copy of a message with an expiry interval that waited for two seconds or more for its session or its subscription",
+    lifted when "never; a second of tolerance is given",
+    exercise "5.0: publish with an expiry of 60 s while a persistent subscriber is away, and come back after 3 s";
+
+    E3, S2, "The maximum packet size is respected",
+    ["5.0:MQTT-3.1.2-24", "5.0:MQTT-3.1.2-25"],
+    tested by "a message to a client that does not take packets of its size",
+    lifted when "none was set",
+    exercise "5.0: subscribe with a small maximum packet size, and publish more than that";
+
+    V1, S2, "Subscription identifiers come along",
+    ["5.0:MQTT-3.3.4-3", "5.0:MQTT-3.3.4-4", "5.0:MQTT-3.3.4-5"],
+    tested by "each copy through filters with a subscription identifier; with several filters, all copies together once the part is drained",
+    lifted when "the filter is being subscribed or unsubscribed; their order does not matter",
+    exercise "5.0: subscribe with identifiers, also to overlapping filters";
+
     V2, S2, "No Local sends nothing back",
     ["5.0:MQTT-3.8.3-3"],
     tested by "a message that its publisher's own No Local filter matches",
     lifted when "another filter of the client matches as well",
     exercise "5.0: publish and subscribe with one client and No Local";
+
+    V3, S2, "Topic aliases are the connection's own, and within its limit",
+    ["5.0:MQTT-3.1.2-26", "5.0:MQTT-3.1.2-27", "5.0:MQTT-3.3.2-7", "5.0:MQTT-3.3.2-8", "5.0:MQTT-3.3.2-11"],
+    tested by "each PUBLISH with a topic alias",
+    lifted when "never",
+    exercise "5.0: subscribe with a topic alias maximum, reconnect, and again without one";
+
+    V4, S2, "A shared subscription gives each message to one member",
+    ["5.0:MQTT-4.8.2-3", "5.0:MQTT-4.8.2-6"],
+    tested by "each message that reaches a member of a group of two or more, whose only matching filter that is",
+    lifted when "the first member's connection ended, so that a QoS 1 message may be moved; the publisher sent it again; an absence is judged only where each member stayed and received a later message",
+    exercise "5.0: two clients with one shared filter, without faults";
 
     A1, S1, "The application's statistics are right to the message",
     [],

@@ -378,7 +378,7 @@ fn broken_off(world: &World, it: &Missing) -> Option<Why> {
 /// What lifts the obligation whatever the session did.
 fn lifted_by_message(world: &World, it: &Missing) -> Option<&'static str> {
     let reasons = [
-        (it.message.expires, "the message may have expired"),
+        (it.message.expiry().is_some(), "the message may have expired"),
         (world.excused_since(it.message.first_sent), BROKER_ENDED),
         (is_too_large(world, it), "the message was larger than the client takes"),
     ];
@@ -404,10 +404,7 @@ fn excuse(it: &Missing, reason: &'static str, ledger: &mut Ledger) {
 fn is_too_large(world: &World, it: &Missing) -> bool {
     // A generous bound on what stands around topic and payload in a PUBLISH without properties.
     let len = u64::from(it.message.payload_len()) + world.stream(it.stream).topic.len() as u64 + 16;
-    let limits = world.connections.iter().filter(|connection| connection.client == it.client);
-    limits
-        .filter_map(|connection| connection.connect.as_ref()?.maximum_packet_size)
-        .any(|limit| len > u64::from(limit))
+    len > u64::from(world.client(it.client).least_packet_max)
 }
 
 fn judge_missing(world: &World, it: &Missing, dead: &BTreeSet<Window>, ledger: &mut Ledger) {
@@ -422,6 +419,10 @@ fn judge_missing(world: &World, it: &Missing, dead: &BTreeSet<Window>, ledger: &
         return;
     }
     if let Some(reason) = lifted_by_message(world, it) {
+        let version = world.client(it.client).version;
+        let expired = super::expiry::has_expired(world, it.client, &it.message);
+        ledger.oblige_many(PromiseId::E1, version, u64::from(expired));
+        ledger.oblige_many(PromiseId::E3, version, u64::from(is_too_large(world, it)));
         return excuse(it, reason, ledger);
     }
     if let Some((client, at, _)) = it.windows.iter().find(|window| dead.contains(window)) {
@@ -510,8 +511,7 @@ fn missing_lines(world: &World, it: &Missing) -> Vec<Line> {
         stream.qos, stream.topic, id.publisher, id.stream, id.sequence
     );
     let sent = Moment { place: it.message.first_sent, at_ns: it.message.first_sent_ns };
-    let acked_ns = it.message.first_sent_ns + u64::from(it.message.ack_us) * 1000;
-    let acked = Moment { place: it.message.acked, at_ns: acked_ns };
+    let acked = Moment { place: it.message.acked, at_ns: it.message.acked_ns().unwrap_or(0) };
     let mut lines = world.control_lines(it.client, it.message.first_sent);
     lines.push(line(sent, publisher, Direction::Out, text));
     if acked.place > 0 {

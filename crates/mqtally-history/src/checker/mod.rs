@@ -7,8 +7,10 @@ mod application;
 mod delivery;
 mod duplicate;
 mod excerpt;
+mod expiry;
 mod flow;
 mod handshake;
+mod identifier;
 mod integrity;
 mod ledger;
 mod order;
@@ -17,6 +19,7 @@ mod resumption;
 mod retained;
 mod routing;
 mod session;
+mod shared;
 mod summary;
 mod will;
 mod world;
@@ -48,6 +51,8 @@ pub struct Checker {
     resumption: resumption::Resumption,
     retained: retained::Retained,
     wills: will::Wills,
+    identifiers: identifier::Identifiers,
+    shared: shared::Shared,
     handshake: handshake::Handshake,
     session: session::Sessions,
     flow: flow::Flow,
@@ -66,6 +71,8 @@ impl Checker {
             resumption: resumption::Resumption::default(),
             retained: retained::Retained::default(),
             wills: will::Wills::default(),
+            identifiers: identifier::Identifiers::default(),
+            shared: shared::Shared::default(),
             handshake: handshake::Handshake::default(),
             session: session::Sessions::default(),
             flow: flow::Flow::default(),
@@ -151,6 +158,7 @@ impl Checker {
             self.retained.will_declared(world, at, &will.message);
         }
         self.wills.sent(world, at, packet);
+        self.shared.sent(world, at, packet);
     }
 
     fn judge_received(&mut self, id: ConnectionId, packet: &Packet) {
@@ -171,6 +179,9 @@ impl Checker {
                 self.order.judge(world, &delivery);
                 self.resumption.judge(world, &delivery, ledger);
                 self.flow.judge(world, &delivery, ledger);
+                expiry::judge(world, &delivery, ledger);
+                self.identifiers.judge(world, &delivery, ledger);
+                self.shared.judge(world, &delivery, ledger);
                 if !self.wills.judge(world, &delivery, ledger) {
                     self.retained.judge(world, &delivery, ledger);
                 } else if delivery.is_live() {
@@ -214,6 +225,8 @@ impl Checker {
         self.handshake.judge_group(world, group, ledger);
         self.retained.judge_group(world, group, ledger);
         self.wills.judge_group(world, group, ledger);
+        self.identifiers.judge_group(world, group, ledger);
+        self.shared.judge_group(world, group, ledger);
         self.session.judge_group(world, group, ledger);
         self.application.judge_group(world, group, ledger);
         self.summary.group_over(world, group);

@@ -3,7 +3,9 @@
 mod application;
 mod delivery;
 mod duplicate;
+mod expiry;
 mod flow;
+mod identifier;
 mod integrity;
 mod lawful;
 mod model;
@@ -14,5 +16,6 @@ mod report;
 mod resumption;
 mod retained;
 mod session;
+mod shared;
 mod support;
 mod will;

@@ -54,6 +54,10 @@ pub(crate) struct Client {
     /// The first copy of a sentinel that came last, by stream.
     pub(crate) sentinels: FxHashMap<StreamIx, Sentinel>,
     pub(crate) control: VecDeque<Line>,
+    /// The least of the maximum packet sizes that its connections set.
+    pub(crate) least_packet_max: u32,
+    /// It gave a subscription an identifier.
+    pub(crate) uses_identifiers: bool,
 }
 
 /// A point at which a client's lineage ended.
@@ -135,6 +139,9 @@ pub(crate) struct Connection {
     pub(crate) took_over: Option<ConnIx>,
     pub(crate) refused: bool,
     pub(crate) closed: Option<Closing>,
+    pub(crate) closed_at: Moment,
+    /// The client's connection before this one.
+    pub(crate) previous: Option<ConnIx>,
     pub(crate) last_sent: Moment,
     /// PINGREQs without PINGRESP.
     pub(crate) pings: VecDeque<Moment>,
@@ -276,6 +283,8 @@ impl Client {
             sent_up_to: FxHashMap::default(),
             sentinels: FxHashMap::default(),
             control: VecDeque::new(),
+            least_packet_max: u32::MAX,
+            uses_identifiers: false,
         }
     }
 
@@ -375,6 +384,7 @@ impl Client {
 
     /// A SUBSCRIBE names a filter.
     pub(crate) fn subscribe(&mut self, filter: &Filter, identifier: Option<u32>, now: Moment) {
+        self.uses_identifiers |= identifier.is_some();
         let open = self.subscriptions.iter_mut().find(|it| it.filter == filter.filter && it.until == NEVER);
         match open {
             Some(subscription) => subscription.ask_again(filter, identifier, now),

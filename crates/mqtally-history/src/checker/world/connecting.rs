@@ -1,7 +1,7 @@
 //! Connections from CONNECT to their end, and what they make of a client's session.
 
 use super::client::{Away, Client, Connection, Expected, Known, Why};
-use super::{ClientIx, ConnIx, NEVER, World};
+use super::{ClientIx, ConnIx, Moment, NEVER, World};
 use crate::checker::excerpt::Direction;
 use crate::event::{Closing, ConnectionId, Role};
 use crate::marker::Identity;
@@ -35,6 +35,8 @@ impl World {
             took_over: None,
             refused: false,
             closed: None,
+            closed_at: Moment { place: NEVER, at_ns: u64::MAX },
+            previous: None,
             last_sent: self.now,
             pings: VecDeque::new(),
             read_up_to: 0,
@@ -73,7 +75,10 @@ impl World {
         client.maybe_fresh |= client.expected(client.known, now.at_ns, now.at_ns) != Expected::Present;
         connection.connect = Some(connect.clone());
         connection.connect_sent = now;
+        connection.previous = client.last_connect;
         client.last_connect = Some(at);
+        let packet_max = connect.maximum_packet_size.unwrap_or(u32::MAX);
+        client.least_packet_max = client.least_packet_max.min(packet_max);
         // Until CONNACK comes nobody knows whether the broker read it.
         if connect.clean_start || connect.session_expiry == 0 {
             client.known = Known::Doubtful("a CONNECT that could end the session was not answered");
@@ -167,6 +172,7 @@ impl World {
             return;
         }
         connection.closed = Some(closing);
+        connection.closed_at = now;
         let (client_ix, heard) = (connection.client, connection.last_heard_ns);
         let unread = connection.overrode_expiry
             && matches!(closing, Closing::Rst | Closing::Broken | Closing::Vanished);

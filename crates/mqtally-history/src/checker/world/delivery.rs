@@ -6,6 +6,7 @@ use super::subscription::{End, Subscription};
 use super::{ClientIx, ConnIx, Moment, NEVER, Place, StreamIx, World};
 use crate::marker::{Identity, Marker};
 use crate::packet::{Publish, Version};
+use std::sync::Arc;
 
 /// One PUBLISH that a client received, and the world just before.
 #[derive(Debug, Clone, Copy)]
@@ -53,6 +54,7 @@ pub(crate) struct Routes {
     /// The first SUBSCRIBE among them, and the last.
     pub(crate) asked_first: Place,
     pub(crate) asked_last: Place,
+    pub(crate) asked_first_ns: u64,
     /// Given up by an UNSUBACK received before the message was sent.
     pub(crate) given_up: u8,
     /// Discarded with an older session of the client.
@@ -98,7 +100,10 @@ impl World {
             None => Subject::Other(publish.payload_crc),
         };
         let sent = known.map_or(0, |known| known.message.first_sent);
-        let routes = self.routes(client, publish, sent);
+        // What comes with an alias that nobody set up has no topic; it is routed by the one it was sent to.
+        let topic = known.filter(|_| publish.topic.is_empty()).map(|known| &self.stream(known.stream).topic);
+        let topic = Arc::clone(topic.unwrap_or(&publish.topic));
+        let routes = self.routes(client, &topic, sent);
         Delivery {
             now: self.now,
             connection,
@@ -119,10 +124,10 @@ impl World {
         Some(Known { marker, stream, message: *message, copies })
     }
 
-    fn routes(&mut self, client: ClientIx, publish: &Publish, sent: Place) -> Routes {
+    fn routes(&mut self, client: ClientIx, topic: &Arc<str>, sent: Place) -> Routes {
         let now = self.now.place;
         let client = &mut self.clients[client as usize];
-        let matching = client.routes(&publish.topic);
+        let matching = client.routes(topic);
         let mut routes = Routes { granted_known: true, asked_first: NEVER, ..Routes::default() };
         for at in matching.iter() {
             routes.add(&client.subscriptions[*at], sent, now);
@@ -264,8 +269,9 @@ impl Routes {
         count(&mut self.no_local, no_local);
         count(&mut self.as_published, as_published);
         count(&mut self.all_as_published, all_as_published);
-        self.asked_first =
-            self.asked_first.min(subscription.grants.first().map_or(NEVER, |grant| grant.asked));
+        if let Some(first) = subscription.grants.first().filter(|first| first.asked < self.asked_first) {
+            (self.asked_first, self.asked_first_ns) = (first.asked, first.asked_ns);
+        }
     }
 }
 
