@@ -158,6 +158,18 @@ catalogue! {
     lifted when "topics or QoS differ (in 3.1.1 that is a warning)",
     exercise "cut the subscriber's link while several messages are in flight";
 
+    O3, S3, "Last copies are in order",
+    [],
+    tested by "a QoS 1 message that came more than once: its last copy stands before that of each later message of its stream",
+    lifted when "the standard says so in a comment only, so this is a warning; the subscriber acknowledged out of order, the publisher sent again, or the session was lost",
+    exercise "cut the subscriber's link while several QoS 1 messages are in flight";
+
+    O4, S3, "One at a time means no step back",
+    [],
+    tested by "5.0: each copy at a session with receive maximum 1, of messages that were published one at a time",
+    lifted when "the standard says so in a comment only, so this is a warning",
+    exercise "5.0: subscribe with receive maximum 1, publish one at a time, cut the subscriber's link";
+
     R1, S2, "An unacknowledged PUBLISH is sent again",
     ["3.1.1:MQTT-4.4.0-1", "5.0:MQTT-4.4.0-1"],
     tested by "a resumed session with a received and not yet acknowledged PUBLISH",
@@ -200,6 +212,12 @@ catalogue! {
     lifted when "an acknowledgement of the other message was on its way",
     exercise "many messages in flight, slow acknowledgements";
 
+    R8, S2, "A repeated PUBLISH is answered with PUBREC",
+    ["3.1.1:MQTT-4.3.3-2", "5.0:MQTT-4.3.3-10"],
+    tested by "each QoS 2 PUBLISH that a publisher sends again before its PUBREL",
+    lifted when "the connection was cut",
+    exercise "cut the publisher's link between PUBLISH and PUBREC, and after PUBREC was lost";
+
     R9, S2, "PUBREL is always answered",
     ["3.1.1:MQTT-4.3.3-2", "5.0:MQTT-4.3.3-11"],
     tested by "each PUBREL that a publisher sends: PUBCOMP comes, also for an id that the broker does not know",
@@ -211,6 +229,12 @@ catalogue! {
     tested by "each acknowledgement that a client receives",
     lifted when "never",
     exercise "any workload at QoS 1 or 2";
+
+    R11, S2, "Nothing is sent again within a connection",
+    ["5.0:MQTT-4.4.0-1"],
+    tested by "each delivery that waited for more than a second for its acknowledgement",
+    lifted when "3.1.1 does not forbid it, so there it is a warning",
+    exercise "acknowledge some deliveries after two seconds or more";
 
     S1, S2, "A clean start has no session present",
     ["3.1.1:MQTT-3.2.2-1", "5.0:MQTT-3.2.2-2"],
@@ -266,11 +290,29 @@ catalogue! {
     lifted when "never; five seconds are allowed",
     exercise "connect twice with one client id";
 
+    S10, S2, "A takeover keeps the session",
+    ["3.1.1:MQTT-3.1.2-4", "3.1.1:MQTT-4.4.0-1", "5.0:MQTT-3.1.2-5", "5.0:MQTT-4.4.0-1"],
+    tested by "a second connection without clean start while the first is open: the session is present, and unfinished deliveries go on",
+    lifted when "the session has no length, or the broker failed",
+    exercise "connect twice with one client id while deliveries are unfinished";
+
+    S11, S2, "DISCONNECT can set another expiry",
+    [],
+    tested by "5.0: a return behind a DISCONNECT with a session expiry interval",
+    lifted when "the DISCONNECT may not have been read; a session that is found after its interval is a warning, unless the interval was 0",
+    exercise "5.0: disconnect with an expiry of 0, and with a longer one than CONNECT had, and come back";
+
     S13, S2, "A clean session ends with its connection",
     ["3.1.1:MQTT-3.1.2-6"],
     tested by "3.1.1: a persistent connection after a clean one",
     lifted when "the broker failed in between",
     exercise "3.1.1: connect with Clean Session 1, disconnect, connect with 0";
+
+    S14, S3, "A silent client is disconnected",
+    ["3.1.1:MQTT-3.1.2-24", "5.0:MQTT-3.1.2-22"],
+    tested by "a client with a keep-alive that sends nothing for longer than one and a half of it",
+    lifted when "a fault struck meanwhile; two seconds or a quarter are allowed on top, and it is a warning",
+    exercise "connect with a keep-alive of 2 s, send nothing, and wait for the end";
 
     Q1, S2, "Delivered at the lower of published and granted QoS",
     ["3.1.1:MQTT-3.8.4-6", "5.0:MQTT-3.8.4-8"],
@@ -290,6 +332,24 @@ catalogue! {
     lifted when "never",
     exercise "any workload; several filters in one SUBSCRIBE make it hard";
 
+    Q4, S2, "Subscribing again loses nothing",
+    ["3.1.1:MQTT-3.8.4-3", "5.0:MQTT-3.8.4-3", "5.0:MQTT-3.8.4-4"],
+    tested by "the obligations of D1 and D2 whose message was under way while one of its filters was subscribed again",
+    lifted when "the same as D1",
+    exercise "subscribe again to the same filter while a publisher goes on";
+
+    Q5, S2, "UNSUBSCRIBE lets exchanges finish",
+    ["3.1.1:MQTT-3.10.4-3", "5.0:MQTT-3.10.4-3"],
+    tested by "a QoS 2 exchange before PUBREL when its filter is unsubscribed",
+    lifted when "the connection was cut, or the message was refused",
+    exercise "unsubscribe between PUBLISH and PUBREC, go on, and ping";
+
+    Q6, S3, "A maximum QoS is announced, and subscriptions above it are accepted",
+    ["5.0:MQTT-3.2.2-9", "5.0:MQTT-3.2.2-10"],
+    tested by "5.0: a SUBSCRIBE above the maximum QoS of CONNACK; a refusal because of the QoS",
+    lifted when "it was refused for another reason; 3.1.1 has no way to announce it",
+    exercise "5.0: subscribe at QoS 2 where the broker announces less";
+
     F1, S2, "Receive maximum is respected",
     ["5.0:MQTT-3.3.4-9", "5.0:MQTT-4.9.0-1", "5.0:MQTT-4.9.0-2"],
     tested by "a connection whose receive maximum was reached",
@@ -301,6 +361,24 @@ catalogue! {
     tested by "a connection whose receive maximum was reached with a QoS 2 exchange between PUBREC and PUBCOMP",
     lifted when "none was set",
     exercise "5.0: subscribe at QoS 2 with a small receive maximum and delay PUBCOMP";
+
+    F3, S2, "Only PUBLISH waits for quota",
+    ["5.0:MQTT-3.3.4-10", "5.0:MQTT-4.9.0-3"],
+    tested by "5.0: a PINGREQ, SUBSCRIBE or UNSUBSCRIBE that is sent while the receive maximum is reached, and answered before anything is acknowledged",
+    lifted when "a fault struck meanwhile; five seconds are allowed",
+    exercise "5.0: subscribe with a small receive maximum, let it fill, and ping before acknowledging";
+
+    F4, S2, "Each connection has its whole quota",
+    ["5.0:MQTT-4.9.0-1"],
+    tested by "5.0: a connection with a receive maximum whose predecessor ended with unfinished deliveries, and that was filled up",
+    lifted when "nothing more is owed; ten seconds are allowed, and nothing more may come",
+    exercise "5.0: subscribe with a small receive maximum, let it fill, cut the link, come back, and let it fill again";
+
+    F5, S4, "An acknowledgement makes room",
+    ["5.0:MQTT-4.9.0-1", "5.0:MQTT-4.9.0-2"],
+    tested by "5.0: a connection whose receive maximum was reached, an acknowledgement, and the next delivery",
+    lifted when "nothing more is owed; ten seconds are allowed",
+    exercise "5.0: subscribe with a small receive maximum, publish more than that, and acknowledge one at a time";
 
     T1, S2, "A new subscription gets the retained message",
     ["3.1.1:MQTT-3.3.1-5", "3.1.1:MQTT-3.3.1-6", "5.0:MQTT-3.3.1-5", "5.0:MQTT-3.3.1-9"],
@@ -434,6 +512,12 @@ catalogue! {
     lifted when "the first member's connection ended, so that a QoS 1 message may be moved; the publisher sent it again; an absence is judged only where each member stayed and received a later message",
     exercise "5.0: two clients with one shared filter, without faults";
 
+    V5, S2, "A refused delivery is not sent again",
+    ["5.0:MQTT-4.4.0-2"],
+    tested by "5.0: a delivery that the subscriber refused with a reason of 0x80 or more, which the broker has read, and a resumption",
+    lifted when "the refusal may not have been read",
+    exercise "5.0: answer a PUBLISH with PUBACK 0x83, ping, reconnect";
+
     A1, S1, "The application's statistics are right to the message",
     [],
     tested by "each delivery that a subscribing application settled, and the counters it reported",
@@ -451,6 +535,30 @@ catalogue! {
     tested by "each stream and session that owes a sentinel at the end of a part of the run",
     lifted when "the session has ended",
     exercise "any workload: faults are healed and the run waits for its sentinels";
+
+    L2, S4, "Every client can get on",
+    [],
+    tested by "each reconnect that is answered",
+    lifted when "a fault, a takeover or a stated reason explains the end of a connection; five fruitless connections in a row are too many",
+    exercise "any fault, and reconnects behind it";
+
+    L3, S4, "PINGREQ is answered",
+    ["3.1.1:MQTT-3.12.4-1", "5.0:MQTT-3.12.4-1"],
+    tested by "each PINGREQ",
+    lifted when "a fault struck meanwhile; five seconds are allowed",
+    exercise "any client that pings";
+
+    L4, S4, "What is owed comes while there is room",
+    [],
+    tested by "each message owed to a session",
+    lifted when "a fault struck meanwhile; ten seconds without any delivery are allowed",
+    exercise "any workload that waits for its sentinels for ten seconds or more";
+
+    L5, S4, "The broker stays alive",
+    [],
+    tested by "each part of a run with a broker that was started for it",
+    lifted when "it was asked to stop, or killed",
+    exercise "any workload";
 
     P1, S3, "Packets are well-formed",
     [],

@@ -13,6 +13,7 @@ mod handshake;
 mod identifier;
 mod integrity;
 mod ledger;
+mod liveness;
 mod order;
 mod qos;
 mod resumption;
@@ -21,6 +22,7 @@ mod routing;
 mod session;
 mod shared;
 mod summary;
+mod unfinished;
 mod will;
 mod world;
 
@@ -53,6 +55,8 @@ pub struct Checker {
     wills: will::Wills,
     identifiers: identifier::Identifiers,
     shared: shared::Shared,
+    unfinished: unfinished::Unfinished,
+    liveness: liveness::Liveness,
     handshake: handshake::Handshake,
     session: session::Sessions,
     flow: flow::Flow,
@@ -73,6 +77,8 @@ impl Checker {
             wills: will::Wills::default(),
             identifiers: identifier::Identifiers::default(),
             shared: shared::Shared::default(),
+            unfinished: unfinished::Unfinished::default(),
+            liveness: liveness::Liveness::default(),
             handshake: handshake::Handshake::default(),
             session: session::Sessions::default(),
             flow: flow::Flow::default(),
@@ -123,7 +129,9 @@ impl Checker {
                 if let Some(at) = self.world.connection_of(*id) {
                     self.handshake.closed(&self.world, at, *closing, &mut self.ledger);
                     self.session.closed(&self.world, at, &mut self.ledger);
-                    self.flow.closed(at);
+                    self.flow.closed(&self.world, at, *closing, &mut self.ledger);
+                    self.unfinished.closed(&self.world, at, &mut self.ledger);
+                    self.liveness.closed(&self.world, at, *closing, &mut self.ledger);
                     self.wills.closed(&self.world, at, *closing, &mut self.ledger);
                     self.retained.closed(&self.world, at, *closing, &mut self.ledger);
                 }
@@ -134,8 +142,11 @@ impl Checker {
             EventKind::Statistics { client, counters } => {
                 self.application.reported(&self.world, client, *counters);
             }
-            EventKind::Broker(_) => self.handshake.fault(&self.world, None),
-            EventKind::Fault { client, .. } => self.handshake.fault(&self.world, client.as_deref()),
+            EventKind::Broker(event) => {
+                liveness::judge_broker(&self.world, *event, &mut self.ledger);
+                self.fault(None);
+            }
+            EventKind::Fault { client, .. } => self.fault(client.as_deref()),
             EventKind::Gap { lost } => {
                 self.ledger.incomplete(format!("{lost} events were lost before they could be recorded"));
             }
@@ -148,17 +159,26 @@ impl Checker {
         }
     }
 
+    fn fault(&mut self, client: Option<&str>) {
+        self.handshake.fault(&self.world, client);
+        self.liveness.fault(&self.world, client);
+    }
+
     fn judge_sent(&mut self, id: ConnectionId, packet: &Packet) {
         let Some(at) = self.world.connection_of(id) else { return };
         let Self { world, ledger, .. } = self;
         self.handshake.sent(world, at, packet);
-        self.flow.sent(at, packet);
+        self.flow.sent(world, at, packet);
         self.retained.sent(world, at, packet, ledger);
         if let Packet::Connect(Connect { will: Some(will), .. }) = packet {
             self.retained.will_declared(world, at, &will.message);
         }
         self.wills.sent(world, at, packet);
         self.shared.sent(world, at, packet);
+        self.unfinished.sent(world, at, packet);
+        if let Packet::Puback(id, _) | Packet::Pubrec(id, _) | Packet::Pubcomp(id, _) = packet {
+            resumption::judge_answer(world, at, *id, ledger);
+        }
     }
 
     fn judge_received(&mut self, id: ConnectionId, packet: &Packet) {
@@ -169,6 +189,9 @@ impl Checker {
         self.handshake.received(world, at, packet, ledger);
         self.retained.received(world, at, packet, ledger);
         self.wills.received(world, at, packet);
+        self.unfinished.received(world, at, packet, ledger);
+        self.liveness.received(world, at, packet, ledger);
+        self.flow.received(world, at, packet, ledger);
         match packet {
             Packet::Publish(publish) => {
                 let delivery = world.delivery(at, publish);
@@ -176,9 +199,10 @@ impl Checker {
                 routing::judge(world, &delivery, ledger);
                 qos::judge(world, &delivery, ledger);
                 duplicate::judge(world, &delivery, ledger);
-                self.order.judge(world, &delivery);
+                self.order.judge(world, &delivery, ledger);
                 self.resumption.judge(world, &delivery, ledger);
                 self.flow.judge(world, &delivery, ledger);
+                self.unfinished.judge(world, &delivery, ledger);
                 expiry::judge(world, &delivery, ledger);
                 self.identifiers.judge(world, &delivery, ledger);
                 self.shared.judge(world, &delivery, ledger);
@@ -192,6 +216,9 @@ impl Checker {
             Packet::Suback(id, codes) => qos::judge_suback(world, at, *id, codes, ledger),
             Packet::Connack(connack) => self.resumption.accepted(world, at, connack),
             Packet::Pubrel(id, _) => resumption::judge_release(world, at, *id, ledger),
+            Packet::Puback(..) | Packet::Pubrec(..) | Packet::Disconnect(..) => {
+                qos::judge_unsupported(world, at, packet, ledger);
+            }
             _ => {}
         }
     }
@@ -219,7 +246,7 @@ impl Checker {
 
     fn judge_group(&mut self, group: GroupIx) {
         let Self { world, ledger, .. } = self;
-        delivery::judge(world, group, ledger);
+        delivery::judge(world, group, &self.flow, ledger);
         self.order.judge_group(world, group, ledger);
         self.resumption.judge_group(world, group, ledger);
         self.handshake.judge_group(world, group, ledger);
@@ -227,6 +254,8 @@ impl Checker {
         self.wills.judge_group(world, group, ledger);
         self.identifiers.judge_group(world, group, ledger);
         self.shared.judge_group(world, group, ledger);
+        self.unfinished.judge_group(world, group, ledger);
+        self.liveness.judge_group(world, group, self.header.broker_kind, ledger);
         self.session.judge_group(world, group, ledger);
         self.application.judge_group(world, group, ledger);
         self.summary.group_over(world, group);

@@ -58,6 +58,10 @@ pub(crate) struct Client {
     pub(crate) least_packet_max: u32,
     /// It gave a subscription an identifier.
     pub(crate) uses_identifiers: bool,
+    /// The last fault that struck it alone.
+    pub(crate) last_fault: Place,
+    /// It did not acknowledge QoS 1 messages in the order in which they came.
+    pub(crate) acks_out_of_order: bool,
 }
 
 /// A point at which a client's lineage ended.
@@ -130,7 +134,6 @@ pub(crate) struct Connection {
     /// What `maybe_fresh` was before this CONNECT.
     pub(crate) maybe_fresh: bool,
     pub(crate) role: Role,
-    pub(crate) opened: Moment,
     pub(crate) accepted: Place,
     pub(crate) accepted_ns: u64,
     /// The CONNACK that accepted it.
@@ -147,11 +150,14 @@ pub(crate) struct Connection {
     pub(crate) pings: VecDeque<Moment>,
     /// What was sent up to here has been read by the broker: it answered a PINGREQ that was sent behind.
     pub(crate) read_up_to: Place,
+    /// The latest QoS 1 delivery that was acknowledged.
+    pub(crate) acked_up_to: Place,
     /// Reason of the DISCONNECT that was sent, and of the one that was received.
     pub(crate) said_goodbye: Option<u8>,
     pub(crate) told_goodbye: Option<u8>,
     pub(crate) last_heard_ns: u64,
     pub(crate) last_heard: Place,
+    pub(crate) last_publish_ns: u64,
     /// The session was resumed.
     pub(crate) resumed: bool,
     /// A DISCONNECT set another session expiry interval.
@@ -181,6 +187,10 @@ pub(crate) struct Inbound {
     pub(crate) expires: bool,
     /// Several filters of the session match, or a shared one.
     pub(crate) overlapped: bool,
+    /// The last acknowledgement that was sent for it; 0 where none was.
+    pub(crate) acked: Place,
+    /// PUBREC was sent more than once.
+    pub(crate) answered_again: bool,
 }
 
 /// What is known of the broker's and our acknowledgements.
@@ -221,6 +231,8 @@ pub(crate) struct Copies {
     pub(crate) first: Place,
     /// When, in units of 100 µs.
     pub(crate) first_tick: u32,
+    /// Its last copy.
+    pub(crate) last: Place,
     /// The lineage that `accepted` counts in.
     pub(crate) lineage: u32,
     /// Packet id of the last copy.
@@ -285,6 +297,8 @@ impl Client {
             control: VecDeque::new(),
             least_packet_max: u32::MAX,
             uses_identifiers: false,
+            last_fault: 0,
+            acks_out_of_order: false,
         }
     }
 

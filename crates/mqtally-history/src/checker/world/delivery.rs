@@ -138,8 +138,8 @@ impl World {
     /// Takes a delivery in.
     pub(crate) fn delivered(&mut self, delivery: &Delivery<'_>) {
         let publish = delivery.publish;
-        self.connections[delivery.connection as usize].last_heard_ns = delivery.now.at_ns;
-        self.connections[delivery.connection as usize].last_heard = delivery.now.place;
+        let connection = &mut self.connections[delivery.connection as usize];
+        connection.last_publish_ns = delivery.now.at_ns;
         if let Some(known) = &delivery.known {
             self.settle_moved(delivery, known);
             self.count_copy(delivery, known);
@@ -194,6 +194,7 @@ impl Copies {
         }
         self.packets = self.packets.saturating_add(1);
         self.packet_id = delivery.publish.packet_id;
+        self.last = delivery.now.place;
         self.max_qos = self.max_qos.max(delivery.publish.qos);
         if delivery.is_live() {
             self.live = true;
@@ -297,6 +298,8 @@ impl Inbound {
             connection: delivery.connection,
             expires: false,
             overlapped: false,
+            acked: 0,
+            answered_again: false,
         }
     }
 }

@@ -82,6 +82,8 @@ pub(crate) struct World {
     /// More than can be remembered was sent without one.
     many_unmarked: bool,
     broker_stopping: bool,
+    /// The last fault that was not of one client alone.
+    last_fault: Place,
     /// The last end of the broker that the profile does not cover.
     pub(crate) uncovered_fault: Option<Moment>,
     /// The last end of the broker that it does.
@@ -106,6 +108,7 @@ impl World {
             unmarked: FxHashSet::default(),
             many_unmarked: false,
             broker_stopping: false,
+            last_fault: 0,
             uncovered_fault: None,
             covered_fault: None,
         }
@@ -144,6 +147,16 @@ impl World {
         let stream = self.stream_of(id)?;
         let message = self.stream(stream).messages.at(id.sequence)?;
         (message.state != State::NeverSent).then_some((stream, message))
+    }
+
+    /// The broker was asked to end, or has ended.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.broker_stopping
+    }
+
+    /// Whether a fault struck this client or everybody, or the broker was stopped or paused, after `place`.
+    pub(crate) fn disturbed_since(&self, client: ClientIx, place: Place) -> bool {
+        self.last_fault.max(self.client(client).last_fault) > place
     }
 
     /// Whether a will carries this message.
@@ -263,13 +276,13 @@ impl World {
         let client = connection.client;
         match packet {
             Packet::Publish(publish) => return self.publish_sent(client, publish),
-            Packet::Puback(id, _) => return self.inbound_acked(client, *id, Phase::Acked),
+            Packet::Puback(id, _) => return self.inbound_acked(at, *id, Phase::Acked),
             Packet::Pubrec(id, 0x80..) => {
                 self.clients[client as usize].inbound.remove(id);
                 return;
             }
-            Packet::Pubrec(id, _) => return self.inbound_acked(client, *id, Phase::Acked),
-            Packet::Pubcomp(id, _) => return self.inbound_acked(client, *id, Phase::Complete),
+            Packet::Pubrec(id, _) => return self.inbound_acked(at, *id, Phase::Acked),
+            Packet::Pubcomp(id, _) => return self.inbound_acked(at, *id, Phase::Complete),
             Packet::Pubrel(id, _) => {
                 if let Some(entry) = self.clients[client as usize].outbound.get_mut(id) {
                     entry.released = true;
@@ -319,6 +332,7 @@ impl World {
     }
 
     fn broker(&mut self, event: BrokerEvent) {
+        self.last_fault = self.now.place;
         let needed = match event {
             BrokerEvent::Started => {
                 self.broker_stopping = false;
@@ -348,6 +362,10 @@ impl World {
     }
 
     fn fault(&mut self, kind: &Arc<str>, client: Option<Arc<str>>) {
+        match client.as_deref().and_then(|name| self.client_named(name)) {
+            Some(client) => self.clients[client as usize].last_fault = self.now.place,
+            None => self.last_fault = self.now.place,
+        }
         let fault = FaultSeen { kind: Arc::clone(kind), client, at: self.now };
         if let Some(group) = self.current_group {
             self.groups[group as usize].last_fault = Some(fault);

@@ -1,13 +1,21 @@
 //! The subscriber's side: what each packet id that a client received stands for.
 
 use super::client::{Inbound, Phase, Subject};
-use super::{ClientIx, ConnIx, World};
+use super::{ConnIx, World};
 use crate::packet::Publish;
 
 impl World {
-    pub(super) fn inbound_acked(&mut self, client: ClientIx, id: u16, phase: Phase) {
-        let inbound = &mut self.clients[client as usize].inbound;
-        let Some(entry) = inbound.get_mut(&id) else { return };
+    pub(super) fn inbound_acked(&mut self, at: ConnIx, id: u16, phase: Phase) {
+        let now = self.now.place;
+        let connection = &mut self.connections[at as usize];
+        let client = &mut self.clients[connection.client as usize];
+        let Some(entry) = client.inbound.get_mut(&id) else { return };
+        if entry.qos == 1 && entry.connection == at {
+            client.acks_out_of_order |= entry.last.place < connection.acked_up_to;
+            connection.acked_up_to = connection.acked_up_to.max(entry.last.place);
+        }
+        entry.answered_again |= phase == Phase::Acked && entry.acked > 0;
+        entry.acked = now;
         match (entry.phase, phase) {
             (Phase::Publish, Phase::Acked) | (Phase::Release, Phase::Complete) => entry.phase = phase,
             _ => {}
@@ -45,6 +53,8 @@ impl World {
                 connection: at,
                 expires: publish.message_expiry.is_some(),
                 overlapped,
+                acked: 0,
+                answered_again: false,
             },
         );
     }
