@@ -4,8 +4,10 @@
 //! promises. Whatever goes wrong (a broker that falls silent, closes, dies) is recorded, so that the verdict over the
 //! history is unknown rather than an error here; only a history that cannot be written is an error.
 
+mod offer;
 mod plan;
 
+pub use offer::{Feature, Offer};
 pub use plan::{Group, Plan, RunEvent};
 
 use crate::process::BrokerUnderTest;
@@ -117,17 +119,17 @@ impl<'a> Play<'a> {
     async fn groups(&mut self, observe: &mut impl FnMut(RunEvent)) -> Option<String> {
         let plan = self.plan.clone();
         self.recorder.broker(BrokerEvent::Started);
-        for group in plan.groups.iter().copied() {
-            if group.needs_restart() && !self.can_restart {
-                let reason =
-                    "a broker given by URL cannot be killed; use --broker-cmd to judge restarts".to_owned();
-                observe(RunEvent::GroupSkipped { group, reason });
-                continue;
-            }
-            for version in plan.versions.iter().copied() {
-                if let Some(reason) = self.group(group, version, observe).await {
-                    return Some(reason);
-                }
+        let can_restart = self.can_restart;
+        let (parts, vain): (Vec<_>, Vec<_>) =
+            plan.parts().partition(|(group, _)| can_restart || !group.needs_restart());
+        if let Some((group, _)) = vain.first() {
+            let reason =
+                "a broker given by URL cannot be killed; use --broker-cmd to judge restarts".to_owned();
+            observe(RunEvent::GroupSkipped { group: *group, reason });
+        }
+        for (group, version) in parts {
+            if let Some(reason) = self.group(group, version, observe).await {
+                return Some(reason);
             }
         }
         None
@@ -140,6 +142,10 @@ impl<'a> Play<'a> {
         observe: &mut impl FnMut(RunEvent),
     ) -> Option<String> {
         observe(RunEvent::GroupStarted { group, version });
+        for (stage, lacking) in self.plan.left_out(group, version) {
+            let reason = format!("the broker announces that it has no {}", lacking.name());
+            observe(RunEvent::StageSkipped { stage: stage.name, version, reason });
+        }
         let name: Arc<str> = group.name().into();
         let started =
             EventKind::GroupStarted { group: name.clone(), version: crate::convert::version(version) };

@@ -4,7 +4,7 @@ use super::peer::Peer;
 use super::{Probe, Source, Stage, Trouble};
 use crate::process::BrokerUnderTest;
 use crate::recorder::Recorder;
-use crate::run::Plan;
+use crate::run::{Feature, Plan};
 use mqtally::endpoint::Endpoint;
 use mqtally_history::event::EventKind;
 use mqtally_history::marker::MessageId;
@@ -90,6 +90,10 @@ impl Scene {
         self.version == Version::V5_0
     }
 
+    pub(crate) fn has(&self, feature: Feature) -> bool {
+        self.plan.offer().has(feature)
+    }
+
     pub(crate) fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
@@ -117,7 +121,12 @@ impl Scene {
 
     /// A stream of a publisher of its own, for a probe to publish.
     pub(crate) fn source(&self, topic: &str, qos: Qos) -> Source {
-        Source::new(self.plan.run, self.publisher_number(), 0, topic, qos)
+        Source::new(self.plan.run, self.publisher_number(), 0, topic, self.offered(qos))
+    }
+
+    /// `qos`, or the highest one below it that the broker takes [5.0:MQTT-3.2.2-11].
+    pub(crate) fn offered(&self, qos: Qos) -> Qos {
+        if self.has(Feature::ExactlyOnce) { qos } else { qos.min(Qos::AtLeastOnce) }
     }
 
     /// Random choices for one purpose. Neither the order in which stages ask nor what others draw changes them.
