@@ -135,10 +135,10 @@ stages! {
     "session/takeover" in Session exercises ["S9", "S10"] plays session::resumption::takeover;
 
     "retained/last" in Retained exercises ["T1", "T2", "T3", "T5", "T6", "T7"]
-        plays retained::last, needs(Feature::Retain);
-    "retained/cleared" in Retained exercises ["T4"] plays retained::cleared, needs(Feature::Retain);
+        plays retained::last, needs(Feature::Retain), beside;
+    "retained/cleared" in Retained exercises ["T4"] plays retained::cleared, needs(Feature::Retain), beside;
     "retained/handling" in Retained exercises ["T8"]
-        plays retained::handling, needs(Feature::Retain), only_v5;
+        plays retained::handling, needs(Feature::Retain), only_v5, beside;
     "retained/expiry" in Retained exercises ["T9"]
         plays retained::expiry, needs(Feature::Retain), only_v5, beside;
 

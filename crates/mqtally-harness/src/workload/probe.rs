@@ -173,19 +173,6 @@ impl Probe {
         }
     }
 
-    /// Takes and answers packets until `count` retained copies have come. Returns the publishes that came.
-    pub(crate) async fn take_retained(&mut self, count: usize) -> Result<Vec<Publish>, Trouble> {
-        let mut taken: Vec<Publish> = Vec::new();
-        while taken.iter().filter(|publish| publish.retain).count() < count {
-            let packet = self.next(self.deadline(), "retained message").await?;
-            self.answer(&packet).await?;
-            if let Packet::Publish(publish) = packet {
-                taken.push(publish);
-            }
-        }
-        Ok(taken)
-    }
-
     /// Takes and answers whatever comes for so long. That the broker closes meanwhile is trouble.
     pub(crate) async fn linger(&mut self, time: Duration) -> Result<(), Trouble> {
         let deadline = Instant::now() + time;

@@ -1,18 +1,22 @@
 //! Group `retained`: the last retained message of a topic is there for who comes later, and only for them.
+//!
+//! Retained messages may come behind SUBACK and in their own time. So nobody here waits for one that has to come: each
+//! subscriber makes sure that the broker has dealt with its SUBSCRIBE and stays for a while, and what has come by then
+//! the history tells.
 
+use super::Trouble;
 use super::probe::Probe;
 use super::publisher::Publisher;
 use super::scene::{Lifetime, Scene};
 use super::source::{Outgoing, Source};
-use super::{Trouble, subscriber::Subscriber};
+use super::subscriber::Subscriber;
 use mqtally_proto::packet::{Property, Qos, RetainHandling, Subscription};
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::sleep;
 
 const LEVELS: [Qos; 3] = [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce];
-/// Of these topics a broker has to keep the retained message; one of QoS 0 it may discard.
-const KEPT: usize = 2;
+/// How long a subscriber stays behind its last PINGRESP: after a second, what has not come is missing.
+const STAY: Duration = Duration::from_millis(1_200);
 
 /// Expiry of a retained message that is waited for and of one that outlasts the wait, seconds; and how long it takes
 /// until the first is gone for certain, given that brokers count whole seconds.
@@ -41,13 +45,18 @@ pub(crate) async fn last(scene: Scene) -> Result<(), Trouble> {
     scene.drain(owed.collect()).await?;
     publisher.disconnect().await?;
 
-    let mut late = Vec::new();
-    for (role, qos) in [("late-0", LEVELS[0]), ("late-1", LEVELS[1]), ("late-2", LEVELS[2])] {
-        late.push(latecomer(&scene, role, &filter, qos).await?);
+    let mut late = vec![resumed(&scene, &filter).await?];
+    for qos in LEVELS {
+        let name = scene.client(&format!("retained-late-{}", qos as u8));
+        let mut subscriber = Probe::open(&scene, &name, Lifetime::CLEAN).await?;
+        subscriber.subscribe(&[(&filter, qos)]).await?;
+        subscriber.ping().await?;
+        // The same subscription once more gets the retained messages once more [3.1.1:MQTT-3.8.4-3],
+        // [5.0:MQTT-3.3.1-9].
+        subscriber.subscribe(&[(&filter, qos)]).await?;
+        late.push(subscriber);
     }
-    subscribe_again(&mut late[2], &filter).await?;
-    resume_with_nothing_new(&scene, &filter).await?;
-    end(&scene, "retained-last", late).await?;
+    stay(late).await?;
     live.stay(&scene);
     Ok(())
 }
@@ -56,52 +65,17 @@ fn retained(streams: &mut [Source]) -> Vec<Outgoing> {
     streams.iter_mut().map(|stream| stream.load(b"retained").retained()).collect()
 }
 
-/// Subscribes, and has what is kept for it. At a granted QoS of 0 nothing is owed.
-async fn latecomer(scene: &Scene, role: &str, filter: &str, qos: Qos) -> Result<Probe, Trouble> {
-    let mut late = Probe::open(scene, &scene.client(role), Lifetime::CLEAN).await?;
-    late.subscribe(&[(filter, qos)]).await?;
-    if qos > Qos::AtMostOnce {
-        late.take_retained(KEPT).await?;
-    }
-    late.ping().await?;
-    Ok(late)
-}
-
-/// The same subscription once more gets the retained messages once more [3.1.1:MQTT-3.8.4-3], [5.0:MQTT-3.3.1-9].
-async fn subscribe_again(probe: &mut Probe, filter: &str) -> Result<(), Trouble> {
-    probe.subscribe(&[(filter, Qos::ExactlyOnce)]).await?;
-    probe.take_retained(KEPT).await?;
-    probe.ping().await
-}
-
-/// A session that is taken up again subscribes to nothing, so nothing retained comes.
-async fn resume_with_nothing_new(scene: &Scene, filter: &str) -> Result<(), Trouble> {
-    let name = scene.client("retained-durable");
+/// Somebody who subscribed, left and came back: a session that is taken up again subscribes to nothing, so nothing
+/// retained comes.
+async fn resumed(scene: &Scene, filter: &str) -> Result<Probe, Trouble> {
+    let name = scene.client("retained-resumed");
     let filters = [(filter, Qos::AtLeastOnce)];
     let mut before = scene.durable(&name).await?;
     before.subscribe(&filters).await?;
-    before.take_retained(KEPT).await?;
+    // What was still on its way at the end of the connection would come again, and lawfully.
+    before.ping().await?;
     before.disconnect().await?;
-    let mut after = scene.back(&name, &filters).await?;
-    after.ping().await?;
-    end(scene, "retained-resumed", vec![after]).await
-}
-
-/// What comes behind a message of another topic had every chance to come: sends one to all of `probes`, which then leave.
-async fn end(scene: &Scene, role: &str, probes: Vec<Probe>) -> Result<(), Trouble> {
-    let barrier = scene.topic(&format!("barrier/{role}"));
-    let mut publisher = Publisher::connect(scene, role).await?;
-    let mut source = publisher.stream(&barrier, Qos::AtLeastOnce);
-    let mut waiting = probes;
-    for probe in &mut waiting {
-        probe.subscribe(&[(&barrier, Qos::AtLeastOnce)]).await?;
-    }
-    let sentinel = publisher.send_and_settle(vec![source.sentinel()]).await?;
-    for mut probe in waiting {
-        probe.take(&sentinel).await?;
-        probe.disconnect().await?;
-    }
-    publisher.disconnect().await
+    scene.back(&name, &filters).await
 }
 
 /// An empty retained message clears the topic: it reaches who is there, and nothing waits for who comes later.
@@ -116,18 +90,15 @@ pub(crate) async fn cleared(scene: Scene) -> Result<(), Trouble> {
     publisher.submit(&message.publish).await?;
     live.take(&[message.id]).await?;
     publisher.clear_retained(&topic).await?;
-    live.ping().await?;
 
     let mut late = Probe::open(&scene, &scene.client("cleared-late"), Lifetime::CLEAN).await?;
     late.subscribe(&[(&topic, Qos::AtLeastOnce)]).await?;
     let sentinel = source.sentinel();
     publisher.submit(&sentinel.publish).await?;
-    for mut subscriber in [live, late] {
+    for subscriber in [&mut live, &mut late] {
         subscriber.take(&[sentinel.id]).await?;
-        subscriber.ping().await?;
-        subscriber.disconnect().await?;
     }
-    publisher.disconnect().await
+    stay(vec![live, late, publisher]).await
 }
 
 /// 5.0: what a subscription says about retained messages, at SUBSCRIBE and afterwards.
@@ -138,51 +109,46 @@ pub(crate) async fn handling(scene: Scene) -> Result<(), Trouble> {
     scene.leaves_retained(&publisher.peer.name, &topic);
     publisher.send_and_settle(vec![source.load(b"retained").retained()]).await?;
 
+    use RetainHandling::{DoNotSend, Send, SendIfNew};
     let mut asking = Probe::open(&scene, &scene.client("handling-asking"), Lifetime::CLEAN).await?;
-    subscribe_for(&mut asking, &topic, RetainHandling::SendIfNew, 1).await?;
-    subscribe_for(&mut asking, &topic, RetainHandling::SendIfNew, 0).await?;
-    subscribe_for(&mut asking, &topic, RetainHandling::DoNotSend, 0).await?;
-    subscribe_for(&mut asking, &topic, RetainHandling::Send, 1).await?;
+    subscribe_each(&mut asking, &topic, &[SendIfNew, SendIfNew, DoNotSend, Send]).await?;
     let mut declining = Probe::open(&scene, &scene.client("handling-declining"), Lifetime::CLEAN).await?;
-    subscribe_for(&mut declining, &topic, RetainHandling::DoNotSend, 0).await?;
-    subscribe_for(&mut declining, &topic, RetainHandling::SendIfNew, 0).await?;
+    subscribe_each(&mut declining, &topic, &[DoNotSend, SendIfNew]).await?;
 
     let mut publishing = Probe::open(&scene, &scene.client("as-published"), Lifetime::CLEAN).await?;
     let as_published = Subscription {
         retain_as_published: true,
-        retain_handling: RetainHandling::DoNotSend,
+        retain_handling: DoNotSend,
         ..Subscription::new(topic.as_str(), Qos::AtLeastOnce)
     };
     publishing.subscribe_to(vec![as_published]).await?;
+    let mut subscribers = vec![asking, declining, publishing];
+    // Only a message of a later time can be told from a late copy of the one that was asked for.
     let live = [source.load(b"retained").retained(), source.sentinel()];
     let live = publisher.send_and_settle(live.into()).await?;
-    for mut subscriber in [asking, declining, publishing] {
+    for subscriber in &mut subscribers {
         subscriber.take(&live).await?;
-        subscriber.disconnect().await?;
     }
+    stay(subscribers).await?;
     publisher.disconnect().await
 }
 
-/// Subscribes and waits for so many retained copies.
-async fn subscribe_for(
-    probe: &mut Probe,
-    topic: &str,
-    retain_handling: RetainHandling,
-    copies: usize,
-) -> Result<(), Trouble> {
-    let filter = Subscription { retain_handling, ..Subscription::new(topic, Qos::AtLeastOnce) };
-    probe.subscribe_to(vec![filter]).await?;
-    probe.take_retained(copies).await?;
-    probe.ping().await
+/// Subscribes to the same topic with one handling after the other.
+async fn subscribe_each(probe: &mut Probe, topic: &str, each: &[RetainHandling]) -> Result<(), Trouble> {
+    for retain_handling in each.iter().copied() {
+        let filter = Subscription { retain_handling, ..Subscription::new(topic, Qos::AtLeastOnce) };
+        probe.subscribe_to(vec![filter]).await?;
+        probe.ping().await?;
+    }
+    Ok(())
 }
 
 /// 5.0: a retained message whose interval is over is not sent; one whose interval lasts says what is left of it.
 pub(crate) async fn expiry(scene: Scene) -> Result<(), Trouble> {
     let mut publisher = Publisher::connect(&scene, "retained-expiry-publisher").await?;
-    let name: Arc<str> = publisher.peer.name.clone();
     for (tail, seconds) in [("expiry/short", SHORT_EXPIRY_S), ("expiry/long", LONG_EXPIRY_S)] {
         let topic = scene.topic(tail);
-        scene.leaves_retained(&name, &topic);
+        scene.leaves_retained(&publisher.peer.name, &topic);
         let message = publisher.stream(&topic, Qos::AtLeastOnce).load(b"retained").retained();
         publisher.send_and_settle(vec![message.with(Property::MessageExpiryInterval(seconds))]).await?;
     }
@@ -190,8 +156,21 @@ pub(crate) async fn expiry(scene: Scene) -> Result<(), Trouble> {
     sleep(EXPIRY_WAIT).await;
     let mut late = Probe::open(&scene, &scene.client("retained-expiry-late"), Lifetime::CLEAN).await?;
     late.subscribe(&[(&scene.topic("expiry/+"), Qos::AtLeastOnce)]).await?;
-    late.take_retained(1).await?;
-    late.ping().await?;
-    end(&scene, "retained-expired", vec![late]).await?;
+    stay(vec![late]).await?;
     publisher.disconnect().await
+}
+
+/// Lets everybody stay until what was going to come has come, and leave.
+async fn stay(mut probes: Vec<Probe>) -> Result<(), Trouble> {
+    for probe in &mut probes {
+        probe.ping().await?;
+    }
+    // Together they need hardly longer than one of them: what came meanwhile waits to be taken.
+    for (probe, time) in probes.iter_mut().zip([STAY].into_iter().chain(std::iter::repeat(Duration::ZERO))) {
+        probe.linger(time).await?;
+    }
+    for probe in probes {
+        probe.disconnect().await?;
+    }
+    Ok(())
 }

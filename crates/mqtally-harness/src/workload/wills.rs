@@ -13,6 +13,8 @@ use mqtally_proto::packet::{Connect, Packet, Properties, Property, Qos, ReasonCo
 use std::sync::Arc;
 use std::time::Duration;
 
+/// How long somebody stays who subscribes where a retained will is: after a second, what has not come is missing.
+const STAY: Duration = Duration::from_millis(1_200);
 /// Shortest keep-alive, seconds; and how long a broker may take to close a client that is silent. One and a half times
 /// the keep-alive is due, some look only every few seconds.
 const KEEP_ALIVE_S: u16 = 1;
@@ -97,10 +99,13 @@ pub(crate) async fn endings(scene: Scene) -> Result<(), Trouble> {
     }
     let silent = Probe::open(&scene, &scene.client("will-none"), Lifetime::CLEAN).await?;
     silent.cut(Closing::Rst).await;
-    scene.drain(owed).await?;
-    if scene.has(Feature::Retain) {
-        late_for_the_retained(&scene).await?;
-    }
+    until_read(&scene, owed).await;
+    let mut late = Probe::open(&scene, &scene.client("will-late"), Lifetime::CLEAN).await?;
+    // Who comes later gets a retained will like any other retained message.
+    late.subscribe(&[(&scene.topic("will/+"), Qos::ExactlyOnce)]).await?;
+    late.ping().await?;
+    late.linger(STAY).await?;
+    late.disconnect().await?;
     finish(&scene, witness, "will/end").await
 }
 
@@ -137,13 +142,9 @@ async fn end_with_will(scene: &Scene, case: &Case) -> Result<MessageId, Trouble>
     Ok(message.id)
 }
 
-/// Who comes later gets a retained will like any other retained message.
-async fn late_for_the_retained(scene: &Scene) -> Result<(), Trouble> {
-    let mut late = Probe::open(scene, &scene.client("will-late"), Lifetime::CLEAN).await?;
-    late.subscribe(&[(&scene.topic("will/+"), Qos::ExactlyOnce)]).await?;
-    late.take_retained(1).await?;
-    late.ping().await?;
-    late.disconnect().await
+/// Waits for the wills that have to come. One that does not is no reason to stop: the history tells.
+async fn until_read(scene: &Scene, owed: Vec<(Arc<str>, MessageId)>) {
+    let _ = scene.recorder.await_arrivals(owed, scene.plan.answer_limit).await;
 }
 
 /// A client that falls silent is closed and its will published; one that pings is not.
@@ -164,7 +165,8 @@ async fn fall_silent(scene: &Scene, witness: &Subscriber) -> Result<(), Trouble>
         return probe.disconnect().await;
     }
     probe.expect_end(SILENCE_LIMIT).await?;
-    scene.drain(vec![(witness.name().clone(), message.id)]).await
+    until_read(scene, vec![(witness.name().clone(), message.id)]).await;
+    Ok(())
 }
 
 async fn keep_pinging(scene: &Scene) -> Result<(), Trouble> {
@@ -190,7 +192,7 @@ pub(crate) async fn delay(scene: Scene) -> Result<(), Trouble> {
     resumed.linger(DELAY_WAIT).await?;
     resumed.disconnect().await?;
     let owed = [delayed, overtaken].map(|will| (witness.name().clone(), will));
-    scene.drain(owed.into()).await?;
+    until_read(&scene, owed.into()).await;
     finish(&scene, witness, "delay/end").await
 }
 
