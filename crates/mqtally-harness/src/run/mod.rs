@@ -152,7 +152,7 @@ impl<'a> Play<'a> {
         self.recorder.record(started);
         self.scenes =
             self.plan.stages(group, version).map(|stage| (stage, self.scene(stage, version))).collect();
-        let drained = self.stages(version, observe).await;
+        let drained = self.stages(version, observe).await && self.everybody_returns(observe).await;
         self.recorder.record(EventKind::GroupEnded { group: name, drained });
         observe(RunEvent::GroupEnded { group, version, drained });
         self.clean_up(observe).await;
@@ -194,6 +194,18 @@ impl<'a> Play<'a> {
                 }
             }
         }
+    }
+
+    /// Whether every client of the group that has a session finds its way back to it.
+    async fn everybody_returns(&self, observe: &mut impl FnMut(RunEvent)) -> bool {
+        let mut returned = true;
+        for (stage, scene) in &self.scenes {
+            if let Err(trouble) = scene.everybody_returns().await {
+                returned = false;
+                observe(troubled(stage.name, scene.version, &trouble));
+            }
+        }
+        returned
     }
 
     /// Leaves the broker as it was found, as far as it still answers.

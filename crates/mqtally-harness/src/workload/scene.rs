@@ -60,6 +60,14 @@ pub(crate) struct LeftBehind {
     pub(crate) retained: Vec<(Arc<str>, String)>,
 }
 
+impl LeftBehind {
+    /// The clients with a session that are not connected.
+    fn away(&self) -> Vec<Arc<str>> {
+        let is_away = |name: &&Arc<str>| self.connected.iter().all(|peer| peer.name != **name);
+        self.sessions.iter().filter(is_away).cloned().collect()
+    }
+}
+
 impl Scene {
     pub(crate) fn new(
         plan: &Arc<Plan>,
@@ -184,6 +192,18 @@ impl Scene {
 
     fn left_behind(&self) -> MutexGuard<'_, LeftBehind> {
         self.left_behind.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Every client that is away and has a session returns, publishes and leaves again: nobody is shut out for good.
+    pub(crate) async fn everybody_returns(&self) -> Result<(), Trouble> {
+        let sessions = self.left_behind().away();
+        for name in sessions {
+            let mut probe = Probe::open(self, &name, Lifetime::DURABLE).await?;
+            let topic = self.lesson_topic(&format!("returned/{name}"));
+            probe.submit(&self.source(&topic, Qos::AtLeastOnce).load(b"returned").publish).await?;
+            probe.disconnect().await?;
+        }
+        Ok(())
     }
 
     /// Ends the sessions and clears the retained messages that the stage leaves.

@@ -45,7 +45,8 @@ pub(crate) async fn expiry(scene: Scene) -> Result<(), Trouble> {
 /// A client that takes small packets only: a larger message is not sent to it, those around it are.
 pub(crate) async fn packet_size(scene: Scene) -> Result<(), Trouble> {
     let (name, topic) = (scene.client("small-packets"), scene.topic("size"));
-    let mut asked = connect(&scene, &name, Lifetime::CLEAN);
+    scene.leaves_session(&name);
+    let mut asked = connect(&scene, &name, Lifetime::DURABLE);
     asked.properties.push(Property::MaximumPacketSize(PACKET_SIZE_MAX));
     let mut subscriber = Probe::admitted(&scene, &name, asked).await?;
     subscriber.subscribe(&[(&topic, Qos::ExactlyOnce)]).await?;
@@ -70,7 +71,8 @@ pub(crate) async fn aliases(scene: Scene) -> Result<(), Trouble> {
     let mut subscribers = Vec::new();
     for (role, aliases) in [("alias-taking", 2), ("alias-declining", 0)] {
         let name = scene.client(role);
-        let mut asked = connect(&scene, &name, Lifetime::CLEAN);
+        scene.leaves_session(&name);
+        let mut asked = connect(&scene, &name, Lifetime::DURABLE);
         asked.properties.push(Property::TopicAliasMaximum(aliases));
         let mut subscriber = Probe::admitted(&scene, &name, asked).await?;
         subscriber.subscribe(&[(&filter, Qos::ExactlyOnce)]).await?;

@@ -9,7 +9,7 @@ use mqtally_proto::packet::{Ack, Packet, Qos, ReasonCode};
 pub(crate) async fn refused(scene: Scene) -> Result<(), Trouble> {
     let topic = format!("$SYS/{}", scene.topic("refused"));
     let barrier = scene.topic("refused-barrier");
-    let mut witness = Probe::open(&scene, &scene.client("refused-witness"), Lifetime::CLEAN).await?;
+    let mut witness = scene.durable(&scene.client("refused-witness")).await?;
     witness.subscribe(&[(&barrier, Qos::AtLeastOnce)]).await?;
     // A broker may refuse this, too; then nothing could be delivered in any case.
     match witness.subscribe(&[(&topic, Qos::ExactlyOnce)]).await {
