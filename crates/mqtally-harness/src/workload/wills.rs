@@ -86,7 +86,7 @@ impl Case {
     }
 }
 
-/// Every way to go, each with a will of its own, and one client without a will.
+/// Every way to go, each with a will of its own, and a client that has none any more.
 pub(crate) async fn endings(scene: Scene) -> Result<(), Trouble> {
     let witness = witness(&scene, "will-witness", "will/+").await?;
     let mut owed = Vec::new();
@@ -97,8 +97,7 @@ pub(crate) async fn endings(scene: Scene) -> Result<(), Trouble> {
         let will = end_with_will(&scene, case).await?;
         owed.extend(case.is_owed().then(|| (witness.name().clone(), will)));
     }
-    let silent = Probe::open(&scene, &scene.client("will-none"), Lifetime::CLEAN).await?;
-    silent.cut(Closing::Rst).await;
+    cut_without_will(&scene).await?;
     until_read(&scene, owed).await;
     let mut late = Probe::open(&scene, &scene.client("will-late"), Lifetime::CLEAN).await?;
     // Who comes later gets a retained will like any other retained message.
@@ -140,6 +139,15 @@ async fn end_with_will(scene: &Scene, case: &Case) -> Result<MessageId, Trouble>
         }
     }
     Ok(message.id)
+}
+
+/// A client that had a will and took leave, and has none the next time: it is the last connection that counts.
+async fn cut_without_will(scene: &Scene) -> Result<(), Trouble> {
+    let earlier = Case::new("will-given-up", Ending::Disconnect, Qos::AtLeastOnce);
+    end_with_will(scene, &earlier).await?;
+    let name = scene.client(earlier.role);
+    Probe::open(scene, &name, Lifetime::CLEAN).await?.cut(Closing::Fin).await;
+    Ok(())
 }
 
 /// Waits for the wills that have to come. One that does not is no reason to stop: the history tells.
