@@ -6,9 +6,7 @@
 use crate::process::BrokerUnderTest;
 use mqtally::connection::{Closing, Connection, Read};
 use mqtally::endpoint::Endpoint;
-use mqtally_proto::packet::{
-    Connack, Connect, Disconnect, Packet, Properties, Qos, ReasonCode, Version,
-};
+use mqtally_proto::packet::{Connack, Connect, Disconnect, Packet, Properties, Qos, ReasonCode, Version};
 use std::time::Duration;
 use tokio::io::Interest;
 use tokio::time::timeout;

@@ -159,7 +159,7 @@ stages! {
         plays options::subscribing::unfinished_share, needs(Feature::SharedSubscriptions), only_v5;
     "options/expiry" in Options exercises ["E1", "E2"] plays options::messages::expiry, only_v5, beside;
     "options/packet-size" in Options exercises ["E3"] plays options::messages::packet_size, only_v5;
-    "options/aliases" in Options exercises ["V3"]
+    "options/aliases" in Options exercises ["D1", "D9"]
         plays options::messages::aliases, needs(Feature::TopicAliases), only_v5;
     "options/refused" in Options exercises [] plays options::refusing::refused, only_v5;
     "options/declined" in Options exercises ["V5"] plays options::refusing::declined, only_v5;

@@ -219,13 +219,7 @@ async fn cut_with_delay(
 }
 
 /// A CONNECT with `message` for its will.
-fn willing(
-    scene: &Scene,
-    name: &Arc<str>,
-    lifetime: Lifetime,
-    message: &Outgoing,
-    delay_s: u32,
-) -> Connect {
+fn willing(scene: &Scene, name: &Arc<str>, lifetime: Lifetime, message: &Outgoing, delay_s: u32) -> Connect {
     let delay = (delay_s > 0).then_some(Property::WillDelayInterval(delay_s));
     let publish = message.publish.clone();
     let will = Will {

@@ -16,7 +16,8 @@ pub(super) struct Progress {
 
 impl Progress {
     pub(super) fn new(plan: &Plan, global: &Global) -> Progress {
-        let bar = ProgressBar::with_draw_target(Some(plan.parts().count() as u64), ProgressDrawTarget::stderr());
+        let bar =
+            ProgressBar::with_draw_target(Some(plan.parts().count() as u64), ProgressDrawTarget::stderr());
         if global.quiet || global.verbose || bar.is_hidden() {
             bar.set_draw_target(ProgressDrawTarget::hidden());
         } else {

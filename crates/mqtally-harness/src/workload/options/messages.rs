@@ -2,7 +2,7 @@
 
 use crate::workload::probe::{Probe, connect};
 use crate::workload::scene::Lifetime;
-use crate::workload::{Publisher, Scene, Trouble};
+use crate::workload::{Publisher, Scene, Source, Trouble};
 use bytestring::ByteString;
 use mqtally_proto::packet::{Property, Publish, Qos};
 use std::time::Duration;
@@ -13,6 +13,8 @@ use tokio::time::sleep;
 const SHORT_EXPIRY_S: u32 = 1;
 const LONG_EXPIRY_S: u32 = 60;
 const EXPIRY_WAIT: Duration = Duration::from_millis(2_300);
+/// How long after its end a broker certainly knows of a connection's end.
+const NOTICE: Duration = Duration::from_millis(200);
 /// Largest packet that a client takes, and payloads that make a smaller and a larger one, bytes.
 const PACKET_SIZE_MAX: u32 = 512;
 const SMALL: usize = 64;
@@ -27,16 +29,17 @@ pub(crate) async fn expiry(scene: Scene) -> Result<(), Trouble> {
     subscriber.disconnect().await?;
     let mut publisher = Publisher::connect(&scene, "expiry-publisher").await?;
     let mut streams = [Qos::AtLeastOnce, Qos::ExactlyOnce].map(|qos| publisher.stream(&topic, qos));
+    // Time itself is what is tested here, and below: nothing could be awaited instead.
+    sleep(NOTICE).await;
     for seconds in [SHORT_EXPIRY_S, LONG_EXPIRY_S] {
         let messages = streams.iter_mut().map(|stream| stream.load(b"expiring"));
         let messages = messages.map(|message| message.with(Property::MessageExpiryInterval(seconds)));
         let messages = messages.collect();
         publisher.send_and_settle(messages).await?;
     }
-    // Time itself is what is tested here: nothing could be awaited instead.
     sleep(EXPIRY_WAIT).await;
     let mut subscriber = scene.back(&name, &filters).await?;
-    let sentinels = streams.iter_mut().map(|stream| stream.sentinel()).collect();
+    let sentinels = streams.iter_mut().map(Source::sentinel).collect();
     subscriber.take(&publisher.send_and_settle(sentinels).await?).await?;
     subscriber.disconnect().await?;
     publisher.disconnect().await
@@ -57,7 +60,7 @@ pub(crate) async fn packet_size(scene: Scene) -> Result<(), Trouble> {
         let messages = streams.iter_mut().map(|stream| stream.load(&vec![0; length])).collect();
         publisher.send_and_settle(messages).await?;
     }
-    let sentinels = streams.iter_mut().skip(1).map(|stream| stream.sentinel()).collect();
+    let sentinels = streams.iter_mut().skip(1).map(Source::sentinel).collect();
     subscriber.take(&publisher.send_and_settle(sentinels).await?).await?;
     subscriber.disconnect().await?;
     publisher.disconnect().await
@@ -87,7 +90,7 @@ pub(crate) async fn aliases(scene: Scene) -> Result<(), Trouble> {
             publisher.submit(&aliased(&message.publish, is_named)).await?;
         }
     }
-    let sentinels = sources.each_mut().map(|source| source.sentinel());
+    let sentinels = sources.each_mut().map(Source::sentinel);
     for sentinel in &sentinels {
         publisher.submit(&sentinel.publish).await?;
     }

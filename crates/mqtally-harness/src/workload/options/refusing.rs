@@ -1,7 +1,7 @@
 //! Reason codes of 0x80 and more: they end a message, whoever says them.
 
 use crate::workload::scene::Lifetime;
-use crate::workload::{Probe, Publisher, Scene, Trouble};
+use crate::workload::{Probe, Publisher, Scene, Source, Trouble};
 use mqtally::connection::Closing;
 use mqtally_proto::packet::{Ack, Packet, Qos, ReasonCode};
 
@@ -50,8 +50,7 @@ pub(crate) async fn declined(scene: Scene) -> Result<(), Trouble> {
     subscriber.hold();
     for publish in subscriber.take(&sent).await? {
         let no = Ack::with_reason(publish.packet_id.unwrap_or(0), ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR);
-        let answer =
-            if publish.qos == Qos::AtLeastOnce { Packet::Puback(no) } else { Packet::Pubrec(no) };
+        let answer = if publish.qos == Qos::AtLeastOnce { Packet::Puback(no) } else { Packet::Pubrec(no) };
         subscriber.send(answer).await?;
     }
     // The broker has taken the answers.
@@ -59,7 +58,7 @@ pub(crate) async fn declined(scene: Scene) -> Result<(), Trouble> {
     subscriber.cut(Closing::Fin).await;
     let mut subscriber = scene.back(&name, &filters).await?;
     subscriber.ping().await?;
-    let sentinels = streams.iter_mut().map(|stream| stream.sentinel()).collect();
+    let sentinels = streams.iter_mut().map(Source::sentinel).collect();
     subscriber.take(&publisher.send_and_settle(sentinels).await?).await?;
     subscriber.disconnect().await?;
     publisher.disconnect().await

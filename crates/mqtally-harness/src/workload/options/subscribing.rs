@@ -2,7 +2,7 @@
 
 use crate::workload::probe::Probe;
 use crate::workload::scene::Lifetime;
-use crate::workload::{Outgoing, Publisher, Scene, Trouble};
+use crate::workload::{Outgoing, Publisher, Scene, Source, Trouble};
 use mqtally::connection::Closing;
 use mqtally_history::marker::MessageId;
 use mqtally_proto::packet::{Properties, Property, Qos, ReasonCode, Subscription};
@@ -41,7 +41,7 @@ pub(crate) async fn identifiers(scene: Scene) -> Result<(), Trouble> {
         subscribe_as(&mut subscriber, number, &exact).await?;
         let messages = streams.iter_mut().flat_map(|stream| stream.loads(3)).collect();
         subscriber.take(&publisher.send_and_settle(messages).await?).await?;
-        let sentinels = streams.iter_mut().map(|stream| stream.sentinel()).collect();
+        let sentinels = streams.iter_mut().map(Source::sentinel).collect();
         subscriber.take(&publisher.send_and_settle(sentinels).await?).await?;
     }
     subscriber.disconnect().await?;
@@ -72,7 +72,7 @@ pub(crate) async fn shared(scene: Scene) -> Result<(), Trouble> {
     let messages: Vec<Outgoing> = streams.iter_mut().flat_map(|stream| stream.loads(SPREAD)).collect();
     let sent = publisher.send_and_settle(messages).await?;
     until_spread(&scene, &mut members, &sent).await?;
-    let sentinels = streams.iter_mut().map(|stream| stream.sentinel()).collect();
+    let sentinels = streams.iter_mut().map(Source::sentinel).collect();
     let sentinels = publisher.send_and_settle(sentinels).await?;
     until_spread(&scene, &mut members, &sentinels).await?;
     witness.take(&sentinels).await?;
@@ -126,7 +126,7 @@ pub(crate) async fn unfinished_share(scene: Scene) -> Result<(), Trouble> {
     let end_now = Properties::default().with(Property::SessionExpiryInterval(0));
     holder.disconnect_with(ReasonCode::SUCCESS, end_now).await?;
     other.ping().await?;
-    let sentinels = streams.iter_mut().map(|stream| stream.sentinel()).collect();
+    let sentinels = streams.iter_mut().map(Source::sentinel).collect();
     let sentinels = publisher.send_and_settle(sentinels).await?;
     other.take(&sentinels).await?;
     other.disconnect().await?;
