@@ -2,9 +2,10 @@
 
 use super::fault::Fault;
 use super::moment::{Moment, Place};
-use super::words::{Ms, Value};
+use super::words::{Ms, Value, is_duration};
 use super::{Direction, PacketKind, Peer, Seen};
 use mqtally_proto::packet::Qos;
+use mqtally_proto::topic::{matches, validate_filter};
 use std::fmt;
 
 /// What the proxy is to do.
@@ -187,8 +188,13 @@ impl Rule {
         if matches!(place, Some(Place::Inside(_))) && !matches!(self.fault, Fault::Cut(_)) {
             return Err("only a cut can be inside a packet");
         }
-        if matches!(place, Some(Place::Inside(0))) || self.moment.as_ref().is_some_and(|at| at.nth == 0) {
-            return Err("packets and bytes are counted from 1");
+        if self.fault.names_its_packet() && place != Some(Place::Before) {
+            return Err("drop and swap are neither after nor inside their packet");
+        }
+        if !self.has_numbers_in_range() {
+            return Err(
+                "a number or duration is out of range: counts begin at 1, and a day is the longest time",
+            );
         }
         if !lasts && self.lasting_ms.is_some() {
             return Err("this fault is over at once: 'for' says nothing");
@@ -196,11 +202,25 @@ impl Rule {
         self.check_scope(place.is_some() || matches!(self.fault, Fault::Storm(_)))
     }
 
+    /// What cannot be said in words cannot be built either.
+    fn has_numbers_in_range(&self) -> bool {
+        let Self { fault, moment, lasting_ms, times, scope } = self;
+        fault.has_numbers_in_range()
+            && moment.as_ref().is_none_or(|moment| moment.nth > 0 && moment.place != Place::Inside(0))
+            && lasting_ms.is_none_or(is_duration)
+            && *times != Some(Times::Limited(0))
+            && scope.connection != Some(0)
+            && scope.packet_id != Some(0)
+    }
+
     fn check_scope(&self, has_moment: bool) -> Result<(), &'static str> {
         let Scope { client, connection, topic, qos, packet_id } = &self.scope;
         let of_publish = topic.is_some() || qos.is_some();
         let kind = self.moment.as_ref().and_then(|moment| moment.kind);
         let refuses = matches!(self.fault, Fault::Refuse(_));
+        if topic.as_ref().is_some_and(|topic| validate_filter(topic).is_err()) {
+            return Err("topic= is no topic filter");
+        }
         if of_publish && kind != Some(PacketKind::PUBLISH) {
             return Err("only PUBLISH has topic= and qos=");
         }
@@ -248,9 +268,7 @@ impl Scope {
 
     /// Whether this packet is in it.
     pub fn has_packet(&self, seen: &Seen) -> bool {
-        let topic = |filter: &String| {
-            seen.topic.as_ref().is_some_and(|topic| mqtally_proto::topic::matches(filter, topic))
-        };
+        let topic = |filter: &String| seen.topic.as_ref().is_some_and(|topic| matches(filter, topic));
         self.packet_id.is_none_or(|id| seen.packet_id == Some(id))
             && self.qos.is_none_or(|qos| seen.qos == Some(qos))
             && self.topic.as_ref().is_none_or(topic)

@@ -3,8 +3,6 @@
 use super::parse::RuleError;
 use std::fmt;
 
-/// A rule's text is no longer.
-const TEXT_BYTES_MAX: usize = 4 << 10;
 /// Longest duration, in milliseconds: a day.
 const DURATION_MS_MAX: u64 = 86_400_000;
 
@@ -25,9 +23,6 @@ pub(super) struct Words {
 
 impl Words {
     pub(super) fn new(text: &str) -> Result<Self, RuleError> {
-        if text.len() > TEXT_BYTES_MAX {
-            return Err(RuleError::new("the rule is too long", "", 1, &[]));
-        }
         let end = text.chars().count() + 1;
         Ok(Self { rest: split(text)?.into_iter(), end })
     }
@@ -99,7 +94,12 @@ fn duration_ms(text: &str) -> Option<u64> {
         _ => return None,
     };
     let ms = number.parse::<u64>().ok()?.checked_mul(unit_ms)?;
-    (1..=DURATION_MS_MAX).contains(&ms).then_some(ms)
+    is_duration(ms).then_some(ms)
+}
+
+/// Whether a rule can say this duration.
+pub(super) fn is_duration(ms: u64) -> bool {
+    (1..=DURATION_MS_MAX).contains(&ms)
 }
 
 /// Milliseconds as a rule says them.

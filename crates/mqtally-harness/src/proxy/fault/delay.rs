@@ -2,7 +2,7 @@
 
 use super::super::Direction;
 use super::super::parse::{RuleError, direction};
-use super::super::words::{Ms, Words};
+use super::super::words::{Ms, Words, is_duration};
 use std::fmt;
 
 /// Delivers later.
@@ -30,6 +30,11 @@ impl Delay {
         let (direction, ms) = (direction(words)?, words.duration_ms("the delay")?);
         let jitter = if words.take("jitter") { Some(Jitter::parse(words)?) } else { None };
         Ok(Self { direction, ms, jitter })
+    }
+
+    pub(super) fn has_numbers_in_range(&self) -> bool {
+        let has_jitter = |jitter: Jitter| is_duration(jitter.ms_max) && jitter.seed > 0;
+        is_duration(self.ms) && self.jitter.is_none_or(has_jitter)
     }
 
     /// By how much the packet with this number on its link is late, in milliseconds.

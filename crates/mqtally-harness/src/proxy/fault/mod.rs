@@ -25,7 +25,7 @@ pub use swap::Swap;
 pub use throttle::Throttle;
 
 use super::parse::{RuleError, direction};
-use super::words::Words;
+use super::words::{Words, is_duration};
 use super::{Direction, Ending};
 use std::fmt;
 
@@ -116,6 +116,23 @@ impl Fault {
     /// Whether its packet stands directly behind its name.
     pub(super) fn names_its_packet(&self) -> bool {
         matches!(self, Self::Drop(_) | Self::Swap(_))
+    }
+
+    /// Whether a rule can say its numbers.
+    pub(super) fn has_numbers_in_range(&self) -> bool {
+        match self {
+            Self::Storm(storm) => storm.has_numbers_in_range(),
+            Self::Delay(delay) => delay.has_numbers_in_range(),
+            Self::Throttle(throttle) => throttle.bytes_per_s > 0,
+            Self::Split(split) => split.bytes > 0,
+            Self::Coalesce(coalesce) => is_duration(coalesce.ms),
+            Self::Cut(_)
+            | Self::Drop(_)
+            | Self::Swap(_)
+            | Self::Stall(_)
+            | Self::BlackHole(_)
+            | Self::Refuse(_) => true,
+        }
     }
 
     /// Sets how connections end, where it ends any.

@@ -6,7 +6,7 @@
 
 use super::super::moment::{Moment, Place};
 use super::super::parse::RuleError;
-use super::super::words::{Ms, Words};
+use super::super::words::{Ms, Words, is_duration};
 use super::super::{Direction, PacketKind};
 use std::fmt;
 
@@ -35,6 +35,10 @@ impl Storm {
         let extra = words.number_up_to("how many connections", EXTRA_MAX)?;
         let within_ms = if words.take("within") { words.duration_ms("within how long")? } else { WITHIN_MS };
         Ok(Self { extra, within_ms })
+    }
+
+    pub(super) fn has_numbers_in_range(self) -> bool {
+        (1..=EXTRA_MAX).contains(&self.extra) && is_duration(self.within_ms)
     }
 
     /// When each extra connection is made, in milliseconds from the CONNECT.

@@ -1,4 +1,6 @@
 //! `throttle`: delivers no faster than a rate. What does not get through keeps the sender from being read.
+//!
+//! It holds for what has not left the proxy yet, the packet that set it off included.
 
 use super::super::Direction;
 use super::super::parse::{RuleError, direction};
