@@ -16,6 +16,8 @@ use tokio::time::{sleep_until, timeout};
 const DIAL_MAX: Duration = Duration::from_secs(10);
 /// How long a side may take to answer a FIN by its own.
 const FAREWELL_MAX: Duration = Duration::from_secs(2);
+/// How long the client's CONNECT waits for the broker to answer those of a storm.
+const GREETING_MAX: Duration = Duration::from_millis(500);
 /// How long an extra connection of a storm stays, if the broker does not end it.
 const EXTRA_MAX: Duration = Duration::from_secs(5);
 /// Bytes of one read.
@@ -35,6 +37,9 @@ struct Link<'a> {
     relay: Relay,
     /// By the direction whose packets they receive.
     sides: [Side; 2],
+    /// Connections of a storm that the broker has not answered.
+    greeting: JoinSet<io::Result<TcpStream>>,
+    /// Those that it has.
     extra: JoinSet<()>,
 }
 
@@ -54,8 +59,8 @@ pub(super) async fn run(client: TcpStream, relay: Relay, shared: &Shared) {
     // A socket that refuses the option is dead already, and its first read says so.
     let _ = (client.set_nodelay(true), broker.set_nodelay(true));
     shared.note(&Note::Opened(relay.peer()));
-    let mut link =
-        Link { shared, relay, sides: [Side::new(broker), Side::new(client)], extra: JoinSet::new() };
+    let sides = [Side::new(broker), Side::new(client)];
+    let mut link = Link { shared, relay, sides, greeting: JoinSet::new(), extra: JoinSet::new() };
     while !link.step() {
         link.wait(&mut changes).await;
         link.read();
@@ -120,12 +125,14 @@ impl Link<'_> {
     fn step(&mut self) -> bool {
         let now = self.shared.now();
         self.relay.refresh(now, &mut self.shared.rules());
-        for direction in Direction::ALL {
-            self.write(direction);
-        }
         while let Some(connect) = self.relay.poll_replay(now) {
-            self.extra.spawn(connect_extra(self.shared.upstream(), connect));
+            self.greeting.spawn(greet(self.shared.upstream(), connect));
         }
+        // Behind a storm, the client's own CONNECT is the last.
+        if self.greeting.is_empty() {
+            self.write(Direction::ToServer);
+        }
+        self.write(Direction::ToClient);
         self.relay.is_over()
     }
 
@@ -152,11 +159,20 @@ impl Link<'_> {
     }
 
     async fn wait(&mut self, changes: &mut watch::Receiver<u64>) {
-        let deadline = self.relay.deadline().map(|at| self.shared.instant(at));
+        let takes = |direction: Direction| {
+            let is_held = direction == Direction::ToServer && !self.greeting.is_empty();
+            self.sides[direction as usize].out.is_empty() && !is_held
+        };
+        let deadline = self.relay.deadline(takes).map(|at| self.shared.instant(at));
         let [broker, client] = &self.sides;
         tokio::select! {
             () = client.ready(self.relay.wants(Direction::ToServer)) => {}
             () = broker.ready(self.relay.wants(Direction::ToClient)) => {}
+            Some(greeted) = self.greeting.join_next() => {
+                if let Ok(Ok(broker)) = greeted {
+                    self.extra.spawn(linger(broker));
+                }
+            }
             // The sender lives as long as the proxy's tasks.
             _ = changes.changed() => {}
             () = async { sleep_until(deadline.unwrap_or_else(tokio::time::Instant::now)).await }, if deadline.is_some() => {}
@@ -194,14 +210,17 @@ fn half_close(stream: &TcpStream) -> io::Result<()> {
     socket2::SockRef::from(stream).shutdown(std::net::Shutdown::Write)
 }
 
-/// One connection of a storm: it says its CONNECT and acknowledges nothing.
-async fn connect_extra((host, port): (String, u16), connect: Bytes) {
-    let converse = async {
-        let mut broker = TcpStream::connect((host, port)).await?;
-        broker.write_all(&connect).await?;
-        let mut ignored = [0; 4 << 10];
-        while broker.read(&mut ignored).await? > 0 {}
-        io::Result::Ok(())
-    };
-    drop(timeout(EXTRA_MAX, converse).await);
+/// One connection of a storm: says its CONNECT and waits for whatever the broker does about it.
+async fn greet((host, port): (String, u16), connect: Bytes) -> io::Result<TcpStream> {
+    let mut broker = TcpStream::connect((host, port)).await?;
+    broker.write_all(&connect).await?;
+    drop(timeout(GREETING_MAX, broker.readable()).await);
+    Ok(broker)
+}
+
+/// It acknowledges nothing, and stays until the broker ends it.
+async fn linger(mut broker: TcpStream) {
+    let mut ignored = [0; 4 << 10];
+    let read_all = async { while broker.read(&mut ignored).await.is_ok_and(|len| len > 0) {} };
+    drop(timeout(EXTRA_MAX, read_all).await);
 }

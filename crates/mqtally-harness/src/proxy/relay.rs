@@ -131,10 +131,12 @@ impl Relay {
         self.replays.pop_front_if(|(due, _)| *due <= now).map(|(_, connect)| connect)
     }
 
-    /// When there is next something to do, if nothing comes before.
-    pub fn deadline(&self) -> Option<Time> {
-        let flows = self.flows.iter().filter_map(Flow::deadline);
-        flows.chain(self.changes_at).chain(self.replays.front().map(|(due, _)| *due)).min()
+    /// When there is next something to do, if nothing comes before. What waits in a direction counts where its receiver
+    /// `takes` it: for one that does not, no time will come.
+    pub fn deadline(&self, takes: impl Fn(Direction) -> bool) -> Option<Time> {
+        let flows = Direction::ALL.into_iter().filter(|direction| takes(*direction));
+        let due = flows.filter_map(|direction| self.flow(direction).deadline());
+        due.chain(self.changes_at).chain(self.replays.front().map(|(due, _)| *due)).min()
     }
 
     /// Whether there is nothing more to do.
