@@ -233,6 +233,15 @@ fn of_two_cuts_at_one_packet_the_first_strikes_and_the_other_waits_for_the_next(
     assert_eq!(strikes, [1, 1]);
 }
 
+/// It would be reached at once, again and again, while the receiver still takes nothing.
+#[test]
+fn what_a_receiver_does_not_take_sets_no_deadline() {
+    let mut bench = Bench::new(&["delay s2c 5ms"]);
+    bench.say(Direction::ToClient, &bytes_of(&Packet::Puback(Ack::success(1))));
+    assert_eq!(bench.relay.deadline(|_| true), Some(Time::from_ms(5)));
+    assert_eq!(bench.relay.deadline(|direction| direction == Direction::ToServer), None);
+}
+
 #[test]
 fn a_rule_that_is_removed_lets_go() {
     let mut bench = Bench::new(&["stall s2c", "black-hole c2s"]);

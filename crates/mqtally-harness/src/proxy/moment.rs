@@ -6,7 +6,7 @@ use std::fmt;
 /// The packet at which a rule strikes: the `nth` that matches.
 ///
 /// Packets are counted over all links in the rule's scope, from when the rule was added or struck last.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Moment {
     /// Before, after or inside the packet.
     pub place: Place,

@@ -22,7 +22,7 @@ use std::fmt;
 ///
 /// | fault | what it does |
 /// |---|---|
-/// | `cut [fin\|rst]` | closes both sides, `before`, `after` or `inside` (`bytes=N` of it are delivered) a packet |
+/// | `cut [fin\|rst]` | closes both sides, `before`, `after` or `inside` (`bytes=N` of it are delivered, 1 unless given) a packet |
 /// | `abort-connect` | the same as `cut after c2s CONNECT` |
 /// | `drop c2s\|s2c PACKET [K]` | takes a packet out of the stream, which no network does |
 /// | `swap c2s\|s2c PACKET [K]` | delivers a packet behind its successor, which no network does |
@@ -253,7 +253,7 @@ impl Rule {
     pub(super) fn awaited(&self) -> Option<Moment> {
         match &self.fault {
             Fault::Storm(_) => Some(super::fault::Storm::MOMENT),
-            _ => self.moment.clone(),
+            _ => self.moment,
         }
     }
 }

@@ -331,11 +331,11 @@ impl Rules {
 impl Entry {
     /// The moment that this packet is one of the candidates for.
     fn awaited_by(&self, peer: &Peer, seen: &Seen) -> Option<Moment> {
-        let moment = self.awaited.as_ref()?;
+        let moment = self.awaited?;
         let scope = &self.rule.scope;
         let is_candidate =
             !self.is_used_up() && moment.matches(seen) && scope.has_peer(peer) && scope.has_packet(seen);
-        is_candidate.then(|| moment.clone())
+        is_candidate.then_some(moment)
     }
 
     fn is_used_up(&self) -> bool {

@@ -46,31 +46,33 @@ pub(crate) struct Args {
 
 const RULES: &str = "\
 Rules:
-  FAULT [before|after|inside c2s|s2c PACKET [K]] [for DURATION] [times N|always] [CONDITION...]
+  FAULT [before|after|inside c2s|s2c PACKET [K]] [for TIME] [times N|always] [CONDITION...]
 
   cut [fin|rst]                 close both sides before, after or inside (bytes=N of it) a packet
   abort-connect                 deliver CONNECT, then close: 'cut after c2s CONNECT'
-  storm N [within DURATION]     connect N times with the client's CONNECT before that is delivered
-  delay c2s|s2c DURATION [jitter DURATION seed N]
+  storm N [within TIME]         connect N times with the client's CONNECT, then deliver it
+  delay c2s|s2c TIME [jitter TIME seed N]
   throttle c2s|s2c RATE         500B/s, 64kB/s, 1MB/s
   split c2s|s2c N               write at most N bytes at a time
-  coalesce c2s|s2c DURATION     collect for so long, then write at once
+  coalesce c2s|s2c TIME         collect for so long, then write at once
   stall c2s|s2c|both            do not read the sender; all arrives when it is over
-  black-hole c2s|s2c|both       read and swallow; a connection that lost bytes is reset at the end
+  black-hole c2s|s2c|both       read and swallow; what lost bytes is reset when it is over
   refuse [fin|rst|unlisten]     close what connects, or do not listen
-  drop, swap c2s|s2c PACKET [K] take a packet out, or deliver it behind its successor: no network does
-                                that, so what follows proves nothing
+  drop c2s|s2c PACKET [K]       take a packet out ...
+  swap c2s|s2c PACKET [K]       ... or deliver it behind its successor. No network does either, so
+                                what follows proves nothing
 
-  PACKET is a type such as PUBREL, or any; K counts those that match, from when the rule was added or
-  struck last. Conditions: client=ID (* for any characters), connection=N (of that client),
+  PACKET is a type such as PUBREL, or any; K counts those that match, from when the rule was added
+  or struck last. Conditions: client=ID (* for any characters), connection=N (of that client),
   topic=FILTER, qos=N, id=N. What strikes at a packet does so once, unless times or always says
   otherwise. What lasts begins at once, or at its packet, and ends with 'for' or with its rule.
 
   cut after c2s PUBREL 3                          black-hole s2c for 5s after c2s PUBLISH 10
   cut before s2c PUBACK client=line-7 rst         delay s2c 200ms jitter 50ms seed 7
 
-HTTP (--api): POST /rules {\"rule\":\"...\"}, GET /rules, DELETE /rules/ID, POST /cut {\"client\":\"...\",\"how\":\"rst\"}
-(both optional), GET /links, GET /log (the latest lines of the packet log).";
+Over HTTP, with --api:
+  POST /rules {\"rule\":\"...\"}   GET /rules   DELETE /rules/ID   GET /links
+  POST /cut [{\"client\":\"...\",\"how\":\"rst\"}]   GET /log, the latest lines of the packet log";
 
 pub(crate) fn run(args: &Args) -> Result<ExitStatus, Failure> {
     let upstream = broker(&args.upstream)?;
@@ -176,7 +178,7 @@ mod tests {
         let check = |text: &str, expect: &str| assert_eq!(parse_rule(text).unwrap_err(), expect);
         check("cutt after c2s PUBREL", "unknown fault 'cutt' at column 1; did you mean 'cut'?");
         check("cut aftre c2s PUBREL", "unknown word 'aftre' at column 5; did you mean 'after'?");
-        check("cut after s2s PUBREL", "unknown direction 's2s' at column 11; did you mean 's2c'?");
+        check("cut after s2b PUBREL", "unknown direction 's2b' at column 11; did you mean 's2c'?");
         check("cut after c2s PUBREK 3", "unknown packet 'PUBREK' at column 15; did you mean 'PUBREL'?");
         check(
             "delay s2c 200",
