@@ -150,6 +150,13 @@ pub enum EventKind {
         /// What it decided.
         outcome: Outcome,
     },
+    /// A publishing program reported that it published a message.
+    Claimed {
+        /// The publishing client.
+        client: Arc<str>,
+        /// Which message.
+        message: MessageId,
+    },
     /// The subscribing application reported its statistics; they are compared with what it really received.
     Statistics {
         /// The subscribing client.

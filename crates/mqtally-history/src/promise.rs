@@ -170,6 +170,12 @@ catalogue! {
     lifted when "the standard says so in a comment only, so this is a warning",
     exercise "5.0: subscribe with receive maximum 1, publish one at a time, cut the subscriber's link";
 
+    O5, S2, "The client under test acknowledges in order",
+    ["3.1.1:MQTT-4.6.0-2", "3.1.1:MQTT-4.6.0-3", "3.1.1:MQTT-4.6.0-4", "5.0:MQTT-4.6.0-2", "5.0:MQTT-4.6.0-3", "5.0:MQTT-4.6.0-4"],
+    tested by "each PUBACK, PUBREC and PUBREL of a client under test",
+    lifted when "never; it is the client that is judged",
+    exercise "a subject, and several messages in flight";
+
     R1, S2, "An unacknowledged PUBLISH is sent again",
     ["3.1.1:MQTT-4.4.0-1", "5.0:MQTT-4.4.0-1"],
     tested by "a resumed session with a received and not yet acknowledged PUBLISH",
@@ -236,6 +242,12 @@ catalogue! {
     lifted when "3.1.1 does not forbid it, so there it is a warning",
     exercise "acknowledge some deliveries after two seconds or more";
 
+    R12, S2, "The client under test resumes as it must",
+    ["3.1.1:MQTT-4.4.0-1", "3.1.1:MQTT-4.6.0-1", "3.1.1:MQTT-4.3.3-1", "5.0:MQTT-4.4.0-1", "5.0:MQTT-4.6.0-1", "5.0:MQTT-4.3.3-6"],
+    tested by "each PUBLISH and PUBREL that a client under test sends again: with its packet id, with DUP, in order, not after PUBREL; and five seconds of a resumed session in which it owed one",
+    lifted when "an acknowledgement was on its way to the client, and nothing that it sent proves that it had read it; it is the client that is judged",
+    exercise "a publishing subject at QoS 1 and 2, and cuts of its link in every phase";
+
     S1, S2, "A clean start has no session present",
     ["3.1.1:MQTT-3.2.2-1", "5.0:MQTT-3.2.2-2"],
     tested by "each accepted clean start",
@@ -301,6 +313,12 @@ catalogue! {
     tested by "5.0: a return behind a DISCONNECT with a session expiry interval",
     lifted when "the DISCONNECT may not have been read; a session that is found after its interval is a warning, unless the interval was 0",
     exercise "5.0: disconnect with an expiry of 0, and with a longer one than CONNECT had, and come back";
+
+    S12, S2, "The client under test discards its session when the broker has none",
+    ["5.0:MQTT-3.2.2-5"],
+    tested by "5.0: a client under test with unfinished messages that is told session present 0",
+    lifted when "3.1.1 does not say it; a message may be submitted anew; it is the client that is judged",
+    exercise "5.0: a publishing subject, a cut, and a broker that forgot its session";
 
     S13, S2, "A clean session ends with its connection",
     ["3.1.1:MQTT-3.1.2-6"],
@@ -379,6 +397,12 @@ catalogue! {
     tested by "5.0: a connection whose receive maximum was reached, an acknowledgement, and the next delivery",
     lifted when "nothing more is owed; ten seconds are allowed",
     exercise "5.0: subscribe with a small receive maximum, publish more than that, and acknowledge one at a time";
+
+    F6, S2, "The client under test respects the server's receive maximum",
+    ["5.0:MQTT-3.3.4-7"],
+    tested by "5.0: a client under test that has as many unfinished messages as CONNACK allows",
+    lifted when "none was set: then it is 65,535; it is the client that is judged",
+    exercise "5.0: a publishing subject that is faster than its acknowledgements, and a broker with a small receive maximum";
 
     T1, S2, "A new subscription gets the retained message",
     ["3.1.1:MQTT-3.3.1-5", "3.1.1:MQTT-3.3.1-6", "5.0:MQTT-3.3.1-5", "5.0:MQTT-3.3.1-9"],
@@ -530,6 +554,18 @@ catalogue! {
     lifted when "the message was delivered again and an earlier copy was settled",
     exercise "redeliveries; a publisher that restarts with its counter at 1";
 
+    A3, S1, "A program processes what it acknowledged",
+    [],
+    tested by "each message that a program under test reported, and each that it acknowledged before one that it reported",
+    lifted when "nothing behind it was reported",
+    exercise "a subscribing subject that is killed and started again";
+
+    A4, S1, "A program says published only of what is acknowledged",
+    [],
+    tested by "each message that a program under test says it published",
+    lifted when "QoS 0 has no acknowledgement; at QoS 2 PUBREC is enough",
+    exercise "a publishing subject that reports what it published, and cuts of its link";
+
     L1, S4, "Streams drain",
     [],
     tested by "each stream and session that owes a sentinel at the end of a part of the run",
@@ -590,7 +626,7 @@ mod tests {
     #[test]
     fn a_normative_statement_is_found_with_and_without_its_version() {
         let ids = |spec| find_by_spec(spec).map(|promise| promise.id.as_str()).collect::<Vec<_>>();
-        assert_eq!(ids("3.1.1:MQTT-4.3.3-1"), ["D3", "R3", "R7"]);
+        assert_eq!(ids("3.1.1:MQTT-4.3.3-1"), ["D3", "R3", "R7", "R12"]);
         assert_eq!(ids("MQTT-4.5.0-1"), ["D1", "D2", "S6"]);
         assert!(ids("MQTT-9.9.9-9").is_empty());
     }

@@ -22,8 +22,8 @@ const LOOPS_MIN: u32 = 5;
 #[derive(Debug, Default)]
 pub(crate) struct Liveness {
     loops: FxHashMap<ClientIx, u32>,
-    /// The connection of each client that has got an answer.
-    answered: FxHashMap<ClientIx, ConnIx>,
+    /// By connection, whether it has got an answer.
+    answered: Vec<bool>,
 }
 
 impl Liveness {
@@ -40,10 +40,19 @@ impl Liveness {
                 | Packet::Disconnect(..)
                 | Packet::Auth(_)
         );
-        if answers && self.answered.insert(connection.client, at) != Some(at) {
+        if answers && !self.mark_answered(at) {
             self.loops.remove(&connection.client);
             ledger.oblige_many(PromiseId::L2, connection.version, u64::from(connection.previous.is_some()));
         }
+    }
+
+    /// Notes that a connection has got an answer; whether it had one before.
+    fn mark_answered(&mut self, at: ConnIx) -> bool {
+        let at = at as usize;
+        if self.answered.len() <= at {
+            self.answered.resize(at + 1, false);
+        }
+        std::mem::replace(&mut self.answered[at], true)
     }
 
     /// A fault of ours explains a closed connection.
@@ -61,7 +70,7 @@ impl Liveness {
         let fruitless = closing == Closing::ByBroker
             && connection.role == Role::Own
             && connection.accepted < NEVER
-            && self.answered.get(&client) != Some(&at)
+            && !self.answered.get(at as usize).copied().unwrap_or(false)
             && world.client(client).last_connect == Some(at)
             && connection.said_goodbye.is_none()
             && !connection.told_goodbye.is_some_and(is_policy)

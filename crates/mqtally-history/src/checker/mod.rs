@@ -21,6 +21,7 @@ mod retained;
 mod routing;
 mod session;
 mod shared;
+mod subject;
 mod summary;
 mod unfinished;
 mod will;
@@ -57,6 +58,7 @@ pub struct Checker {
     shared: shared::Shared,
     unfinished: unfinished::Unfinished,
     liveness: liveness::Liveness,
+    subjects: subject::Subjects,
     handshake: handshake::Handshake,
     session: session::Sessions,
     flow: flow::Flow,
@@ -79,6 +81,7 @@ impl Checker {
             shared: shared::Shared::default(),
             unfinished: unfinished::Unfinished::default(),
             liveness: liveness::Liveness::default(),
+            subjects: subject::Subjects::default(),
             handshake: handshake::Handshake::default(),
             session: session::Sessions::default(),
             flow: flow::Flow::default(),
@@ -130,13 +133,18 @@ impl Checker {
                     self.handshake.closed(&self.world, at, *closing, &mut self.ledger);
                     self.session.closed(&self.world, at, &mut self.ledger);
                     self.flow.closed(&self.world, at, *closing, &mut self.ledger);
+                    self.subjects.closed(&self.world, at, &mut self.ledger);
                     self.unfinished.closed(&self.world, at, &mut self.ledger);
                     self.liveness.closed(&self.world, at, *closing, &mut self.ledger);
                     self.wills.closed(&self.world, at, *closing, &mut self.ledger);
                     self.retained.closed(&self.world, at, *closing, &mut self.ledger);
                 }
             }
+            EventKind::Claimed { client, message } => {
+                subject::judge_claim(&self.world, client, *message, &mut self.ledger);
+            }
             EventKind::Settled { client, message, outcome } => {
+                self.subjects.settled(&self.world, client, *message, *outcome);
                 self.application.settled(&self.world, client, *message, *outcome, &mut self.ledger);
             }
             EventKind::Statistics { client, counters } => {
@@ -176,9 +184,7 @@ impl Checker {
         self.wills.sent(world, at, packet);
         self.shared.sent(world, at, packet);
         self.unfinished.sent(world, at, packet);
-        if let Packet::Puback(id, _) | Packet::Pubrec(id, _) | Packet::Pubcomp(id, _) = packet {
-            resumption::judge_answer(world, at, *id, ledger);
-        }
+        self.subjects.sent(world, at, packet, ledger);
     }
 
     fn judge_received(&mut self, id: ConnectionId, packet: &Packet) {
@@ -192,6 +198,7 @@ impl Checker {
         self.unfinished.received(world, at, packet, ledger);
         self.liveness.received(world, at, packet, ledger);
         self.flow.received(world, at, packet, ledger);
+        self.subjects.received(world, at, packet);
         match packet {
             Packet::Publish(publish) => {
                 let delivery = world.delivery(at, publish);
@@ -254,6 +261,7 @@ impl Checker {
         self.wills.judge_group(world, group, ledger);
         self.identifiers.judge_group(world, group, ledger);
         self.shared.judge_group(world, group, ledger);
+        self.subjects.judge_group(world, group, ledger);
         self.unfinished.judge_group(world, group, ledger);
         self.liveness.judge_group(world, group, self.header.broker_kind, ledger);
         self.session.judge_group(world, group, ledger);

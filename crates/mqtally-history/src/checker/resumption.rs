@@ -133,6 +133,8 @@ impl Resumption {
             let client = world.client(ix);
             if client.group == group {
                 judge_debts(world, ix, client, ledger);
+                // Deliveries that waited for their answer for a while, and were not sent again.
+                ledger.oblige_many(PromiseId::R11, client.version, client.patient_acks);
                 self.of_client.remove(&ix);
             }
         }
@@ -151,15 +153,6 @@ pub(crate) fn judge_release(world: &World, at: ConnIx, id: u16, ledger: &mut Led
         Phase::Release if !held.answered_again => spontaneous(world, at, "PUBREL", id, held, ledger),
         _ => {}
     }
-}
-
-/// R11, kept: a delivery waited for its answer for a while, and was not sent again.
-pub(crate) fn judge_answer(world: &World, at: ConnIx, id: u16, ledger: &mut Ledger) {
-    const WHILE_NS: u64 = 1_000_000_000;
-    let connection = world.connection(at);
-    let held = world.client(connection.client).inbound.get(&id).filter(|held| held.connection == at);
-    let waited = held.is_some_and(|held| world.now.at_ns.saturating_sub(held.last.at_ns) >= WHILE_NS);
-    ledger.oblige_many(PromiseId::R11, connection.version, u64::from(waited));
 }
 
 /// R11, broken: sent again within a connection, and no answer in between.

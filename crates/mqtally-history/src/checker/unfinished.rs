@@ -57,7 +57,7 @@ impl Unfinished {
     }
 
     pub(crate) fn received(&mut self, world: &World, at: ConnIx, it: &Packet, ledger: &mut Ledger) {
-        if let Packet::Pubrel(id, _) = it
+        if let (Packet::Pubrel(id, _), false) = (it, self.met.is_empty())
             && self.met.remove(&(world.connection(at).client, *id)).is_some()
         {
             ledger.oblige(PromiseId::Q5, world.connection(at).version);

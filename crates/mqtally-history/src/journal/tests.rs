@@ -126,6 +126,7 @@ fn samples() -> Vec<EventKind> {
         EventKind::Fault { kind: "cut".into(), client: None },
         EventKind::Labelled { message, label: "alert".into(), shown_id: 1 },
         EventKind::Settled { client: "sub-1".into(), message, outcome: Outcome::Conflict },
+        EventKind::Claimed { client: "pub-1".into(), message },
         EventKind::Statistics { client: "sub-1".into(), counters },
         EventKind::Gap { lost: 3 },
         EventKind::Aborted { reason: "interrupted".into() },

@@ -18,6 +18,7 @@ mod resumption;
 mod retained;
 mod session;
 mod shared;
+mod subject;
 mod support;
 mod unfinished;
 mod will;

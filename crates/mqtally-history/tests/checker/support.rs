@@ -236,6 +236,9 @@ impl Parser {
                 let connection = self.connection(client);
                 return EventKind::Unlawful { connection, problem: rest.join(" "), bytes: vec![0] };
             }
+            "claims" => {
+                return EventKind::Claimed { client: client.into(), message: message(rest[0]) };
+            }
             "settled" => {
                 let outcome = match rest[1] {
                     "processed" => Outcome::Processed,

@@ -21,6 +21,7 @@ pub(crate) struct Client {
     pub(crate) name: Arc<str>,
     pub(crate) version: Version,
     pub(crate) group: GroupIx,
+    pub(crate) role: Role,
     /// Number of its lineage: grows with each break, unlike any other client's.
     pub(crate) lineage: u32,
     pub(crate) breaks: Vec<Break>,
@@ -62,6 +63,8 @@ pub(crate) struct Client {
     pub(crate) last_fault: Place,
     /// It did not acknowledge QoS 1 messages in the order in which they came.
     pub(crate) acks_out_of_order: bool,
+    /// Deliveries that it acknowledged a second or more after they came.
+    pub(crate) patient_acks: u64,
 }
 
 /// A point at which a client's lineage ended.
@@ -274,6 +277,7 @@ impl Client {
             name: Arc::clone(name),
             version,
             group,
+            role: Role::Own,
             lineage,
             breaks: Vec::new(),
             known: Known::Never,
@@ -299,6 +303,7 @@ impl Client {
             uses_identifiers: false,
             last_fault: 0,
             acks_out_of_order: false,
+            patient_acks: 0,
         }
     }
 

@@ -17,6 +17,7 @@ impl World {
             None => self.new_client(name, version),
         };
         self.clients[client as usize].version = version;
+        self.clients[client as usize].role = role;
         let connection = self.connections.len() as ConnIx;
         self.connection_of_id.insert(id, connection);
         self.connections.push(Connection {

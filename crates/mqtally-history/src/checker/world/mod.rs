@@ -207,6 +207,7 @@ impl World {
             EventKind::Unlawful { .. }
             | EventKind::Labelled { .. }
             | EventKind::Settled { .. }
+            | EventKind::Claimed { .. }
             | EventKind::Statistics { .. }
             | EventKind::Gap { .. }
             | EventKind::Aborted { .. } => {}

@@ -37,7 +37,10 @@ impl World {
         let client = &mut self.clients[client_ix as usize];
         let carried = Some((stream_ix, marker.message.sequence));
         let held = publish.qos > 0
-            && client.outbound.get(&publish.packet_id).is_some_and(|it| it.message == carried);
+            && client
+                .outbound
+                .get(&publish.packet_id)
+                .is_some_and(|it| it.message == carried && !it.released);
         let message = self.streams[stream_ix as usize].messages.entry(marker.message.sequence);
         message.sent(now, publish, &marker, client.lineage, held);
         let sent_up_to = client.sent_up_to.entry(stream_ix).or_default();

@@ -4,9 +4,12 @@ use super::client::{Inbound, Phase, Subject};
 use super::{ConnIx, World};
 use crate::packet::Publish;
 
+/// Who waits for so long with an acknowledgement would have seen a delivery repeated.
+const PATIENT_NS: u64 = 1_000_000_000;
+
 impl World {
     pub(super) fn inbound_acked(&mut self, at: ConnIx, id: u16, phase: Phase) {
-        let now = self.now.place;
+        let now = self.now;
         let connection = &mut self.connections[at as usize];
         let client = &mut self.clients[connection.client as usize];
         let Some(entry) = client.inbound.get_mut(&id) else { return };
@@ -15,7 +18,9 @@ impl World {
             connection.acked_up_to = connection.acked_up_to.max(entry.last.place);
         }
         entry.answered_again |= phase == Phase::Acked && entry.acked > 0;
-        entry.acked = now;
+        entry.acked = now.place;
+        let waited_ns = now.at_ns.saturating_sub(entry.last.at_ns);
+        client.patient_acks += u64::from(entry.connection == at && waited_ns >= PATIENT_NS);
         match (entry.phase, phase) {
             (Phase::Publish, Phase::Acked) | (Phase::Release, Phase::Complete) => entry.phase = phase,
             _ => {}

@@ -94,6 +94,7 @@ impl Fields<'_> {
                 message: self.message()?,
                 outcome: self.plain()?,
             },
+            tags::CLAIMED => EventKind::Claimed { client: self.interned()?, message: self.message()? },
             tags::STATISTICS => {
                 EventKind::Statistics { client: self.interned()?, counters: self.counters()? }
             }

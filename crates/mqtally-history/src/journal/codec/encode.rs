@@ -131,6 +131,11 @@ impl Encoder {
                 self.message(*message);
                 self.plain(*outcome);
             }
+            EventKind::Claimed { client, message } => {
+                self.tag(tags::CLAIMED, delta);
+                self.interned(client);
+                self.message(*message);
+            }
             EventKind::Statistics { client, counters } => {
                 self.tag(tags::STATISTICS, delta);
                 self.interned(client);

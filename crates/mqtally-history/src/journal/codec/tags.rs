@@ -22,6 +22,7 @@ pub(super) const SETTLED: u8 = 13;
 pub(super) const STATISTICS: u8 = 14;
 pub(super) const GAP: u8 = 15;
 pub(super) const ABORTED: u8 = 16;
+pub(super) const CLAIMED: u8 = 17;
 
 /// Packets go by the numbers that MQTT gives them.
 pub(super) mod packet {

@@ -1,0 +1,153 @@
+//! R12, S12, F6, O5, A3 and A4: somebody's own client behind the proxy. C1 to C8 are its mutants.
+
+use crate::support::*;
+
+fn publisher(qos: u8) -> String {
+    joined(qos).replace("pub > CONNECT clean=0", "pub > CONNECT clean=0 subject")
+}
+
+fn subscriber(qos: u8) -> String {
+    joined(qos).replacen("sub > CONNECT clean=0", "sub > CONNECT clean=0 subject", 1)
+}
+
+/// Cut, and back with this CONNACK.
+fn back(client: &str, present: u8) -> String {
+    format!("{client} | rst\n{client} > CONNECT clean=0 subject\n{client} < CONNACK sp={present}\n")
+}
+
+const PUBLISH: &str = "pub > PUBLISH qos=2 id=1 m=0/0/0\n";
+const AGAIN: &str = "pub > PUBLISH qos=2 id=1 dup m=0/0/0\n";
+const FINISH: &str = "pub < PUBREC 1\npub > PUBREL 1\npub < PUBCOMP 1\n";
+
+fn end() -> String {
+    received(2, 0) + &drained(2, 1)
+}
+
+#[test]
+fn a_resumed_publisher_sends_again_what_is_unacknowledged() {
+    let cut = publisher(2) + PUBLISH + &back("pub", 1);
+    check(&(cut.clone() + AGAIN + FINISH + &end()), "+R12");
+    // Without DUP, with another id (C2), and not at all.
+    check(&(cut.clone() + &AGAIN.replace(" dup", "") + FINISH + &end()), "R12");
+    let moved =
+        (AGAIN.to_owned() + FINISH).replace("id=1", "id=7").replace(" 1\n", " 7\n").replace(" dup", "");
+    check(&(cut.clone() + &moved + &end()), "R12");
+    check(&(cut.clone() + "pub > PINGREQ\npub < PINGRESP\nwait 6\npub | fin\nend"), "R12");
+    check(&(cut + "pub > PINGREQ\npub < PINGRESP\nwait 1\npub | fin\nend"), "-R12");
+}
+
+#[test]
+fn what_is_sent_again_comes_in_its_old_order() {
+    let two = publisher(1)
+        + "pub > PUBLISH qos=1 id=1 m=0/0/0\npub > PUBLISH qos=1 id=2 m=0/0/1\n"
+        + &back("pub", 1);
+    let again = |id: u8| format!("pub > PUBLISH qos=1 id={id} dup m=0/0/{}\npub < PUBACK {id}\n", id - 1);
+    let come = received(1, 0) + &received(1, 1) + &drained(1, 2);
+    check(&(two.clone() + &again(1) + &again(2) + &come), "+R12");
+    check(&(two + &again(2) + &again(1) + &come), "R12");
+}
+
+#[test]
+fn an_acknowledgement_that_may_not_have_been_read_proves_nothing() {
+    let unread = publisher(2) + PUBLISH + "pub < PUBREC 1\n" + &back("pub", 1);
+    check(&(unread.clone() + AGAIN + FINISH + &end()), "+R12");
+    check(&(unread + "pub > PUBREL 1\npub < PUBCOMP 1\n" + &end()), "+R12");
+    let puback = publisher(1) + "pub > PUBLISH qos=1 id=1 m=0/0/0\npub < PUBACK 1\n";
+    let again = "pub > PUBLISH qos=1 id=1 dup m=0/0/0\npub < PUBACK 1\n";
+    let come = received(1, 0) + &drained(1, 1);
+    check(&(puback.clone() + &back("pub", 1) + again + &come), "+R12");
+    // It answered something that was written behind: so it had read it.
+    let read = puback + "pub < PUBLISH qos=1 id=5 topic=x m=foreign\npub > PUBACK 5\n" + &back("pub", 1);
+    check(&(read.clone() + again + &come), "R12");
+    check(&(read + &come), "-R12");
+}
+
+#[test]
+fn c1_publish_after_pubrel() {
+    let released = publisher(2) + PUBLISH + "pub < PUBREC 1\npub > PUBREL 1\n" + &back("pub", 1);
+    check(&(released.clone() + "pub > PUBREL 1\npub < PUBCOMP 1\n" + &end()), "+R12");
+    // The broker takes it for a new message; that is not the broker's fault.
+    let twice = "sub < PUBLISH qos=2 id=50 m=0/0/0\nsub > PUBREC 50\nsub < PUBREL 50\nsub > PUBCOMP 50\n";
+    check(&(released + AGAIN + FINISH + twice + &end()), "R12");
+}
+
+#[test]
+fn c3_a_session_that_the_broker_does_not_have() {
+    let gone = |packet: &str| {
+        publisher(2) + PUBLISH + "pub < PUBREC 1\n" + "broker killed\n" + &back("pub", 0) + packet
+    };
+    check_5(&(gone(AGAIN) + FINISH + &end()), "S12");
+    check_5(&(gone("pub > PUBREL 1\npub < PUBCOMP 1 rc=0x92\n") + "end"), "S12");
+    check_3(&(gone(AGAIN) + FINISH + &end()), "-S12");
+    // To submit it anew is right.
+    check_5(&(gone(PUBLISH) + FINISH + &end()), "+S12");
+}
+
+#[test]
+fn c5_acknowledgements_go_out_in_order() {
+    let two = subscriber(1)
+        + &published(1, 0)
+        + &published(1, 1)
+        + "sub < PUBLISH qos=1 id=100 m=0/0/0\nsub < PUBLISH qos=1 id=101 m=0/0/1\n";
+    check(&(two.clone() + "sub > PUBACK 100\nsub > PUBACK 101\n" + &drained(1, 2)), "+O5");
+    check(&(two + "sub > PUBACK 101\nsub > PUBACK 100\n" + &drained(1, 2)), "O5");
+    check(&(subscriber(1) + "sub > PUBACK 77\nend"), "R12");
+}
+
+#[test]
+fn c6_the_servers_receive_maximum() {
+    let small = publisher(1).replace("pub < CONNACK sp=0", "pub < CONNACK sp=0 rm=1")
+        + "pub > PUBLISH qos=1 id=1 m=0/0/0\n";
+    let second = "pub > PUBLISH qos=1 id=2 m=0/0/1\n";
+    let come = "pub < PUBACK 2\n".to_owned() + &received(1, 0) + &received(1, 1) + &drained(1, 2);
+    check_5(&(small.clone() + "pub < PUBACK 1\n" + second + &come), "+F6");
+    check_5(&(small + second + "pub < PUBACK 1\n" + &come), "F6");
+}
+
+#[test]
+fn c4_what_is_acknowledged_is_processed() {
+    let two = subscriber(1) + &published(1, 0) + &received(1, 0) + &published(1, 1) + &received(1, 1);
+    let last = "sub | settled 0/0/1 processed\n";
+    check(&(two.clone() + "sub | settled 0/0/0 processed\n" + last + &drained(1, 2)), "+A3");
+    check(&(two.clone() + last + &drained(1, 2)), "A3");
+    // Nothing behind it was reported.
+    check(&(two.clone() + "sub | settled 0/0/0 processed\n" + &drained(1, 2)), "+A3");
+    check(&(two + &drained(1, 2)), "-A3");
+}
+
+#[test]
+fn c7_a_qos_2_message_is_processed_once() {
+    let again = subscriber(2)
+        + &published(2, 0)
+        + "sub < PUBLISH qos=2 id=100 m=0/0/0\nsub > PUBREC 100\nsub < PUBREL 100\nsub > PUBCOMP 100\n"
+        + &back("sub", 1)
+        + "sub < PUBREL 100\nsub > PUBCOMP 100\nsub | settled 0/0/0 processed\n";
+    check(&(again.clone() + &drained(2, 1)), "+A2");
+    check(&(again + "sub | settled 0/0/0 processed\n" + &drained(2, 1)), "A1 A2");
+    // At QoS 1 a program may process each copy.
+    let copies = subscriber(1)
+        + &published(1, 0)
+        + &received(1, 0)
+        + &back("sub", 1)
+        + &receiving(1, 0, "dup")
+        + &"sub | settled 0/0/0 processed\n".repeat(2);
+    check(&(copies + &drained(1, 1)), "+A2");
+}
+
+#[test]
+fn c8_published_is_said_of_what_is_acknowledged() {
+    let sent = publisher(2) + PUBLISH;
+    check(&(sent.clone() + FINISH + "pub | claims 0/0/0\n" + &end()), "+A4");
+    check(
+        &(sent.clone() + "pub < PUBREC 1\npub | claims 0/0/0\npub > PUBREL 1\npub < PUBCOMP 1\n" + &end()),
+        "+A4",
+    );
+    check(&(sent + "pub | claims 0/0/0\n" + FINISH + &end()), "A4");
+    check(&(publisher(0) + &published(0, 0) + "pub | claims 0/0/0\n" + &drained(0, 1)), "+A4");
+}
+
+#[test]
+fn our_own_clients_are_not_judged() {
+    let own = joined(2) + PUBLISH + "pub | rst\npub > CONNECT clean=0\npub < CONNACK sp=1\n";
+    check(&(own + &AGAIN.replace(" dup", "") + FINISH + &end()), "-R12 -O5");
+}
