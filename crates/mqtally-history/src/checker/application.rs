@@ -7,7 +7,7 @@
 
 use super::excerpt::{Direction, line};
 use super::ledger::{Evidence, Ledger};
-use super::world::{ClientIx, GroupIx, Moment, World};
+use super::world::{ClientIx, GroupIx, Moment, StreamIx, World};
 use crate::event::{Counters, Outcome, Role};
 use crate::marker::MessageId;
 use crate::promise::PromiseId;
@@ -73,6 +73,21 @@ impl Applications {
         }
     }
 
+    /// Drops what it settled of a stream below `end`, but for what waits to be processed.
+    pub(crate) fn retire(&mut self, world: &World, stream: StreamIx, end: u64, ledger: &mut Ledger) {
+        let it = world.stream(stream);
+        let (from, to) = (it.id(0), it.id(end));
+        for (ix, application) in &mut self.of_client {
+            let later = application.messages.split_off(&to);
+            let here = application.messages.split_off(&from);
+            let (waiting, done): (BTreeMap<_, _>, BTreeMap<_, _>) =
+                here.into_iter().partition(|(_, it)| it.processed + it.conflict + it.failed == 0);
+            done.iter().for_each(|(id, it)| judge_message(world, *ix, *id, it, ledger));
+            application.messages.extend(waiting);
+            application.messages.extend(later);
+        }
+    }
+
     pub(crate) fn judge_group(&mut self, world: &World, group: GroupIx, ledger: &mut Ledger) {
         let of_client = std::mem::take(&mut self.of_client);
         let (here, rest) = of_client.into_iter().partition(|(ix, _)| world.client(*ix).group == group);
@@ -130,30 +145,34 @@ impl Application {
 
     fn judge_messages(&self, world: &World, ix: ClientIx, ledger: &mut Ledger) {
         for (id, it) in &self.messages {
-            // The messages of a part that is over are forgotten.
-            let Some(stream) = world.stream_of(*id).filter(|stream| !world.stream(*stream).over) else {
-                continue;
-            };
-            let copies = u32::from(world.client(ix).copies_of(stream, id.sequence).packets);
-            let name = (stream, id.sequence, ix);
-            if it.processed + it.duplicate > copies && copies < u32::from(u8::MAX) {
-                let what =
-                    format!("settled {} times and delivered {copies} times", it.processed + it.duplicate);
-                wrong(world, PromiseId::A1, name, it, &what, ledger);
-            }
-            if it.duplicate > 0 && it.processed + it.conflict + it.failed == 0 {
-                wrong(world, PromiseId::A2, name, it, "taken for a duplicate, and never processed", ledger);
-            }
-            // A program that does not recognise duplicates may process at QoS 0 and 1 what it receives.
-            let twice = match (world.client(ix).role, world.client(ix).copies_of(stream, id.sequence).max_qos)
-            {
-                (Role::Subject, 0 | 1) => it.processed > copies,
-                _ => it.processed > 1,
-            };
-            if twice {
-                wrong(world, PromiseId::A2, name, it, "processed more than once", ledger);
-            }
+            judge_message(world, ix, *id, it, ledger);
         }
+    }
+}
+
+fn judge_message(world: &World, ix: ClientIx, id: MessageId, it: &Settled, ledger: &mut Ledger) {
+    // The messages of a part that is over are forgotten.
+    let Some(stream) = world.stream_of(id).filter(|stream| !world.stream(*stream).over) else { return };
+    let name = (stream, id.sequence, ix);
+    if it.duplicate > 0 && it.processed + it.conflict + it.failed == 0 {
+        wrong(world, PromiseId::A2, name, it, "taken for a duplicate, and never processed", ledger);
+    }
+    if world.stream(stream).is_forgotten(id.sequence) {
+        return;
+    }
+    let copies = world.client(ix).copies_of(stream, id.sequence);
+    let (packets, settled) = (u32::from(copies.packets), it.processed + it.duplicate);
+    if settled > packets && packets < u32::from(u8::MAX) {
+        let what = format!("settled {settled} times and delivered {packets} times");
+        wrong(world, PromiseId::A1, name, it, &what, ledger);
+    }
+    // A program that does not recognise duplicates may process at QoS 0 and 1 what it receives.
+    let twice = match (world.client(ix).role, copies.max_qos) {
+        (Role::Subject, 0 | 1) => it.processed > packets,
+        _ => it.processed > 1,
+    };
+    if twice {
+        wrong(world, PromiseId::A2, name, it, "processed more than once", ledger);
     }
 }
 
@@ -174,7 +193,7 @@ impl Reported {
 fn wrong(
     world: &World,
     id: PromiseId,
-    (stream, sequence, ix): (super::world::StreamIx, u64, ClientIx),
+    (stream, sequence, ix): (StreamIx, u64, ClientIx),
     it: &Settled,
     what: &str,
     ledger: &mut Ledger,

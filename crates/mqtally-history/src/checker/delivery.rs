@@ -28,19 +28,77 @@ const SILENT_MIN: u32 = 3;
 /// A connected session that receives nothing for so long, and is owed something, is stalled.
 const STALL_NS: u64 = 10_000_000_000;
 
-pub(crate) fn judge(world: &World, group: GroupIx, flow: &Flow, ledger: &mut Ledger) {
-    let mut pass = Pass { world, group, ledger, missing: Vec::new(), alive: BTreeSet::new() };
-    for stream in 0..world.streams.len() as StreamIx {
-        if world.stream(stream).group == group {
-            pass.stream(stream);
+/// What is missing from messages that were forgotten, and windows that were seen to be alive.
+#[derive(Debug, Default)]
+pub(crate) struct Deliveries {
+    missing: Vec<Missing>,
+    alive: BTreeSet<Window>,
+}
+
+/// Missing messages that are kept to the end of their part, where what became of their filters is known.
+const MISSING_MAX: usize = 100_000;
+
+impl Deliveries {
+    /// Judges the messages of a stream below `end`, which have had their time; what is missing waits.
+    pub(crate) fn retire(
+        &mut self,
+        world: &World,
+        stream: StreamIx,
+        end: u64,
+        flow: &Flow,
+        ledger: &mut Ledger,
+    ) {
+        let before = self.missing.len();
+        let mut pass = Pass { world, group: world.stream(stream).group, ledger, found: self };
+        pass.stream(stream, end);
+        for it in &mut self.missing[before..] {
+            let lifted = broken_off(world, it).is_some() || lifted_by_message(world, it).is_some();
+            it.proved = sentinel_behind(world, it).filter(|_| !lifted);
+        }
+        for it in self.missing.drain(MISSING_MAX.min(self.missing.len())..) {
+            judge_missing(world, &it, &BTreeSet::new(), flow, ledger);
         }
     }
-    let Pass { missing, alive, .. } = pass;
-    let dead = judge_windows(world, &missing, &alive, ledger);
-    for it in missing {
-        judge_missing(world, &it, &dead, flow, ledger);
+
+    /// Judges everything of a part that is over.
+    pub(crate) fn judge_group(&mut self, world: &World, group: GroupIx, flow: &Flow, ledger: &mut Ledger) {
+        let mut pass = Pass { world, group, ledger, found: self };
+        for stream in 0..world.streams.len() as StreamIx {
+            if world.stream(stream).group == group {
+                pass.stream(stream, u64::MAX);
+            }
+        }
+        let Self { missing, alive } = std::mem::take(self);
+        let dead = judge_windows(world, &missing, &alive, ledger);
+        for it in missing {
+            judge_missing(world, &it, &dead, flow, ledger);
+        }
+        judge_drain(world, group, ledger);
     }
-    judge_drain(world, group, ledger);
+}
+
+/// How far the messages of a stream can be judged and forgotten: each session that it concerns has received a sentinel
+/// behind the next one, and nothing before it can change any more.
+pub(crate) fn retirable(world: &World, ix: StreamIx) -> u64 {
+    let stream = world.stream(ix);
+    let passed = |reader: &Reader<'_>| {
+        let shared = reader.matching.iter().any(|at| reader.client.subscriptions[*at].shared);
+        let sentinel = reader.client.sentinels.get(&ix).filter(|it| it.lineage == reader.client.lineage);
+        sentinel.filter(|_| !shared).map_or(0, |it| it.sequence)
+    };
+    let passed = readers(world, stream.group, ix).iter().map(passed).min().unwrap_or(0);
+    let before = stream.sentinels.iter().copied().rfind(|sequence| *sequence < passed).unwrap_or(0);
+    if before <= stream.retired {
+        return stream.retired;
+    }
+    let lineage = world.client(stream.client).lineage;
+    let open = |it: &Message| match it.state {
+        State::Owned | State::Indeterminate => stream.qos > 0 && it.lineage == lineage,
+        State::NeverSent => true,
+        State::Complete | State::Refused => false,
+    };
+    let end = stream.messages.below(before).find(|(_, it)| open(it)).map_or(before, |(sequence, _)| sequence);
+    super::world::paged::Paged::<Message>::whole_pages(end)
 }
 
 /// A filter of a session in the time that one resumption opened: client, place among its filters, resumption.
@@ -56,6 +114,8 @@ struct Missing {
     qos: u8,
     windows: Vec<Window>,
     why: Owed,
+    /// The sentinel that proved it lost, whatever happened to the session afterwards.
+    proved: Option<Place>,
 }
 
 /// Why it is owed.
@@ -71,8 +131,7 @@ struct Pass<'a> {
     world: &'a World,
     group: GroupIx,
     ledger: &'a mut Ledger,
-    missing: Vec<Missing>,
-    alive: BTreeSet<Window>,
+    found: &'a mut Deliveries,
 }
 
 /// A session that a stream may concern.
@@ -97,11 +156,11 @@ struct Cover {
 }
 
 impl Pass<'_> {
-    fn stream(&mut self, ix: StreamIx) {
+    fn stream(&mut self, ix: StreamIx, end: u64) {
         let world = self.world;
         let stream = world.stream(ix);
         let readers = readers(world, self.group, ix);
-        for (sequence, message) in stream.messages.iter().filter(|(_, it)| it.state != State::NeverSent) {
+        for (sequence, message) in stream.messages.below(end).filter(|(_, it)| it.state != State::NeverSent) {
             self.count_published(message);
             let known = readers.iter().any(|it| it.client.copies_of(ix, sequence).live);
             for reader in &readers {
@@ -144,7 +203,7 @@ impl Pass<'_> {
         let qos = stream.qos.min(cover.granted);
         if judged && qos > 0 && !cover.shared {
             let windows = reader.windows(message);
-            self.missing.push(Missing {
+            self.found.missing.push(Missing {
                 client: reader.ix,
                 stream: ix,
                 sequence,
@@ -152,6 +211,7 @@ impl Pass<'_> {
                 qos,
                 windows,
                 why,
+                proved: None,
             });
         }
     }
@@ -170,7 +230,7 @@ impl Pass<'_> {
             let pending = matches!(message.state, State::Indeterminate | State::Owned);
             tally.recovered += u64::from(pending && stream.qos > 0);
         }
-        self.alive.extend(reader.windows(message));
+        self.found.alive.extend(reader.windows(message));
         if message.state == State::Refused {
             return self.refused(stream, message, reader, copies);
         }
@@ -431,14 +491,14 @@ fn judge_missing(world: &World, it: &Missing, dead: &BTreeSet<Window>, flow: &Fl
     if it.message.purpose == Some(Purpose::Canary) {
         return;
     }
-    if let Some(why) = broken_off(world, it) {
+    if let Some(why) = broken_off(world, it).filter(|_| it.proved.is_none()) {
         excuse(it, broken_by(why), ledger);
         if why == Why::Lost && it.why == Owed::Acknowledged {
             ledger.consequence(PromiseId::S2, world.client_scope(it.client), 1);
         }
         return;
     }
-    if let Some(reason) = lifted_by_message(world, it) {
+    if let Some(reason) = lifted_by_message(world, it).filter(|_| it.proved.is_none()) {
         let version = world.client(it.client).version;
         let expired = super::expiry::has_expired(world, it.client, &it.message);
         ledger.oblige_many(PromiseId::E1, version, u64::from(expired));
@@ -449,7 +509,7 @@ fn judge_missing(world: &World, it: &Missing, dead: &BTreeSet<Window>, flow: &Fl
         excuse(it, "its filter was dead after a resumption (S5)", ledger);
         return ledger.consequence(PromiseId::S5, window_scope(world, *client, *at), 1);
     }
-    match (sentinel_behind(world, it), it.why) {
+    match (it.proved.or_else(|| sentinel_behind(world, it)), it.why) {
         (Some(at), Owed::Acknowledged) => lost(world, it, at, ledger),
         (Some(at), Owed::KnownElsewhere) => missing_here_only(world, it, at, ledger),
         (None, Owed::Acknowledged) => stalled(world, it, flow, ledger),

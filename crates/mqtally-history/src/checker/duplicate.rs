@@ -6,19 +6,44 @@
 
 use super::ledger::{Evidence, Ledger};
 use super::world::World;
-use super::world::client::Phase;
+use super::world::client::{Phase, Subject};
 use super::world::delivery::{Delivery, Known};
 use crate::packet::Version;
 use crate::promise::PromiseId;
 
 pub(crate) fn judge(world: &World, delivery: &Delivery<'_>, ledger: &mut Ledger) {
-    let Some(known) = delivery.known.filter(|_| delivery.is_live()) else { return };
+    let Some(known) = delivery.known.filter(|_| delivery.is_live()) else {
+        return judge_forgotten(world, delivery, ledger);
+    };
     match (delivery.publish.qos, known.marker.qos) {
         (2, 2) => judge_bounded(world, delivery, &known, PromiseId::D3, ledger),
         (0, 0 | 2) => judge_bounded(world, delivery, &known, PromiseId::D5, ledger),
         (1, _) => judge_qos_1(world, delivery, &known, ledger),
         _ => {}
     }
+}
+
+/// D3 of a message that was judged and forgotten: its lineage is known to have accepted it.
+fn judge_forgotten(world: &World, delivery: &Delivery<'_>, ledger: &mut Ledger) {
+    let (Subject::Ours(stream, sequence), None) = (delivery.subject, delivery.known) else { return };
+    let client = world.client(delivery.client);
+    let accepted = client
+        .accepted_once
+        .get(&stream)
+        .is_some_and(|it| it.lineage == client.lineage && (it.from..it.to).contains(&sequence));
+    let counts = delivery.publish.qos == 2 && !delivery.publish.retain && !delivery.is_overlapped();
+    if !accepted || !counts || delivery.is_repetition() || world.uncovered_fault.is_some() {
+        return;
+    }
+    ledger.tally.duplicated += 1;
+    ledger.broken(world, PromiseId::D3, world.client_scope(delivery.client), || Evidence {
+        message: format!(
+            "QoS 2 message {sequence} of {} reached session {} again, long after it had accepted it",
+            world.stream(stream).topic,
+            client.name
+        ),
+        lines: vec![world.delivery_line(delivery)],
+    });
 }
 
 /// At QoS 2 and 0 there is a limit to the copies, whatever happened in between.

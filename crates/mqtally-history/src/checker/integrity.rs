@@ -25,7 +25,7 @@ fn judge_ours(world: &World, delivery: &Delivery<'_>, marker: &Marker, ledger: &
     let Some(known) = delivery.known else {
         // The messages of a part that is over are forgotten; that its streams existed is not.
         let stream = world.stream_of(marker.message);
-        let over = stream.is_some_and(|stream| world.stream(stream).over);
+        let over = stream.is_some_and(|stream| world.stream(stream).is_forgotten(marker.message.sequence));
         if !over && !world.is_will(marker.message) {
             phantom(world, delivery, "carries a marker of this run that no PUBLISH carried", ledger);
         }

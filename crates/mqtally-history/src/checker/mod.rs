@@ -28,11 +28,12 @@ mod will;
 mod world;
 
 use crate::event::{ConnectionId, Event, EventKind, Header};
+use crate::marker::Purpose;
 use crate::packet::{Connect, Packet};
 use crate::promise::PromiseId;
 use crate::report::Report;
 use ledger::{Evidence, Ledger, Scope};
-use world::{GroupIx, NEVER, World};
+use world::{GroupIx, NEVER, StreamIx, World};
 
 /// Judges a history. The same history gives the same report, to the byte.
 pub fn check(header: &Header, events: impl IntoIterator<Item = Event>) -> Report {
@@ -43,8 +44,10 @@ pub fn check(header: &Header, events: impl IntoIterator<Item = Event>) -> Report
     checker.finish()
 }
 
-/// Judges a history as it happens: one pass, constant time an event, and memory that grows with the messages of the
-/// part of the run that goes on, not with packets.
+/// Judges a history as it happens: one pass and constant time an event.
+///
+/// Memory grows with the messages of a stream between sentinels: once each session that the stream concerns has received
+/// the sentinel behind the next, what lies before is judged and forgotten.
 #[derive(Debug)]
 pub struct Checker {
     header: Header,
@@ -56,6 +59,7 @@ pub struct Checker {
     wills: will::Wills,
     identifiers: identifier::Identifiers,
     shared: shared::Shared,
+    deliveries: delivery::Deliveries,
     unfinished: unfinished::Unfinished,
     liveness: liveness::Liveness,
     subjects: subject::Subjects,
@@ -79,6 +83,7 @@ impl Checker {
             wills: will::Wills::default(),
             identifiers: identifier::Identifiers::default(),
             shared: shared::Shared::default(),
+            deliveries: delivery::Deliveries::default(),
             unfinished: unfinished::Unfinished::default(),
             liveness: liveness::Liveness::default(),
             subjects: subject::Subjects::default(),
@@ -219,6 +224,10 @@ impl Checker {
                     self.retained.will_published(world, publish);
                 }
                 world.delivered(&delivery);
+                let sentinel = delivery.known.filter(|known| known.marker.purpose == Purpose::Sentinel);
+                if let Some(stream) = sentinel.map(|known| known.stream) {
+                    self.retire(stream);
+                }
             }
             Packet::Suback(id, codes) => qos::judge_suback(world, at, *id, codes, ledger),
             Packet::Connack(connack) => self.resumption.accepted(world, at, connack),
@@ -228,6 +237,20 @@ impl Checker {
             }
             _ => {}
         }
+    }
+
+    /// An epoch of a stream may be over: what has had its time is judged and forgotten.
+    fn retire(&mut self, stream: StreamIx) {
+        let Self { world, ledger, .. } = self;
+        let end = delivery::retirable(world, stream);
+        if end <= world.stream(stream).retired {
+            return;
+        }
+        self.deliveries.retire(world, stream, end, &self.flow, ledger);
+        self.order.retire(world, stream, end, ledger);
+        self.application.retire(world, stream, end, ledger);
+        self.summary.retire(world, stream, end);
+        world.retire(stream, end);
     }
 
     fn judge_unlawful(&mut self, id: ConnectionId, problem: &str) {
@@ -253,7 +276,7 @@ impl Checker {
 
     fn judge_group(&mut self, group: GroupIx) {
         let Self { world, ledger, .. } = self;
-        delivery::judge(world, group, &self.flow, ledger);
+        self.deliveries.judge_group(world, group, &self.flow, ledger);
         self.order.judge_group(world, group, ledger);
         self.resumption.judge_group(world, group, ledger);
         self.handshake.judge_group(world, group, ledger);

@@ -102,6 +102,14 @@ impl Order {
         }
     }
 
+    /// Judges the messages of a stream below `end` before they are forgotten.
+    pub(crate) fn retire(&mut self, world: &World, stream: StreamIx, end: u64, ledger: &mut Ledger) {
+        judge_last_copies(world, stream, end, ledger);
+        for (_, descents) in self.descents.iter_mut().filter(|((_, of), _)| *of == stream) {
+            descents.retain(|it| !is_unordered(world, stream, it));
+        }
+    }
+
     /// Counts and reports at the end of a part, when it is known which messages the broker received in no known order.
     pub(crate) fn judge_group(&mut self, world: &World, group: GroupIx, ledger: &mut Ledger) {
         for ((client, ..), track) in &self.tracks {
@@ -112,8 +120,8 @@ impl Order {
         }
         self.tracks.retain(|(client, ..), _| world.client(*client).group != group);
         for ix in 0..world.streams.len() as StreamIx {
-            if world.stream(ix).group == group && world.stream(ix).qos == 1 {
-                judge_last_copies(world, ix, ledger);
+            if world.stream(ix).group == group {
+                judge_last_copies(world, ix, u64::MAX, ledger);
             }
         }
         for ((client, stream), descents) in std::mem::take(&mut self.descents) {
@@ -123,14 +131,18 @@ impl Order {
 }
 
 /// O3: seen from the end, each message's last copy stands before those of the messages behind it.
-fn judge_last_copies(world: &World, ix: StreamIx, ledger: &mut Ledger) {
+fn judge_last_copies(world: &World, ix: StreamIx, end: u64, ledger: &mut Ledger) {
     let stream = world.stream(ix);
+    if stream.qos != 1 {
+        return;
+    }
     let in_order = world.clients.iter().enumerate().filter(|(_, client)| !client.acks_out_of_order);
     for (client_ix, client) in in_order {
         let Some(copies) = client.copies.get(&ix) else { continue };
         let since = client.breaks.last().map_or(0, |it| it.place);
         let (mut earliest, mut lineage) = (Place::MAX, None);
-        let all: Vec<(u64, &Copies)> = copies.iter().filter(|(_, it)| it.live && it.max_qos == 1).collect();
+        let all: Vec<(u64, &Copies)> =
+            copies.below(end).filter(|(_, it)| it.live && it.max_qos == 1).collect();
         for (sequence, it) in all.into_iter().rev() {
             let Some(message) = stream.messages.at(sequence) else { continue };
             let plain = message.sends == 1 && !message.unordered && message.first_sent > since;
@@ -212,11 +224,16 @@ impl Track {
     }
 }
 
+/// The broker received one of the two in no known order.
+fn is_unordered(world: &World, stream: StreamIx, it: &Descent) -> bool {
+    let messages = &world.stream(stream).messages;
+    let unordered = |sequence| messages.at(sequence).is_some_and(|message| message.unordered);
+    unordered(it.sequence) || unordered(it.after)
+}
+
 fn report(world: &World, client: ClientIx, stream: StreamIx, descents: Vec<Descent>, ledger: &mut Ledger) {
     let it = world.stream(stream);
-    let unordered = |sequence| it.messages.at(sequence).is_some_and(|message| message.unordered);
-    let certain: Vec<Descent> =
-        descents.into_iter().filter(|it| !unordered(it.sequence) && !unordered(it.after)).collect();
+    let certain: Vec<Descent> = descents.into_iter().filter(|it| !is_unordered(world, stream, it)).collect();
     let count = certain.len();
     if count == 0 {
         return;

@@ -26,6 +26,19 @@ pub(crate) struct Summary {
     faults: Vec<(Arc<str>, u64, u64)>,
     groups: Vec<report::Group>,
     versions: [bool; 2],
+    /// The figures of what was forgotten of streams that go on.
+    totals: BTreeMap<StreamIx, Totals>,
+}
+
+/// The figures of a stream.
+#[derive(Debug, Default)]
+struct Totals {
+    published: u64,
+    acknowledged: u64,
+    delivered: u64,
+    duplicates: u64,
+    acks: Latencies,
+    arrivals: Latencies,
 }
 
 impl Summary {
@@ -55,13 +68,21 @@ impl Summary {
         }
     }
 
+    /// Takes the figures of a stream's messages below `end` before they are forgotten.
+    pub(crate) fn retire(&mut self, world: &World, ix: StreamIx, end: u64) {
+        self.totals.entry(ix).or_default().add(world, ix, end);
+        self.label_rows(world, ix, end);
+    }
+
     /// Takes the figures of a part before its messages are forgotten.
     pub(crate) fn group_over(&mut self, world: &World, group: GroupIx) {
         let before = self.streams.len();
         for ix in 0..world.streams.len() as StreamIx {
             if world.stream(ix).group == group {
-                self.streams.push(stream(world, ix));
-                self.label_rows(world, ix);
+                let mut totals = self.totals.remove(&ix).unwrap_or_default();
+                totals.add(world, ix, u64::MAX);
+                self.streams.push(totals.stream(world, ix));
+                self.label_rows(world, ix, u64::MAX);
             }
         }
         let it = world.group(group);
@@ -75,9 +96,9 @@ impl Summary {
         });
     }
 
-    fn label_rows(&mut self, world: &World, ix: StreamIx) {
+    fn label_rows(&mut self, world: &World, ix: StreamIx, end: u64) {
         let stream = world.stream(ix);
-        for (sequence, message) in stream.messages.iter().filter(|(_, it)| it.state != State::NeverSent) {
+        for (sequence, message) in stream.messages.below(end).filter(|(_, it)| it.state != State::NeverSent) {
             if let Some((label, shown_id)) = self.labels.get(&stream.id(sequence)) {
                 self.messages.push(label_row(world, ix, sequence, message, label, *shown_id));
             }
@@ -142,48 +163,45 @@ fn session(client: &super::world::client::Client) -> Session {
     }
 }
 
-fn stream(world: &World, ix: StreamIx) -> report::Stream {
-    let it = world.stream(ix);
-    let (mut acks, mut arrivals) = (Latencies::default(), Latencies::default());
-    let (mut published, mut acknowledged) = (0, 0);
-    for (_, message) in it.messages.iter().filter(|(_, it)| it.is_load()) {
-        published += 1;
-        if message.state == State::Complete {
-            acknowledged += 1;
-            acks.add(message.ack_us);
+impl Totals {
+    /// Adds the load of a stream below `end`.
+    fn add(&mut self, world: &World, ix: StreamIx, end: u64) {
+        let messages = &world.stream(ix).messages;
+        for (_, message) in messages.below(end).filter(|(_, it)| it.is_load()) {
+            self.published += 1;
+            if message.state == State::Complete {
+                self.acknowledged += 1;
+                self.acks.add(message.ack_us);
+            }
+            if message.first_copy_us > 0 {
+                self.arrivals.add(message.first_copy_us);
+            }
         }
-        if message.first_copy_us > 0 {
-            arrivals.add(message.first_copy_us);
-        }
-    }
-    let (delivered, duplicates) = copies(world, ix);
-    report::Stream {
-        group: world.group(it.group).name.to_string(),
-        protocol: it.version.as_str(),
-        topic: it.topic.to_string(),
-        qos: it.qos,
-        published,
-        acknowledged,
-        delivered,
-        duplicates,
-        ack_latency_us: acks.percentiles(),
-        end_to_end_us: arrivals.percentiles(),
-    }
-}
-
-/// First and further copies of a stream's load, over all sessions.
-fn copies(world: &World, ix: StreamIx) -> (u64, u64) {
-    let messages = &world.stream(ix).messages;
-    let (mut first, mut further) = (0, 0);
-    for copies in world.clients.iter().filter_map(|client| client.copies.get(&ix)) {
-        for (sequence, it) in copies.iter().filter(|(_, it)| it.first > 0) {
-            if messages.at(sequence).is_some_and(Message::is_load) {
-                first += 1;
-                further += u64::from(it.packets) - 1;
+        for copies in world.clients.iter().filter_map(|client| client.copies.get(&ix)) {
+            for (sequence, it) in copies.below(end).filter(|(_, it)| it.first > 0) {
+                if messages.at(sequence).is_some_and(Message::is_load) {
+                    self.delivered += 1;
+                    self.duplicates += u64::from(it.packets) - 1;
+                }
             }
         }
     }
-    (first, further)
+
+    fn stream(&self, world: &World, ix: StreamIx) -> report::Stream {
+        let it = world.stream(ix);
+        report::Stream {
+            group: world.group(it.group).name.to_string(),
+            protocol: it.version.as_str(),
+            topic: it.topic.to_string(),
+            qos: it.qos,
+            published: self.published,
+            acknowledged: self.acknowledged,
+            delivered: self.delivered,
+            duplicates: self.duplicates,
+            ack_latency_us: self.acks.percentiles(),
+            end_to_end_us: self.arrivals.percentiles(),
+        }
+    }
 }
 
 fn label_row(

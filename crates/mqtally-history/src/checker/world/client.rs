@@ -1,5 +1,6 @@
 //! A client id and its connections: what its session is known to be, and both of its in-flight tables.
 
+use super::message::Stream;
 use super::paged::Paged;
 use super::subscription::{End, Subscription};
 use super::{ClientIx, ConnIx, GroupIx, Moment, NEVER, Place, StreamIx};
@@ -65,6 +66,16 @@ pub(crate) struct Client {
     pub(crate) acks_out_of_order: bool,
     /// Deliveries that it acknowledged a second or more after they came.
     pub(crate) patient_acks: u64,
+    /// Of each stream, forgotten messages that this lineage accepted exactly once.
+    pub(crate) accepted_once: FxHashMap<StreamIx, Accepted>,
+}
+
+/// Neighbouring messages that one lineage accepted once each.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Accepted {
+    pub(crate) lineage: u32,
+    pub(crate) from: u64,
+    pub(crate) to: u64,
 }
 
 /// A point at which a client's lineage ended.
@@ -304,6 +315,7 @@ impl Client {
             last_fault: 0,
             acks_out_of_order: false,
             patient_acks: 0,
+            accepted_once: FxHashMap::default(),
         }
     }
 
@@ -412,6 +424,23 @@ impl Client {
                 self.routes.clear();
             }
         }
+    }
+
+    /// Forgets its copies of a stream's messages below `end`, but for where each was accepted once.
+    pub(crate) fn retire(&mut self, stream: StreamIx, it: &Stream, end: u64) {
+        let Some(copies) = self.copies.get_mut(&stream) else { return };
+        let lineage = self.lineage;
+        let once = |sequence: u64| {
+            let accepted = copies.at(sequence).is_some_and(|copies| copies.accepted_in(lineage) == 1);
+            accepted && it.messages.at(sequence).is_some_and(|message| message.submissions == 1)
+        };
+        if it.qos == 2 && (it.retired..end).all(once) {
+            let here = Accepted { lineage, from: it.retired, to: end };
+            let known = self.accepted_once.entry(stream).or_insert(here);
+            let joined = known.lineage == lineage && known.to == it.retired;
+            *known = if joined { Accepted { to: end, ..*known } } else { here };
+        }
+        copies.forget_below(end);
     }
 
     /// Remembers a line about its connections.

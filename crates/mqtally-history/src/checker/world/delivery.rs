@@ -97,7 +97,7 @@ impl World {
         };
         let subject = match known {
             Some(known) => Subject::Ours(known.stream, known.marker.message.sequence),
-            None => Subject::Other(publish.payload_crc),
+            None => self.subject_of_forgotten(publish),
         };
         let sent = known.map_or(0, |known| known.message.first_sent);
         // What comes with an alias that nobody set up has no topic; it is routed by the one it was sent to.
@@ -122,6 +122,16 @@ impl World {
         let (stream, message) = self.message(marker.message)?;
         let copies = self.client(client).copies_of(stream, marker.message.sequence);
         Some(Known { marker, stream, message: *message, copies })
+    }
+
+    /// What carries a message that was judged and forgotten is told by its marker still.
+    fn subject_of_forgotten(&self, publish: &Publish) -> Subject {
+        let Identity::Ours(marker) = publish.identity else { return Subject::Other(publish.payload_crc) };
+        let id = marker.message;
+        match self.stream_of(id).filter(|stream| id.sequence < self.stream(*stream).retired) {
+            Some(stream) => Subject::Ours(stream, id.sequence),
+            None => Subject::Other(publish.payload_crc),
+        }
     }
 
     fn routes(&mut self, client: ClientIx, topic: &Arc<str>, sent: Place) -> Routes {

@@ -22,9 +22,18 @@ pub(crate) struct Stream {
     pub(crate) pubrec_up_to: Place,
     /// Its group is over and its messages are forgotten.
     pub(crate) over: bool,
+    /// Its messages below are judged and forgotten.
+    pub(crate) retired: u64,
+    /// Its sentinels that are not retired, by ascending sequence.
+    pub(crate) sentinels: Vec<u64>,
 }
 
 impl Stream {
+    /// Whether the message with this sequence was judged and forgotten.
+    pub(crate) fn is_forgotten(&self, sequence: u64) -> bool {
+        self.over || sequence < self.retired
+    }
+
     /// The id of its message with this sequence.
     pub(crate) fn id(&self, sequence: u64) -> MessageId {
         MessageId { publisher: self.publisher, stream: self.number, sequence }

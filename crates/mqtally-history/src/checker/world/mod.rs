@@ -244,6 +244,17 @@ impl World {
         }
     }
 
+    /// Forgets the messages of a stream below `end`, which were judged.
+    pub(crate) fn retire(&mut self, stream: StreamIx, end: u64) {
+        for client in &mut self.clients {
+            client.retire(stream, &self.streams[stream as usize], end);
+        }
+        let it = &mut self.streams[stream as usize];
+        it.messages.forget_below(end);
+        it.retired = end;
+        it.sentinels.retain(|sequence| *sequence >= end);
+    }
+
     /// Forgets the messages of a part that was judged; that they were sent stays known.
     pub(crate) fn forget(&mut self, group: GroupIx) {
         for stream in self.streams.iter_mut().filter(|stream| stream.group == group) {

@@ -38,6 +38,21 @@ impl<T: Copy + Default> Paged<T> {
         })
     }
 
+    /// Every value below `end`, by ascending sequence.
+    pub(crate) fn below(&self, end: u64) -> impl Iterator<Item = (u64, &T)> {
+        self.iter().take_while(move |(sequence, _)| *sequence < end)
+    }
+
+    /// Forgets every page that lies below `end`.
+    pub(crate) fn forget_below(&mut self, end: u64) {
+        self.pages.retain(|page, _| (page + 1) * PAGE > end);
+    }
+
+    /// The end of the last page that lies below `end`.
+    pub(crate) fn whole_pages(end: u64) -> u64 {
+        end / PAGE * PAGE
+    }
+
     /// Forgets everything.
     pub(crate) fn clear(&mut self) {
         self.pages = FxHashMap::default();

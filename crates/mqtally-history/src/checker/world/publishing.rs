@@ -3,7 +3,7 @@
 use super::client::Outbound;
 use super::message::{State, Stream};
 use super::{ClientIx, StreamIx, World, paged};
-use crate::marker::{Identity, Marker};
+use crate::marker::{Identity, Marker, Purpose};
 use crate::packet::Publish;
 use std::sync::Arc;
 
@@ -33,6 +33,13 @@ impl World {
             Some(stream) => stream,
             None => self.new_stream(client_ix, &marker, publish),
         };
+        let stream = &mut self.streams[stream_ix as usize];
+        if stream.is_forgotten(marker.message.sequence) {
+            return self.hold_outbound(client_ix, publish, None);
+        }
+        if marker.purpose == Purpose::Sentinel && !stream.sentinels.contains(&marker.message.sequence) {
+            stream.sentinels.push(marker.message.sequence);
+        }
         let now = self.now;
         let client = &mut self.clients[client_ix as usize];
         let carried = Some((stream_ix, marker.message.sequence));
@@ -80,6 +87,8 @@ impl World {
             messages: paged::Paged::default(),
             pubrec_up_to: 0,
             over: false,
+            retired: 0,
+            sentinels: Vec::new(),
         });
         stream
     }
