@@ -223,3 +223,152 @@ fn a_storm_of_connects_leaves_the_session_in_doubt() {
         + &drained(1, 1);
     check(&storm, "+S9");
 }
+
+#[test]
+fn a_qos_1_message_may_come_twice_after_a_reconnect() {
+    let again = joined(1) + &published(1, 0) + "sub < PUBLISH qos=1 id=9 m=0/0/0\n" + BACK;
+    check(&(again + "sub < PUBLISH qos=1 id=9 dup m=0/0/0\nsub > PUBACK 9\n" + &drained(1, 1)), "+R5 +D4");
+}
+
+#[test]
+fn one_two_three_two_three_four_is_in_order() {
+    let sent: String = (0..4).map(|sequence| published(1, sequence)).collect();
+    let publish =
+        |sequence: u64, rest: &str| format!("sub < PUBLISH qos=1 id=10{sequence} m=0/0/{sequence} {rest}\n");
+    let first = publish(0, "") + "sub > PUBACK 100\n" + &publish(1, "") + &publish(2, "");
+    let second = receiving(1, 1, "dup") + &receiving(1, 2, "dup") + &received(1, 3);
+    check(&(joined(1) + &sent + &first + BACK + &second + &drained(1, 4)), "+O1 +O3");
+}
+
+#[test]
+fn qos_0_copies_of_a_qos_1_message_may_be_duplicated() {
+    let twice = joined(0) + &published(1, 0) + &received(0, 0) + &received(0, 0);
+    check(&(twice + &sentinel(1, 1) + &received_sentinel(0, 1) + "end"), "-D5");
+}
+
+#[test]
+fn the_first_copy_that_is_seen_may_have_dup() {
+    let died = joined(1) + "sub | rst\n" + &published(1, 0) + "sub > CONNECT clean=0\nsub < CONNACK sp=1\n";
+    check(&(died + &receiving(1, 0, "dup") + &drained(1, 1)), "");
+}
+
+#[test]
+fn overlapping_filters_give_one_copy_or_one_each() {
+    let overlap = joined(1) + "sub > SUBSCRIBE 2 +@1\nsub < SUBACK 2 1\n" + &published(1, 0);
+    let second = received(1, 0).replace("100", "200");
+    let end = sentinel(1, 1) + &received_sentinel(1, 1) + "end";
+    check(&(overlap.clone() + &received(1, 0) + &end), "+Q2");
+    check(&(overlap + &received(1, 0) + &second + &end), "+Q2");
+}
+
+#[test]
+fn topics_publishers_and_qos_have_no_order_among_them() {
+    let other = |topic: &str, qos: u8, stream: u8| {
+        let publish = format!("PUBLISH qos={qos} id=2{stream} topic={topic} m=0/{stream}/0");
+        (
+            format!("pub > {publish}\npub < PUBACK 2{stream}\n"),
+            format!("sub < {publish}\nsub > PUBACK 2{stream}\n"),
+        )
+    };
+    let (sent, came) = other("b", 1, 1);
+    let start = joined(1).replace("a@1", "#@1") + &published(1, 0) + &sent;
+    check(
+        &(start
+            + &came
+            + &received(1, 0)
+            + &drained(1, 1).replace("end\n", "")
+            + "pub > PUBLISH qos=1 id=9 topic=b m=0/1/1 sentinel\npub < PUBACK 9\nsub < PUBLISH qos=1 id=9 topic=b m=0/1/1 sentinel\nsub > PUBACK 9\nend"),
+        "+D1",
+    );
+}
+
+#[test]
+fn qos_0_may_overtake_qos_1_of_its_topic() {
+    let both = joined(1) + &published(1, 0) + "pub > PUBLISH qos=0 m=0/1/0\nsub < PUBLISH qos=0 m=0/1/0\n";
+    check(&(both + &received(1, 0) + &drained(1, 1)), "+D1");
+}
+
+#[test]
+fn a_session_may_be_gone_after_its_expiry() {
+    let expired = joined(1).replacen("clean=0", "clean=0 expiry=1", 1)
+        + "sub | fin\nwait 4\n"
+        + &published(1, 0)
+        + "sub > CONNECT clean=0\nsub < CONNACK sp=0\nsub > SUBSCRIBE 2 a@1\nsub < SUBACK 2 1\n";
+    check_5(&(expired + &drained(1, 1)), "+S8");
+}
+
+#[test]
+fn qos_2_without_pubrel_may_be_delivered_or_not() {
+    let owned = joined(2) + "pub > PUBLISH qos=2 id=1 m=0/0/0\npub < PUBREC 1\n";
+    check(&(owned.clone() + &received(2, 0) + &drained(2, 1)), "");
+    check(&(owned + &drained(2, 1)), "");
+}
+
+#[test]
+fn retained_old_new_or_both_when_subscribe_races_it() {
+    let start = "group g
+        pub > CONNECT clean=0
+        pub < CONNACK sp=0
+        sub > CONNECT clean=0
+        sub < CONNACK sp=0
+        pub > PUBLISH qos=1 id=1 m=0/0/0 retain
+        pub < PUBACK 1
+        sub > SUBSCRIBE 1 a@1
+        pub > PUBLISH qos=1 id=2 m=0/0/1 retain
+        sub < SUBACK 1 1
+        pub < PUBACK 2\n";
+    let old = "sub < PUBLISH qos=1 id=9 m=0/0/0 retain\nsub > PUBACK 9\n";
+    let new = "sub < PUBLISH qos=1 id=10 m=0/0/1 retain\nsub > PUBACK 10\n";
+    let live = "sub < PUBLISH qos=1 id=11 m=0/0/1\nsub > PUBACK 11\n";
+    for come in
+        [old.to_owned(), new.to_owned(), [old, new].concat(), [old, live].concat(), [new, live].concat()]
+    {
+        check(&(start.to_owned() + &come + "wait 6\nend"), "");
+    }
+}
+
+#[test]
+fn a_retained_qos_0_message_may_vanish() {
+    let gone = "group g
+        pub > CONNECT clean=0
+        pub < CONNACK sp=0
+        sub > CONNECT clean=0
+        sub < CONNACK sp=0
+        pub > PUBLISH qos=0 m=0/0/0 retain
+        sub > SUBSCRIBE 1 a@1
+        sub < SUBACK 1 1
+        wait 6
+        end";
+    check(gone, "-T1");
+}
+
+#[test]
+fn a_filter_that_is_not_known_everywhere_yet_may_miss_its_canary() {
+    let canary = joined(1) + "pub > PUBLISH qos=1 id=1 m=0/0/0 canary\npub < PUBACK 1\n";
+    check(&(canary + &drained(1, 1)), "");
+}
+
+#[test]
+fn a_will_comes_on_a_takeover_and_not_within_its_delay() {
+    let taken = |delay: u8| {
+        format!(
+            "group g\nsub > CONNECT clean=0 ka=0\nsub < CONNACK sp=0\nsub > SUBSCRIBE 1 will@1\nsub < SUBACK 1 1\n\
+             c > CONNECT clean=0 will m=9/0/0 delay={delay}\nc < CONNACK sp=0\nc > CONNECT clean=0\nc < CONNACK sp=1\n\
+             c#1 | closed\n"
+        )
+    };
+    let will = "sub < PUBLISH qos=1 id=9 topic=will m=9/0/0\nsub > PUBACK 9\n";
+    check_5(&(taken(0) + will + "end"), "+W1");
+    check_5(&(taken(5) + "wait 12\nend"), "+W4");
+}
+
+#[test]
+fn a_silent_client_is_closed_and_that_is_right() {
+    check("group g\nc > CONNECT clean=0 ka=2\nc < CONNACK sp=0\nwait 3\nc | closed\nend", "+S14");
+}
+
+#[test]
+fn a_granted_qos_below_the_one_asked_for_is_what_counts() {
+    let lower = joined(2).replace("SUBACK 1 2", "SUBACK 1 1") + &published(2, 0);
+    check(&(lower + &received(1, 0) + &sentinel(2, 1) + &received_sentinel(1, 1) + "end"), "+Q1 +D1 -D2");
+}

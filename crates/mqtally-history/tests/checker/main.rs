@@ -1,8 +1,10 @@
 //! The checker against histories in a small literal form; `support` reads it.
 
 mod application;
+mod decisions;
 mod delivery;
 mod duplicate;
+mod epochs;
 mod expiry;
 mod flow;
 mod identifier;
