@@ -4,7 +4,8 @@
 //! to its acknowledgement, at a QoS above 0. It is lost when a later sentinel of its stream came to the same session
 //! and it did not: never because time passed. What is missing without such a sentinel is undecided (L1). A lineage
 //! that ended, a fault of the broker that its profile does not cover, an expiry, a size limit, a shared filter and
-//! No Local lift the obligation; the messages that a session took along when it was lost against the rules are a
+//! No Local lift the obligation, and so does a queue that was full, which shows in the same number of messages kept at
+//! one end of two times away; the messages that a session took along when it was lost against the rules are a
 //! consequence of that one violation (S2), and those of a filter that went missing in a resumed session of S5.
 //! Canaries probe filters and are owed to S5 alone: a cluster may take a moment to know a new filter.
 
@@ -23,6 +24,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The excuse of what a broker took along when it ended.
 pub(crate) const BROKER_ENDED: &str = "the broker ended, and its profile does not cover that";
 
+/// The excuse of what did not fit into a queue.
+const QUEUE_FULL: &str = "the queue of a session that was away was full: it kept as many as at another time";
+
 /// Messages other than canaries that have to be missing behind a resumption for its filter to be called dead.
 const SILENT_MIN: u32 = 3;
 /// A connected session that receives nothing for so long, and is owed something, is stalled.
@@ -33,7 +37,20 @@ const STALL_NS: u64 = 10_000_000_000;
 pub(crate) struct Deliveries {
     missing: Vec<Missing>,
     alive: BTreeSet<Window>,
+    /// What came of the messages that were sent while a session was away, by session and the time it was away.
+    queued: BTreeMap<(ClientIx, usize), Queue>,
 }
+
+/// Messages of one time away.
+#[derive(Debug, Clone, Copy)]
+struct Queue {
+    kept: u64,
+    first: Place,
+    last: Place,
+}
+
+/// A queue that keeps fewer than this is no limit but a loss.
+const QUEUE_MIN: u64 = 10;
 
 /// Missing messages that are kept to the end of their part, where what became of their filters is known.
 const MISSING_MAX: usize = 100_000;
@@ -68,13 +85,50 @@ impl Deliveries {
                 pass.stream(stream, u64::MAX);
             }
         }
-        let Self { missing, alive } = std::mem::take(self);
+        let Self { missing, alive, queued } = std::mem::take(self);
+        let limited = limited(world, &missing, &queued);
+        let (full, missing): (Vec<Missing>, Vec<Missing>) =
+            missing.into_iter().partition(|it| limited.contains(&away(world, it.client, &it.message)));
+        full.iter().for_each(|it| excuse(it, QUEUE_FULL, ledger));
         let dead = judge_windows(world, &missing, &alive, ledger);
         for it in missing {
             judge_missing(world, &it, &dead, flow, ledger);
         }
         judge_drain(world, group, ledger);
     }
+}
+
+/// The times away whose losses are those of a full queue: it kept the first of them or the last, and as many as in
+/// another time away, of this session or of another.
+fn limited(
+    world: &World,
+    missing: &[Missing],
+    queued: &BTreeMap<(ClientIx, usize), Queue>,
+) -> BTreeSet<Option<(ClientIx, usize)>> {
+    let mut lost: BTreeMap<(ClientIx, usize), (Place, Place)> = BTreeMap::new();
+    for it in missing.iter().filter(|it| it.why == Owed::Acknowledged && broken_off(world, it).is_none()) {
+        if let Some(away) = away(world, it.client, &it.message) {
+            let sent = it.message.first_sent;
+            let range = lost.entry(away).or_insert((sent, sent));
+            *range = (range.0.min(sent), range.1.max(sent));
+        }
+    }
+    let shaped = lost.iter().filter_map(|(away, (first, last))| {
+        let queue = queued.get(away)?;
+        let one_end = *first > queue.last || *last < queue.first;
+        (one_end && queue.kept >= QUEUE_MIN).then_some((*away, queue.kept))
+    });
+    let shaped: Vec<_> = shaped.collect();
+    let again = |kept: u64| shaped.iter().filter(|(_, other)| *other == kept).count() > 1;
+    shaped.iter().filter(|(_, kept)| again(*kept)).map(|(away, _)| Some(*away)).collect()
+}
+
+/// The time away in which a message was sent: the session, and how often it had been online before.
+fn away(world: &World, client: ClientIx, message: &Message) -> Option<(ClientIx, usize)> {
+    let online = &world.client(client).online;
+    let before = online.partition_point(|(from, _)| *from <= message.first_sent);
+    let is_away = before > 0 && online[before - 1].1 <= message.first_sent;
+    is_away.then_some((client, before))
 }
 
 /// How far the messages of a stream can be judged and forgotten: each session that it concerns has received a sentinel
@@ -236,6 +290,11 @@ impl Pass<'_> {
         }
         let qos = stream.qos.min(cover.granted);
         let owed = message.state == State::Complete && cover.filters > 0 && qos > 0 && !cover.shared;
+        if owed && let Some(away) = away(self.world, reader.ix, message) {
+            let sent = message.first_sent;
+            let queue = self.found.queued.entry(away).or_insert(Queue { kept: 0, first: sent, last: sent });
+            *queue = Queue { kept: queue.kept + 1, first: queue.first.min(sent), last: queue.last.max(sent) };
+        }
         if owed && !cover.own_no_local && message.purpose != Some(Purpose::Canary) {
             oblige(self.ledger, client, message, qos);
             let again = reader.asked_again && was_asked_again(client, stream, message);

@@ -137,3 +137,28 @@ fn an_unresolved_message_is_counted_as_such() {
     assert_eq!((report.tally.unresolved, report.tally.lost), (1, 0));
     assert_eq!(off(&report), Vec::<String>::new());
 }
+
+/// Two times away with fifteen messages each, of which those come that are named.
+fn queues(kept: [std::ops::Range<u64>; 2]) -> String {
+    let mut history = joined(1);
+    for (time, kept) in kept.into_iter().enumerate() {
+        history += "sub | fin\n";
+        let first = time as u64 * 16;
+        history += &(0..15).map(|sequence| published(1, first + sequence)).collect::<String>();
+        history += BACK;
+        history += &kept.map(|sequence| received(1, first + sequence)).collect::<String>();
+        history += &(sentinel(1, first + 15) + &received_sentinel(1, first + 15));
+    }
+    history + "end"
+}
+
+#[test]
+fn a_full_queue_is_told_by_its_constant() {
+    check(&queues([0..12, 0..12]), "+S6");
+    check(&queues([3..15, 3..15]), "+S6");
+    assert_eq!(report(&queues([0..12, 0..12])).tally.excused, 6);
+    // Different numbers, a gap within, and next to nothing are losses.
+    check(&queues([0..12, 0..11]), "D1 S6");
+    check(&queues([2..14, 2..14]), "D1 S6");
+    check(&queues([0..5, 0..5]), "D1 S6");
+}
