@@ -6,7 +6,7 @@
 
 use super::excerpt::{Direction, ack, line};
 use super::ledger::{Evidence, Ledger};
-use super::world::message::State;
+use super::world::message::{Message, State};
 use super::world::{ClientIx, ConnIx, GroupIx, Moment, NEVER, Place, StreamIx, World};
 use crate::event::{Outcome, Role};
 use crate::marker::{Identity, MessageId};
@@ -108,13 +108,13 @@ impl Subjects {
         match it {
             Packet::Publish(publish) if publish.qos > 0 => scene.published(session, link, publish, ledger),
             Packet::Puback(id, reason) => {
-                scene.answered(session, link, (Answer::Puback, *id), *reason, ledger)
+                scene.answered(session, link, (Answer::Puback, *id), *reason, ledger);
             }
             Packet::Pubrec(id, reason) => {
-                scene.answered(session, link, (Answer::Pubrec, *id), *reason, ledger)
+                scene.answered(session, link, (Answer::Pubrec, *id), *reason, ledger);
             }
             Packet::Pubcomp(id, reason) => {
-                scene.answered(session, link, (Answer::Pubcomp, *id), *reason, ledger)
+                scene.answered(session, link, (Answer::Pubcomp, *id), *reason, ledger);
             }
             Packet::Pubrel(id, _) => scene.released(session, link, *id, ledger),
             _ => {}
@@ -403,8 +403,7 @@ impl Scene<'_> {
             Answer::Puback | Answer::Pubcomp,
         ) = (held.map(|held| held.subject), kind)
         {
-            let load =
-                self.world.stream(stream).messages.at(sequence).is_some_and(|message| message.is_load());
+            let load = self.world.stream(stream).messages.at(sequence).is_some_and(Message::is_load);
             let reported = session.reported.get(&stream).is_some_and(|reported| reported.contains(&sequence));
             if load && !reported && reason < 0x80 {
                 session.acknowledged.entry((stream, sequence)).or_insert(self.world.now);

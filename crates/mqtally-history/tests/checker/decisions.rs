@@ -16,8 +16,9 @@ struct Row {
     durable: &'static str,
 }
 
-fn row(observation: &'static str, history: String, volatile: &'static str, durable: &'static str) -> Row {
-    Row { observation, history: joined(2) + &history, volatile, durable }
+fn row(observation: &'static str, mut history: String, volatile: &'static str, durable: &'static str) -> Row {
+    history.insert_str(0, &joined(2));
+    Row { observation, history, volatile, durable }
 }
 
 fn unanswered() -> String {

@@ -9,28 +9,25 @@
 //! consequence of that one violation (S2), and those of a filter that went missing in a resumed session of S5.
 //! Canaries probe filters and are owed to S5 alone: a cluster may take a moment to know a new filter.
 
-use super::excerpt::{Direction, Line, line};
-use super::flow::{Flow, Stall};
+mod missing;
+mod queue;
+mod windows;
+
+pub(crate) use missing::BROKER_ENDED;
+
+use super::excerpt::{Direction, line};
+use super::flow::Flow;
 use super::ledger::{Evidence, Ledger, Scope};
-use super::world::client::{Client, Copies, Why};
+use super::world::client::{Client, Copies};
 use super::world::message::{Message, State, Stream};
 use super::world::subscription::End;
-use super::world::{ClientIx, GroupIx, Moment, NEVER, Place, StreamIx, World};
-use crate::event::Closing;
+use super::world::{ClientIx, GroupIx, NEVER, StreamIx, World};
 use crate::marker::Purpose;
 use crate::promise::PromiseId;
+use missing::{Missing, Owed, broken_off, excuse, judge_missing, lifted_by_message, sentinel_behind};
+use queue::{QUEUE_FULL, Queue, away, limited};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// The excuse of what a broker took along when it ended.
-pub(crate) const BROKER_ENDED: &str = "the broker ended, and its profile does not cover that";
-
-/// The excuse of what did not fit into a queue.
-const QUEUE_FULL: &str = "the queue of a session that was away was full: it kept as many as at another time";
-
-/// Messages other than canaries that have to be missing behind a resumption for its filter to be called dead.
-const SILENT_MIN: u32 = 3;
-/// A connected session that receives nothing for so long, and is owed something, is stalled.
-const STALL_NS: u64 = 10_000_000_000;
+use windows::judge_windows;
 
 /// What is missing from messages that were forgotten, and windows that were seen to be alive.
 #[derive(Debug, Default)]
@@ -40,17 +37,6 @@ pub(crate) struct Deliveries {
     /// What came of the messages that were sent while a session was away, by session and the time it was away.
     queued: BTreeMap<(ClientIx, usize), Queue>,
 }
-
-/// Messages of one time away.
-#[derive(Debug, Clone, Copy)]
-struct Queue {
-    kept: u64,
-    first: Place,
-    last: Place,
-}
-
-/// A queue that keeps fewer than this is no limit but a loss.
-const QUEUE_MIN: u64 = 10;
 
 /// Missing messages that are kept to the end of their part, where what became of their filters is known.
 const MISSING_MAX: usize = 100_000;
@@ -98,39 +84,6 @@ impl Deliveries {
     }
 }
 
-/// The times away whose losses are those of a full queue: it kept the first of them or the last, and as many as in
-/// another time away, of this session or of another.
-fn limited(
-    world: &World,
-    missing: &[Missing],
-    queued: &BTreeMap<(ClientIx, usize), Queue>,
-) -> BTreeSet<Option<(ClientIx, usize)>> {
-    let mut lost: BTreeMap<(ClientIx, usize), (Place, Place)> = BTreeMap::new();
-    for it in missing.iter().filter(|it| it.why == Owed::Acknowledged && broken_off(world, it).is_none()) {
-        if let Some(away) = away(world, it.client, &it.message) {
-            let sent = it.message.first_sent;
-            let range = lost.entry(away).or_insert((sent, sent));
-            *range = (range.0.min(sent), range.1.max(sent));
-        }
-    }
-    let shaped = lost.iter().filter_map(|(away, (first, last))| {
-        let queue = queued.get(away)?;
-        let one_end = *first > queue.last || *last < queue.first;
-        (one_end && queue.kept >= QUEUE_MIN).then_some((*away, queue.kept))
-    });
-    let shaped: Vec<_> = shaped.collect();
-    let again = |kept: u64| shaped.iter().filter(|(_, other)| *other == kept).count() > 1;
-    shaped.iter().filter(|(_, kept)| again(*kept)).map(|(away, _)| Some(*away)).collect()
-}
-
-/// The time away in which a message was sent: the session, and how often it had been online before.
-fn away(world: &World, client: ClientIx, message: &Message) -> Option<(ClientIx, usize)> {
-    let online = &world.client(client).online;
-    let before = online.partition_point(|(from, _)| *from <= message.first_sent);
-    let is_away = before > 0 && online[before - 1].1 <= message.first_sent;
-    is_away.then_some((client, before))
-}
-
 /// How far the messages of a stream can be judged and forgotten: each session that it concerns has received a sentinel
 /// behind the next one, and nothing before it can change any more.
 pub(crate) fn retirable(world: &World, ix: StreamIx) -> u64 {
@@ -152,34 +105,11 @@ pub(crate) fn retirable(world: &World, ix: StreamIx) -> u64 {
         State::Complete | State::Refused => false,
     };
     let end = stream.messages.below(before).find(|(_, it)| open(it)).map_or(before, |(sequence, _)| sequence);
-    super::world::paged::Paged::<Message>::whole_pages(end)
+    crate::checker::world::paged::Paged::<Message>::whole_pages(end)
 }
 
 /// A filter of a session in the time that one resumption opened: client, place among its filters, resumption.
 type Window = (ClientIx, usize, usize);
-
-/// A message that is owed and did not come.
-#[derive(Debug)]
-struct Missing {
-    client: ClientIx,
-    stream: StreamIx,
-    sequence: u64,
-    message: Message,
-    qos: u8,
-    windows: Vec<Window>,
-    why: Owed,
-    /// The sentinel that proved it lost, whatever happened to the session afterwards.
-    proved: Option<Place>,
-}
-
-/// Why it is owed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Owed {
-    /// It is finally acknowledged.
-    Acknowledged,
-    /// It is not, but reached another session, so that the broker had it.
-    KnownElsewhere,
-}
 
 struct Pass<'a> {
     world: &'a World,
@@ -443,278 +373,6 @@ fn was_asked_again(client: &Client, stream: &Stream, message: &Message) -> bool 
     matching.flat_map(|it| it.grants.iter().skip(1)).any(|again| {
         again.asked < message.acked.max(message.first_sent) && again.answered > message.first_sent
     })
-}
-
-/// S5: finds the filters that deliver nothing behind a resumption.
-fn judge_windows(
-    world: &World,
-    missing: &[Missing],
-    alive: &BTreeSet<Window>,
-    ledger: &mut Ledger,
-) -> BTreeSet<Window> {
-    for (client, ..) in alive {
-        ledger.oblige(PromiseId::S5, world.client(*client).version);
-    }
-    let mut silent: BTreeMap<Window, (u32, &Missing)> = BTreeMap::new();
-    let lifted = |it: &Missing| lifted_by_message(world, it).is_some() || broken_off(world, it).is_some();
-    for it in missing.iter().filter(|it| it.why == Owed::Acknowledged && !lifted(it)) {
-        for window in it.windows.iter().filter(|window| may_be_dead(world, window, alive)) {
-            let weight = if it.message.purpose == Some(Purpose::Canary) { SILENT_MIN } else { 1 };
-            silent.entry(*window).or_insert((0, it)).0 += weight;
-        }
-    }
-    silent.retain(|_, (weight, first)| *weight >= SILENT_MIN && was_heard_after(world, first));
-    for (window, (_, first)) in &silent {
-        report_silent(world, *window, first, ledger);
-    }
-    silent.into_keys().collect()
-}
-
-/// Nothing came through the filter in this window or, before it was asked for again, in a later one; and no end of the
-/// broker explains that.
-fn may_be_dead(world: &World, (ix, at, resume): &Window, alive: &BTreeSet<Window>) -> bool {
-    let client = world.client(*ix);
-    let resumed = client.resumes[*resume];
-    let asked_before = |place| {
-        let grants = &client.subscriptions[*at].grants;
-        grants.iter().any(|grant| resumed < grant.asked && grant.asked < place)
-    };
-    let mut later = alive.range((*ix, *at, *resume)..=(*ix, *at, usize::MAX));
-    !world.excused_since(resumed) && !later.any(|(.., later)| !asked_before(client.resumes[*later]))
-}
-
-fn was_heard_after(world: &World, missing: &Missing) -> bool {
-    let last = world.client(missing.client).last_accepted.map(|at| world.connection(at));
-    last.is_some_and(|it| it.last_heard > missing.message.acked)
-}
-
-fn report_silent(world: &World, (ix, at, resume): Window, first: &Missing, ledger: &mut Ledger) {
-    let client = world.client(ix);
-    ledger.oblige(PromiseId::S5, client.version);
-    let filter = &client.subscriptions[at].filter;
-    ledger.broken(world, PromiseId::S5, window_scope(world, ix, at), || Evidence {
-        message: format!(
-            "session {} was resumed (session present 1), and its filter {filter} delivers nothing since: message {} \
-             of {} and all after it are missing",
-            client.name,
-            first.sequence,
-            world.stream(first.stream).topic
-        ),
-        lines: [world.control_lines(ix, client.resumes[resume] - 1), missing_lines(world, first)].concat(),
-    });
-}
-
-fn window_scope(world: &World, client: ClientIx, at: usize) -> Scope {
-    Scope { cause: u64::from(client) << 32 | at as u64, ..world.client_scope(client) }
-}
-
-/// Why the session's lineage ended behind this message, if it did.
-fn broken_off(world: &World, it: &Missing) -> Option<Why> {
-    let breaks = &world.client(it.client).breaks;
-    breaks.iter().find(|at| at.place > it.message.first_sent).map(|at| at.why)
-}
-
-/// What lifts the obligation whatever the session did.
-fn lifted_by_message(world: &World, it: &Missing) -> Option<&'static str> {
-    let reasons = [
-        (it.message.expiry().is_some(), "the message may have expired"),
-        (world.excused_since(it.message.first_sent), BROKER_ENDED),
-        (is_too_large(world, it), "the message was larger than the client takes"),
-    ];
-    reasons.into_iter().find_map(|(holds, reason)| holds.then_some(reason))
-}
-
-fn broken_by(why: Why) -> &'static str {
-    match why {
-        Why::CleanStart => "the session was ended by a clean start",
-        Why::Ended => "the session ended with its connection",
-        Why::Lost => "the session was lost (S2)",
-        Why::Gone => "the session was gone, as it may be",
-        Why::Wiped => "the client forgot its state",
-    }
-}
-
-fn excuse(it: &Missing, reason: &'static str, ledger: &mut Ledger) {
-    if it.why == Owed::Acknowledged {
-        ledger.excuse(reason);
-    }
-}
-
-fn is_too_large(world: &World, it: &Missing) -> bool {
-    // A generous bound on what stands around topic and payload in a PUBLISH without properties.
-    let len = u64::from(it.message.payload_len()) + world.stream(it.stream).topic.len() as u64 + 16;
-    len > u64::from(world.client(it.client).least_packet_max)
-}
-
-fn judge_missing(world: &World, it: &Missing, dead: &BTreeSet<Window>, flow: &Flow, ledger: &mut Ledger) {
-    if it.message.purpose == Some(Purpose::Canary) {
-        return;
-    }
-    if let Some(why) = broken_off(world, it).filter(|_| it.proved.is_none()) {
-        excuse(it, broken_by(why), ledger);
-        if why == Why::Lost && it.why == Owed::Acknowledged {
-            ledger.consequence(PromiseId::S2, world.client_scope(it.client), 1);
-        }
-        return;
-    }
-    if let Some(reason) = lifted_by_message(world, it).filter(|_| it.proved.is_none()) {
-        let version = world.client(it.client).version;
-        let expired = super::expiry::has_expired(world, it.client, &it.message);
-        ledger.oblige_many(PromiseId::E1, version, u64::from(expired));
-        ledger.oblige_many(PromiseId::E3, version, u64::from(is_too_large(world, it)));
-        return excuse(it, reason, ledger);
-    }
-    if let Some((client, at, _)) = it.windows.iter().find(|window| dead.contains(window)) {
-        excuse(it, "its filter was dead after a resumption (S5)", ledger);
-        return ledger.consequence(PromiseId::S5, window_scope(world, *client, *at), 1);
-    }
-    match (it.proved.or_else(|| sentinel_behind(world, it)), it.why) {
-        (Some(at), Owed::Acknowledged) => lost(world, it, at, ledger),
-        (Some(at), Owed::KnownElsewhere) => missing_here_only(world, it, at, ledger),
-        (None, Owed::Acknowledged) => stalled(world, it, flow, ledger),
-        (None, Owed::KnownElsewhere) => {}
-    }
-}
-
-/// Where a sentinel came that the broker received behind this message.
-fn sentinel_behind(world: &World, it: &Missing) -> Option<Place> {
-    let client = world.client(it.client);
-    let sentinel = client.sentinels.get(&it.stream)?;
-    let sent = world.stream(it.stream).messages.at(sentinel.sequence)?;
-    let same_lineage = it.message.lineage == sent.lineage
-        && it.message.first_sent < sent.first_sent
-        && !it.message.unordered
-        && it.message.submissions == 1
-        && sent.submissions == 1;
-    let acknowledged_before = it.message.acked > 0 && it.message.acked < sent.first_sent;
-    let behind = same_lineage || acknowledged_before;
-    (behind && sentinel.lineage == client.lineage && sentinel.qos == it.qos).then_some(sentinel.at)
-}
-
-fn lost(world: &World, it: &Missing, sentinel: Place, ledger: &mut Ledger) {
-    let client = world.client(it.client);
-    let id = loss_id(it.qos);
-    ledger.tally.lost += 1;
-    oblige(ledger, client, &it.message, it.qos);
-    let scope =
-        Scope { cause: u64::from(it.client) << 32 | u64::from(it.stream), ..world.client_scope(it.client) };
-    ledger.broken(world, id, scope, || loss(world, it, sentinel));
-    if was_asked_again(client, world.stream(it.stream), &it.message) {
-        ledger.oblige(PromiseId::Q4, client.version);
-        ledger.broken(world, PromiseId::Q4, scope, || loss(world, it, sentinel));
-    }
-    if !client.was_online(it.message.first_sent) {
-        ledger.broken(world, PromiseId::S6, scope, || loss(world, it, sentinel));
-    }
-}
-
-fn missing_here_only(world: &World, it: &Missing, sentinel: Place, ledger: &mut Ledger) {
-    let scope =
-        Scope { cause: u64::from(it.client) << 32 | u64::from(it.stream), ..world.client_scope(it.client) };
-    let evidence = || {
-        let mut evidence = loss(world, it, sentinel);
-        evidence
-            .message
-            .push_str("; its publisher saw no final acknowledgement, but another session received it");
-        evidence
-    };
-    if it.message.state == State::Owned {
-        ledger.tally.lost += 1;
-        ledger.broken(world, loss_id(it.qos), scope, evidence);
-    } else {
-        ledger.warn(world, loss_id(it.qos), scope, evidence);
-    }
-}
-
-fn loss(world: &World, it: &Missing, sentinel: Place) -> Evidence {
-    let stream = world.stream(it.stream);
-    let client = world.client(it.client);
-    let offline = if client.was_online(it.message.first_sent) { "" } else { ", sent while it was offline" };
-    Evidence {
-        message: format!(
-            "QoS {} message {} of {} never reached session {}{offline}, and the sentinel behind it did (event \
-             {sentinel}){}",
-            stream.qos,
-            it.sequence,
-            stream.topic,
-            client.name,
-            world.after_restart(it.message.first_sent)
-        ),
-        lines: missing_lines(world, it),
-    }
-}
-
-/// The message at its publisher, and what the session's connections went through.
-fn missing_lines(world: &World, it: &Missing) -> Vec<Line> {
-    let stream = world.stream(it.stream);
-    let publisher = &world.client(stream.client).name;
-    let id = stream.id(it.sequence);
-    let text = format!(
-        "PUBLISH qos={} topic={} message={}/{}/{}",
-        stream.qos, stream.topic, id.publisher, id.stream, id.sequence
-    );
-    let sent = Moment { place: it.message.first_sent, at_ns: it.message.first_sent_ns };
-    let acked = Moment { place: it.message.acked, at_ns: it.message.acked_ns().unwrap_or(0) };
-    let mut lines = world.control_lines(it.client, it.message.first_sent);
-    lines.push(line(sent, publisher, Direction::Out, text));
-    if acked.place > 0 {
-        lines.push(line(acked, publisher, Direction::In, "final acknowledgement"));
-    }
-    lines
-}
-
-fn stalled(world: &World, it: &Missing, flow: &Flow, ledger: &mut Ledger) {
-    let client = world.client(it.client);
-    ledger.tally.unresolved += u64::from(it.message.is_load());
-    if world.group(client.group).drained && went_away(world, client) {
-        return;
-    }
-    let scope =
-        Scope { cause: u64::from(it.client) << 32 | u64::from(it.stream), ..world.client_scope(it.client) };
-    ledger.oblige(PromiseId::L1, client.version);
-    let evidence = || Evidence {
-        message: format!(
-            "message {} of {} is owed to session {}, and no sentinel came behind it: late, or lost",
-            it.sequence,
-            world.stream(it.stream).topic,
-            client.name
-        ),
-        lines: missing_lines(world, it),
-    };
-    ledger.undecided(world, PromiseId::L1, scope, evidence);
-    judge_stall(world, it, flow, scope, ledger);
-    ledger.undecided(world, loss_id(it.qos), scope, evidence);
-}
-
-/// L4, F4 and F5: the session is connected and has places free, and nothing comes.
-fn judge_stall(world: &World, it: &Missing, flow: &Flow, scope: Scope, ledger: &mut Ledger) {
-    let client = world.client(it.client);
-    let waited_ns = it.message.acked_ns().map_or(0, |acked_ns| world.now.at_ns.saturating_sub(acked_ns));
-    let stall = client.current.and_then(|at| flow.stall(world, at, STALL_NS));
-    let quiet = waited_ns >= STALL_NS && !world.disturbed_since(it.client, it.message.first_sent);
-    let Some(stall) = stall.filter(|_| quiet) else { return };
-    let (id, what) = match stall {
-        Stall::Free => (PromiseId::L4, "has places free"),
-        Stall::AfterQuota => (PromiseId::F5, "acknowledged and has places free again"),
-        Stall::Resumed => (PromiseId::F4, "came back with all its places free, and they never filled"),
-    };
-    ledger.oblige(id, client.version);
-    ledger.broken(world, id, scope, || Evidence {
-        message: format!(
-            "session {} {what}, is owed message {} of {}, and received nothing for {} s",
-            client.name,
-            it.sequence,
-            world.stream(it.stream).topic,
-            STALL_NS / 1_000_000_000
-        ),
-        lines: missing_lines(world, it),
-    });
-}
-
-/// The client closed its connection and did not come back, as a test of absence may want.
-fn went_away(world: &World, client: &Client) -> bool {
-    let last = client.last_accepted.map(|at| world.connection(at));
-    last.is_some_and(|it| matches!(it.closed, Some(Closing::Fin | Closing::Rst)))
 }
 
 fn judge_drain(world: &World, group: GroupIx, ledger: &mut Ledger) {

@@ -1,0 +1,258 @@
+//! A message that is owed and did not come: excused, a consequence of something else, lost, or undecided.
+
+use super::windows::window_scope;
+use super::{Window, loss_id, oblige, was_asked_again};
+use crate::checker::excerpt::{Direction, Line, line};
+use crate::checker::flow::{Flow, Stall};
+use crate::checker::ledger::{Evidence, Ledger, Scope};
+use crate::checker::world::client::{Client, Why};
+use crate::checker::world::message::{Message, State};
+use crate::checker::world::{ClientIx, Moment, Place, StreamIx, World};
+use crate::event::Closing;
+use crate::marker::Purpose;
+use crate::promise::PromiseId;
+use std::collections::BTreeSet;
+
+/// The excuse of what a broker took along when it ended.
+pub(crate) const BROKER_ENDED: &str = "the broker ended, and its profile does not cover that";
+
+/// A connected session that receives nothing for so long, and is owed something, is stalled.
+pub(super) const STALL_NS: u64 = 10_000_000_000;
+
+/// A message that is owed and did not come.
+#[derive(Debug)]
+pub(super) struct Missing {
+    pub(super) client: ClientIx,
+    pub(super) stream: StreamIx,
+    pub(super) sequence: u64,
+    pub(super) message: Message,
+    pub(super) qos: u8,
+    pub(super) windows: Vec<Window>,
+    pub(super) why: Owed,
+    /// The sentinel that proved it lost, whatever happened to the session afterwards.
+    pub(super) proved: Option<Place>,
+}
+
+/// Why it is owed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Owed {
+    /// It is finally acknowledged.
+    Acknowledged,
+    /// It is not, but reached another session, so that the broker had it.
+    KnownElsewhere,
+}
+
+pub(super) fn judge_missing(
+    world: &World,
+    it: &Missing,
+    dead: &BTreeSet<Window>,
+    flow: &Flow,
+    ledger: &mut Ledger,
+) {
+    if it.message.purpose == Some(Purpose::Canary) {
+        return;
+    }
+    if let Some(why) = broken_off(world, it).filter(|_| it.proved.is_none()) {
+        excuse(it, broken_by(why), ledger);
+        if why == Why::Lost && it.why == Owed::Acknowledged {
+            ledger.consequence(PromiseId::S2, world.client_scope(it.client), 1);
+        }
+        return;
+    }
+    if let Some(reason) = lifted_by_message(world, it).filter(|_| it.proved.is_none()) {
+        let version = world.client(it.client).version;
+        let expired = crate::checker::expiry::has_expired(world, it.client, &it.message);
+        ledger.oblige_many(PromiseId::E1, version, u64::from(expired));
+        ledger.oblige_many(PromiseId::E3, version, u64::from(is_too_large(world, it)));
+        return excuse(it, reason, ledger);
+    }
+    if let Some((client, at, _)) = it.windows.iter().find(|window| dead.contains(window)) {
+        excuse(it, "its filter was dead after a resumption (S5)", ledger);
+        return ledger.consequence(PromiseId::S5, window_scope(world, *client, *at), 1);
+    }
+    match (it.proved.or_else(|| sentinel_behind(world, it)), it.why) {
+        (Some(at), Owed::Acknowledged) => lost(world, it, at, ledger),
+        (Some(at), Owed::KnownElsewhere) => missing_here_only(world, it, at, ledger),
+        (None, Owed::Acknowledged) => stalled(world, it, flow, ledger),
+        (None, Owed::KnownElsewhere) => {}
+    }
+}
+
+/// Why the session's lineage ended behind this message, if it did.
+pub(super) fn broken_off(world: &World, it: &Missing) -> Option<Why> {
+    let breaks = &world.client(it.client).breaks;
+    breaks.iter().find(|at| at.place > it.message.first_sent).map(|at| at.why)
+}
+
+/// What lifts the obligation whatever the session did.
+pub(super) fn lifted_by_message(world: &World, it: &Missing) -> Option<&'static str> {
+    let reasons = [
+        (it.message.expiry().is_some(), "the message may have expired"),
+        (world.excused_since(it.message.first_sent), BROKER_ENDED),
+        (is_too_large(world, it), "the message was larger than the client takes"),
+    ];
+    reasons.into_iter().find_map(|(holds, reason)| holds.then_some(reason))
+}
+
+pub(super) fn broken_by(why: Why) -> &'static str {
+    match why {
+        Why::CleanStart => "the session was ended by a clean start",
+        Why::Ended => "the session ended with its connection",
+        Why::Lost => "the session was lost (S2)",
+        Why::Gone => "the session was gone, as it may be",
+        Why::Wiped => "the client forgot its state",
+    }
+}
+
+pub(super) fn excuse(it: &Missing, reason: &'static str, ledger: &mut Ledger) {
+    if it.why == Owed::Acknowledged {
+        ledger.excuse(reason);
+    }
+}
+
+pub(super) fn is_too_large(world: &World, it: &Missing) -> bool {
+    // A generous bound on what stands around topic and payload in a PUBLISH without properties.
+    let len = u64::from(it.message.payload_len()) + world.stream(it.stream).topic.len() as u64 + 16;
+    len > u64::from(world.client(it.client).least_packet_max)
+}
+
+/// Where a sentinel came that the broker received behind this message.
+pub(super) fn sentinel_behind(world: &World, it: &Missing) -> Option<Place> {
+    let client = world.client(it.client);
+    let sentinel = client.sentinels.get(&it.stream)?;
+    let sent = world.stream(it.stream).messages.at(sentinel.sequence)?;
+    let same_lineage = it.message.lineage == sent.lineage
+        && it.message.first_sent < sent.first_sent
+        && !it.message.unordered
+        && it.message.submissions == 1
+        && sent.submissions == 1;
+    let acknowledged_before = it.message.acked > 0 && it.message.acked < sent.first_sent;
+    let behind = same_lineage || acknowledged_before;
+    (behind && sentinel.lineage == client.lineage && sentinel.qos == it.qos).then_some(sentinel.at)
+}
+
+pub(super) fn lost(world: &World, it: &Missing, sentinel: Place, ledger: &mut Ledger) {
+    let client = world.client(it.client);
+    let id = loss_id(it.qos);
+    ledger.tally.lost += 1;
+    oblige(ledger, client, &it.message, it.qos);
+    let scope =
+        Scope { cause: u64::from(it.client) << 32 | u64::from(it.stream), ..world.client_scope(it.client) };
+    ledger.broken(world, id, scope, || loss(world, it, sentinel));
+    if was_asked_again(client, world.stream(it.stream), &it.message) {
+        ledger.oblige(PromiseId::Q4, client.version);
+        ledger.broken(world, PromiseId::Q4, scope, || loss(world, it, sentinel));
+    }
+    if !client.was_online(it.message.first_sent) {
+        ledger.broken(world, PromiseId::S6, scope, || loss(world, it, sentinel));
+    }
+}
+
+pub(super) fn missing_here_only(world: &World, it: &Missing, sentinel: Place, ledger: &mut Ledger) {
+    let scope =
+        Scope { cause: u64::from(it.client) << 32 | u64::from(it.stream), ..world.client_scope(it.client) };
+    let evidence = || {
+        let mut evidence = loss(world, it, sentinel);
+        evidence
+            .message
+            .push_str("; its publisher saw no final acknowledgement, but another session received it");
+        evidence
+    };
+    if it.message.state == State::Owned {
+        ledger.tally.lost += 1;
+        ledger.broken(world, loss_id(it.qos), scope, evidence);
+    } else {
+        ledger.warn(world, loss_id(it.qos), scope, evidence);
+    }
+}
+
+pub(super) fn loss(world: &World, it: &Missing, sentinel: Place) -> Evidence {
+    let stream = world.stream(it.stream);
+    let client = world.client(it.client);
+    let offline = if client.was_online(it.message.first_sent) { "" } else { ", sent while it was offline" };
+    Evidence {
+        message: format!(
+            "QoS {} message {} of {} never reached session {}{offline}, and the sentinel behind it did (event \
+             {sentinel}){}",
+            stream.qos,
+            it.sequence,
+            stream.topic,
+            client.name,
+            world.after_restart(it.message.first_sent)
+        ),
+        lines: missing_lines(world, it),
+    }
+}
+
+/// The message at its publisher, and what the session's connections went through.
+pub(super) fn missing_lines(world: &World, it: &Missing) -> Vec<Line> {
+    let stream = world.stream(it.stream);
+    let publisher = &world.client(stream.client).name;
+    let id = stream.id(it.sequence);
+    let text = format!(
+        "PUBLISH qos={} topic={} message={}/{}/{}",
+        stream.qos, stream.topic, id.publisher, id.stream, id.sequence
+    );
+    let sent = Moment { place: it.message.first_sent, at_ns: it.message.first_sent_ns };
+    let acked = Moment { place: it.message.acked, at_ns: it.message.acked_ns().unwrap_or(0) };
+    let mut lines = world.control_lines(it.client, it.message.first_sent);
+    lines.push(line(sent, publisher, Direction::Out, text));
+    if acked.place > 0 {
+        lines.push(line(acked, publisher, Direction::In, "final acknowledgement"));
+    }
+    lines
+}
+
+pub(super) fn stalled(world: &World, it: &Missing, flow: &Flow, ledger: &mut Ledger) {
+    let client = world.client(it.client);
+    ledger.tally.unresolved += u64::from(it.message.is_load());
+    if world.group(client.group).drained && went_away(world, client) {
+        return;
+    }
+    let scope =
+        Scope { cause: u64::from(it.client) << 32 | u64::from(it.stream), ..world.client_scope(it.client) };
+    ledger.oblige(PromiseId::L1, client.version);
+    let evidence = || Evidence {
+        message: format!(
+            "message {} of {} is owed to session {}, and no sentinel came behind it: late, or lost",
+            it.sequence,
+            world.stream(it.stream).topic,
+            client.name
+        ),
+        lines: missing_lines(world, it),
+    };
+    ledger.undecided(world, PromiseId::L1, scope, evidence);
+    judge_stall(world, it, flow, scope, ledger);
+    ledger.undecided(world, loss_id(it.qos), scope, evidence);
+}
+
+/// L4, F4 and F5: the session is connected and has places free, and nothing comes.
+pub(super) fn judge_stall(world: &World, it: &Missing, flow: &Flow, scope: Scope, ledger: &mut Ledger) {
+    let client = world.client(it.client);
+    let waited_ns = it.message.acked_ns().map_or(0, |acked_ns| world.now.at_ns.saturating_sub(acked_ns));
+    let stall = client.current.and_then(|at| flow.stall(world, at, STALL_NS));
+    let quiet = waited_ns >= STALL_NS && !world.disturbed_since(it.client, it.message.first_sent);
+    let Some(stall) = stall.filter(|_| quiet) else { return };
+    let (id, what) = match stall {
+        Stall::Free => (PromiseId::L4, "has places free"),
+        Stall::AfterQuota => (PromiseId::F5, "acknowledged and has places free again"),
+        Stall::Resumed => (PromiseId::F4, "came back with all its places free, and they never filled"),
+    };
+    ledger.oblige(id, client.version);
+    ledger.broken(world, id, scope, || Evidence {
+        message: format!(
+            "session {} {what}, is owed message {} of {}, and received nothing for {} s",
+            client.name,
+            it.sequence,
+            world.stream(it.stream).topic,
+            STALL_NS / 1_000_000_000
+        ),
+        lines: missing_lines(world, it),
+    });
+}
+
+/// The client closed its connection and did not come back, as a test of absence may want.
+pub(super) fn went_away(world: &World, client: &Client) -> bool {
+    let last = client.last_accepted.map(|at| world.connection(at));
+    last.is_some_and(|it| matches!(it.closed, Some(Closing::Fin | Closing::Rst)))
+}
