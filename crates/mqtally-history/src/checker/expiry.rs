@@ -41,14 +41,17 @@ pub(crate) fn has_expired(world: &World, client: ClientIx, message: &Message) ->
         .is_some_and(|from_ns| from_ns > acked_ns.saturating_add((u64::from(expiry) + 1) * SECOND_NS))
 }
 
-/// When the client's last connection was asked for, if the message had to wait for that.
+/// When the client first asked to come back after a message was sent, if nobody was at the other end until then.
 fn waited_from_ns(world: &World, client: ClientIx, message: &Message) -> Option<u64> {
-    let it = world.connection(world.client(client).last_accepted?);
-    let away = match it.previous.map(|at| world.connection(at)) {
-        None => it.connect_sent.place > message.first_sent,
-        Some(before) => was_noticed(before, message),
-    };
-    away.then_some(it.connect_sent.at_ns)
+    let mut it = world.connection(world.client(client).last_connect?);
+    let before = |it: &Connection| it.previous.map(|at| world.connection(at));
+    while let Some(earlier) = before(it).filter(|earlier| earlier.connect_sent.place > message.first_sent) {
+        it = earlier;
+    }
+    let away =
+        it.connect_sent.place > message.first_sent && before(it).is_none_or(|it| was_noticed(it, message));
+    let goes_on = it.accepted == NEVER || it.resumed;
+    (away && goes_on).then_some(it.connect_sent.at_ns)
 }
 
 /// Whether the broker knew of a connection's end before a message was sent.

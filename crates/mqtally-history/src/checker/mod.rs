@@ -218,10 +218,11 @@ impl Checker {
                 expiry::judge(world, &delivery, ledger);
                 self.identifiers.judge(world, &delivery, ledger);
                 self.shared.judge(world, &delivery, ledger);
-                if !self.wills.judge(world, &delivery, ledger) {
-                    self.retained.judge(world, &delivery, ledger);
-                } else if delivery.is_live() {
+                let will = self.wills.judge(world, &delivery, ledger);
+                if will && delivery.is_live() {
                     self.retained.will_published(world, publish);
+                } else {
+                    self.retained.judge(world, &delivery, ledger);
                 }
                 world.delivered(&delivery);
                 let sentinel = delivery.known.filter(|known| known.marker.purpose == Purpose::Sentinel);

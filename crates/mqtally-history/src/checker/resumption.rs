@@ -134,7 +134,7 @@ impl Resumption {
             if client.group == group {
                 judge_debts(world, ix, client, ledger);
                 // Deliveries that waited for their answer for a while, and were not sent again.
-                ledger.oblige_many(PromiseId::R11, client.version, client.patient_acks);
+                ledger.oblige_many(PromiseId::R11, client.version, client.waited);
                 self.of_client.remove(&ix);
             }
         }

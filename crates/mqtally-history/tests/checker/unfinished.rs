@@ -42,6 +42,8 @@ fn nothing_is_sent_again_within_a_connection() {
     };
     check(&slow(1), "+R11");
     check(&slow(2), "+R11");
+    let cut = joined(1) + &published(1, 0) + "sub < PUBLISH qos=1 id=100 m=0/0/0\nwait 2\nsub | fin\nend";
+    check(&cut, "+R11");
     let twice = |qos: u8| {
         let publish = format!("sub < PUBLISH qos={qos} id=100 m=0/0/0\n");
         joined(qos)

@@ -52,6 +52,11 @@ pub(super) fn judge_missing(
     if it.message.purpose == Some(Purpose::Canary) {
         return;
     }
+    let version = world.client(it.client).version;
+    let expired = crate::checker::expiry::has_expired(world, it.client, &it.message);
+    ledger.oblige_many(PromiseId::E1, version, u64::from(expired));
+    let large = it.message.expiry().is_none() && is_too_large(world, it);
+    ledger.oblige_many(PromiseId::E3, version, u64::from(large));
     if let Some(why) = broken_off(world, it).filter(|_| it.proved.is_none()) {
         excuse(it, broken_by(why), ledger);
         if why == Why::Lost && it.why == Owed::Acknowledged {
@@ -60,10 +65,6 @@ pub(super) fn judge_missing(
         return;
     }
     if let Some(reason) = lifted_by_message(world, it).filter(|_| it.proved.is_none()) {
-        let version = world.client(it.client).version;
-        let expired = crate::checker::expiry::has_expired(world, it.client, &it.message);
-        ledger.oblige_many(PromiseId::E1, version, u64::from(expired));
-        ledger.oblige_many(PromiseId::E3, version, u64::from(is_too_large(world, it)));
         return excuse(it, reason, ledger);
     }
     if let Some((client, at, _)) = it.windows.iter().find(|window| dead.contains(window)) {

@@ -13,6 +13,8 @@ use std::sync::Arc;
 
 /// Lines about a client's connections that an excerpt can show.
 const CONTROL_LINES_MAX: usize = 16;
+/// A delivery that waits for its answer for so long would be seen to be repeated.
+pub(crate) const PATIENT_NS: u64 = 1_000_000_000;
 /// Topics whose matching filters are remembered.
 const ROUTES_MAX: usize = 4096;
 
@@ -64,8 +66,8 @@ pub(crate) struct Client {
     pub(crate) last_fault: Place,
     /// It did not acknowledge QoS 1 messages in the order in which they came.
     pub(crate) acks_out_of_order: bool,
-    /// Deliveries that it acknowledged a second or more after they came.
-    pub(crate) patient_acks: u64,
+    /// Deliveries that waited for its answer for a second or more.
+    pub(crate) waited: u64,
     /// Of each stream, forgotten messages that this lineage accepted exactly once.
     pub(crate) accepted_once: FxHashMap<StreamIx, Accepted>,
 }
@@ -314,7 +316,7 @@ impl Client {
             uses_identifiers: false,
             last_fault: 0,
             acks_out_of_order: false,
-            patient_acks: 0,
+            waited: 0,
             accepted_once: FxHashMap::default(),
         }
     }
@@ -441,6 +443,15 @@ impl Client {
             *known = if joined { Accepted { to: end, ..*known } } else { here };
         }
         copies.forget_below(end);
+    }
+
+    /// A connection ends: counts the deliveries that have waited for an answer on it.
+    pub(crate) fn note_waiting(&mut self, at: ConnIx, now: Moment) {
+        let waiting = self.inbound.values().filter(|it| {
+            let open = matches!(it.phase, Phase::Publish | Phase::Release);
+            open && it.connection == at && now.at_ns.saturating_sub(it.last.at_ns) >= PATIENT_NS
+        });
+        self.waited += waiting.count() as u64;
     }
 
     /// Remembers a line about its connections.

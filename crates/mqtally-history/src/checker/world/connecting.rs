@@ -184,6 +184,7 @@ impl World {
             return;
         }
         client.current = None;
+        client.note_waiting(at, now);
         if let Some(open) = client.online.last_mut() {
             open.1 = now.place;
         }

@@ -1,11 +1,8 @@
 //! The subscriber's side: what each packet id that a client received stands for.
 
-use super::client::{Inbound, Phase, Subject};
+use super::client::{Inbound, PATIENT_NS, Phase, Subject};
 use super::{ConnIx, World};
 use crate::packet::Publish;
-
-/// Who waits for so long with an acknowledgement would have seen a delivery repeated.
-const PATIENT_NS: u64 = 1_000_000_000;
 
 impl World {
     pub(super) fn inbound_acked(&mut self, at: ConnIx, id: u16, phase: Phase) {
@@ -20,7 +17,7 @@ impl World {
         entry.answered_again |= phase == Phase::Acked && entry.acked > 0;
         entry.acked = now.place;
         let waited_ns = now.at_ns.saturating_sub(entry.last.at_ns);
-        client.patient_acks += u64::from(entry.connection == at && waited_ns >= PATIENT_NS);
+        client.waited += u64::from(entry.connection == at && waited_ns >= PATIENT_NS);
         match (entry.phase, phase) {
             (Phase::Publish, Phase::Acked) | (Phase::Release, Phase::Complete) => entry.phase = phase,
             _ => {}
