@@ -192,3 +192,12 @@ fn what_another_run_retained_comes_first() {
     check(&(none + ASK + left + END), "-T1");
     check(&(retained("") + ASK + left + GOT.replace('9', "10").as_str() + END), "T1");
 }
+
+#[test]
+fn a_qos_0_message_may_be_live_or_retained_when_its_subscription_races_it() {
+    let sent = joined(0) + "pub > PUBLISH qos=0 m=0/0/0 retain\n" + "sub < PUBLISH qos=0 m=0/0/0\n";
+    let again = "sub > SUBSCRIBE 2 a@0\nsub < SUBACK 2 0\n";
+    // A retained copy without its flag is no second live copy.
+    check(&(sent.clone() + again + "sub < PUBLISH qos=0 m=0/0/0\nend"), "-T2");
+    check(&(sent + again + "sub < PUBLISH qos=0 m=0/0/0 retain\nend"), "+T2");
+}

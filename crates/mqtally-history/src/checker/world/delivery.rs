@@ -231,9 +231,15 @@ impl Routes {
     fn make_retained(&self, publish: &Publish, known: Option<&Known<'_>>) -> bool {
         let Some(known) = known else { return publish.retain };
         let message = known.message;
-        let complete = message.acked > 0 && self.shared == 0 && self.lawful > 0;
-        let anew = complete && self.asked_first > message.acked;
-        let again = complete && self.asked_last > message.acked;
+        // QoS 0 is never complete; of the rest what is not may race its subscription.
+        let since = match (message.acked, known.marker.qos) {
+            (0, 0) => message.first_sent,
+            (0, _) => NEVER,
+            (acked, _) => acked,
+        };
+        let alone = self.shared == 0 && self.lawful > 0;
+        let anew = alone && self.asked_first > since;
+        let again = alone && self.asked_last > since;
         match (publish.retain, message.retain) {
             (false, false) => false,
             (false, true) => anew || (again && known.copies.live),
