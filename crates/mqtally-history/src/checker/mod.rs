@@ -135,6 +135,7 @@ impl Checker {
             EventKind::Unlawful { connection, problem, .. } => self.judge_unlawful(*connection, problem),
             EventKind::Closed(id, closing) => {
                 if let Some(at) = self.world.connection_of(*id) {
+                    self.resumption.closed(&self.world, at, &mut self.ledger);
                     self.handshake.closed(&self.world, at, *closing, &mut self.ledger);
                     self.session.closed(&self.world, at, &mut self.ledger);
                     self.flow.closed(&self.world, at, *closing, &mut self.ledger);

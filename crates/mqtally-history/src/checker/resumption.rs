@@ -127,12 +127,22 @@ impl Resumption {
         }
     }
 
-    /// R1 and R2 at the end: what is owed still, and behind which a sentinel came.
+    /// A connection is over: R1 and R2 of it. What comes later may end the session, and its debts with it.
+    pub(crate) fn closed(&self, world: &World, at: ConnIx, ledger: &mut Ledger) {
+        let ix = world.connection(at).client;
+        if world.client(ix).current == Some(at) {
+            judge_debts(world, ix, world.client(ix), ledger);
+        }
+    }
+
+    /// R1 and R2 of the connections that are open: what is owed still, and behind which a sentinel came.
     pub(crate) fn judge_group(&mut self, world: &World, group: GroupIx, ledger: &mut Ledger) {
         for ix in 0..world.clients.len() as ClientIx {
             let client = world.client(ix);
             if client.group == group {
-                judge_debts(world, ix, client, ledger);
+                if client.current.is_some() {
+                    judge_debts(world, ix, client, ledger);
+                }
                 // Deliveries that waited for their answer for a while, and were not sent again.
                 ledger.oblige_many(PromiseId::R11, client.version, client.waited);
                 self.of_client.remove(&ix);

@@ -146,3 +146,14 @@ fn a_publish_sent_twice_has_two_acknowledgements() {
         pub < PUBACK 1\n";
     check(&(twice + &received(1, 0) + &received(1, 0) + &drained(1, 1)), "+R10");
 }
+
+#[test]
+fn a_debt_stands_though_the_session_is_cleaned_up_afterwards() {
+    let forgotten = joined(1)
+        + &published(1, 0)
+        + "sub < PUBLISH qos=1 id=9 m=0/0/0\nsub | fin\nsub > CONNECT clean=0\nsub < CONNACK sp=1\n"
+        + &sentinel(1, 1)
+        + &received_sentinel(1, 1)
+        + "sub > DISCONNECT\nsub | fin\nsub > CONNECT clean=1\nsub < CONNACK sp=0\nsub | fin\nend";
+    check(&forgotten, "R1");
+}
