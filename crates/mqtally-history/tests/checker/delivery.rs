@@ -166,3 +166,13 @@ fn a_sentinel_at_another_qos_proves_nothing() {
     let lowered = joined(2) + &published(2, 0) + "sub > SUBSCRIBE 2 a@1\nsub < SUBACK 2 1\n";
     check(&(lowered + &sentinel(2, 1) + &received_sentinel(1, 1) + "end"), "?D2 ?L1");
 }
+
+#[test]
+fn a_loss_stands_though_the_session_is_cleaned_up_afterwards() {
+    let cleaned = joined(1)
+        + &published(1, 0)
+        + &sentinel(1, 1)
+        + &received_sentinel(1, 1)
+        + "sub | fin\nsub > CONNECT clean=1\nsub < CONNACK sp=0\nsub | fin\nend";
+    check(&cleaned, "D1");
+}

@@ -57,7 +57,9 @@ pub(super) fn judge_missing(
     ledger.oblige_many(PromiseId::E1, version, u64::from(expired));
     let large = it.message.expiry().is_none() && is_too_large(world, it);
     ledger.oblige_many(PromiseId::E3, version, u64::from(large));
-    if let Some(why) = broken_off(world, it).filter(|_| it.proved.is_none()) {
+    if let Some(why) =
+        broken_off(world, it).filter(|_| it.proved.or_else(|| sentinel_behind(world, it)).is_none())
+    {
         excuse(it, broken_by(why), ledger);
         if why == Why::Lost && it.why == Owed::Acknowledged {
             ledger.consequence(PromiseId::S2, world.client_scope(it.client), 1);
@@ -127,9 +129,11 @@ pub(super) fn sentinel_behind(world: &World, it: &Missing) -> Option<Place> {
         && !it.message.unordered
         && it.message.submissions == 1
         && sent.submissions == 1;
+    // What ends the session later does not undo the loss.
+    let whole = !client.breaks.iter().any(|at| it.message.first_sent < at.place && at.place < sentinel.at);
     let acknowledged_before = it.message.acked > 0 && it.message.acked < sent.first_sent;
     let behind = same_lineage || acknowledged_before;
-    (behind && sentinel.lineage == client.lineage && sentinel.qos == it.qos).then_some(sentinel.at)
+    (behind && whole && sentinel.qos == it.qos).then_some(sentinel.at)
 }
 
 pub(super) fn lost(world: &World, it: &Missing, sentinel: Place, ledger: &mut Ledger) {
