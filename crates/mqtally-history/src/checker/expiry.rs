@@ -41,9 +41,14 @@ pub(crate) fn has_expired(world: &World, client: ClientIx, message: &Message) ->
         .is_some_and(|from_ns| from_ns > acked_ns.saturating_add((u64::from(expiry) + 1) * SECOND_NS))
 }
 
-/// When the client's last connection was asked for, if the message had to wait for that.
+/// When the client's first connection behind the message was asked for, if the message had to wait for that.
 fn waited_from_ns(world: &World, client: ClientIx, message: &Message) -> Option<u64> {
-    let it = world.connection(world.client(client).last_accepted?);
+    let mut it = world.connection(world.client(client).last_accepted?);
+    while let Some(before) = it.previous.map(|at| world.connection(at))
+        && before.connect_sent.place > message.first_sent
+    {
+        it = before;
+    }
     let away = match it.previous.map(|at| world.connection(at)) {
         None => it.connect_sent.place > message.first_sent,
         Some(before) => was_noticed(before, message),

@@ -206,10 +206,11 @@ impl Checker {
                 expiry::judge(world, &delivery, ledger);
                 self.identifiers.judge(world, &delivery, ledger);
                 self.shared.judge(world, &delivery, ledger);
-                if !self.wills.judge(world, &delivery, ledger) {
-                    self.retained.judge(world, &delivery, ledger);
-                } else if delivery.is_live() {
+                // A retained will is for who subscribes later what any other retained message is.
+                if self.wills.judge(world, &delivery, ledger) && delivery.is_live() {
                     self.retained.will_published(world, publish);
+                } else {
+                    self.retained.judge(world, &delivery, ledger);
                 }
                 world.delivered(&delivery);
             }
