@@ -23,13 +23,13 @@ const SILENCE_LIMIT: Duration = Duration::from_secs(10);
 const END_LIMIT: Duration = Duration::from_secs(5);
 
 /// Delay of the will that is waited for and of the one that the session's end overtakes, seconds.
-const SHORT_DELAY_S: u32 = 1;
+const SHORT_DELAY_S: u32 = 2;
 const LONG_DELAY_S: u32 = 60;
 /// Expiry of the session that ends before its will's delay, and of those that outlast it, seconds.
 const SHORT_EXPIRY_S: u32 = 1;
 const LONG_EXPIRY_S: u32 = 60;
 /// By then the will of a session that was resumed would have come.
-const DELAY_WAIT: Duration = Duration::from_millis(2_000);
+const DELAY_WAIT: Duration = Duration::from_millis(2_500);
 
 /// How a connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
