@@ -119,6 +119,10 @@ impl<'a> Play<'a> {
     async fn groups(&mut self, observe: &mut impl FnMut(RunEvent)) -> Option<String> {
         let plan = self.plan.clone();
         self.recorder.broker(BrokerEvent::Started);
+        if plan.versions.contains(&Version::V5_0) && !plan.offer().has(Feature::Version5) {
+            let reason = "the broker refuses to speak it".to_owned();
+            observe(RunEvent::VersionSkipped { version: Version::V5_0, reason });
+        }
         let can_restart = self.can_restart;
         let (parts, vain): (Vec<_>, Vec<_>) =
             plan.parts().partition(|(group, _)| can_restart || !group.needs_restart());

@@ -71,6 +71,11 @@ impl Offer {
         !self.lacking.contains(&feature)
     }
 
+    #[cfg(test)]
+    pub(crate) fn lacking(features: &[Feature]) -> Self {
+        Self { lacking: features.to_vec() }
+    }
+
     fn announced(connack: &Connack) -> Self {
         if [ReasonCode::UNSUPPORTED_PROTOCOL_VERSION, UNACCEPTABLE_PROTOCOL_VERSION].contains(&connack.reason)
         {

@@ -134,7 +134,6 @@ impl Plan {
     /// The same plan for a broker that offers no more than `offer`: what it lacks is neither played nor required.
     #[must_use]
     pub fn adapted_to(mut self, offer: Offer) -> Self {
-        self.versions.retain(|version| *version != Version::V5_0 || offer.has(Feature::Version5));
         self.offer = offer;
         self
     }
@@ -146,7 +145,9 @@ impl Plan {
 
     /// The groups that have something to play, each with a version, in order.
     pub fn parts(&self) -> impl Iterator<Item = (Group, Version)> {
-        let pairs = self.groups.iter().flat_map(|group| self.versions.iter().map(|it| (*group, *it)));
+        let spoken = |version: &&Version| **version == Version::V3_1_1 || self.offer.has(Feature::Version5);
+        let versions = move || self.versions.iter().copied().filter(move |it| spoken(&it));
+        let pairs = self.groups.iter().flat_map(move |group| versions().map(|it| (*group, it)));
         pairs.filter(|(group, version)| workload::of(*group, *version).next().is_some())
     }
 
@@ -222,6 +223,13 @@ pub enum RunEvent {
         /// Name of the stage.
         stage: &'static str,
         /// On which version.
+        version: Version,
+        /// Why.
+        reason: String,
+    },
+    /// A version is left out.
+    VersionSkipped {
+        /// Which.
         version: Version,
         /// Why.
         reason: String,

@@ -87,8 +87,7 @@ impl Stage {
     pub(crate) fn exercises(&self, offer: &Offer) -> impl Iterator<Item = &'static str> {
         let played = self.lacks(offer).is_none();
         let all_levels = offer.has(Feature::ExactlyOnce);
-        let known = |promise: &&str| mqtally_history::promise::find(promise).is_some();
-        let promises = self.exercises.iter().copied().filter(known).filter(move |_| played);
+        let promises = self.exercises.iter().copied().filter(move |_| played);
         promises.filter(move |promise| all_levels || !OF_QOS_2.contains(promise))
     }
 }
@@ -120,7 +119,7 @@ stages! {
     "qos/unfinished" in Qos exercises ["Q5"] plays filters::unfinished, needs(Feature::ExactlyOnce);
 
     "session/lesson" in Session exercises ["D1", "S2", "S6"] plays session::away::lesson;
-    "session/away" in Session exercises ["D1", "D2", "O1", "S2", "S5", "S6"] plays session::away::away;
+    "session/away" in Session exercises ["D1", "D2", "O1", "S2", "S5", "S6", "L2"] plays session::away::away;
     "session/clean-start" in Session exercises ["S1", "D11"] plays session::ending::clean_start;
     "session/expiry" in Session exercises ["S7", "S8"] plays session::ending::expiry, only_v5, beside;
     "session/override" in Session exercises ["S11"] plays session::ending::overridden, only_v5, beside;
@@ -170,4 +169,37 @@ stages! {
         plays duplicates::restarted_publisher;
 
     "restart/kill" in Restart exercises ["D1", "D2", "D3", "S2"] plays restart::kill;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_stage_exercises_is_in_the_catalogue() {
+        for stage in STAGES {
+            for promise in stage.exercises {
+                assert!(mqtally_history::promise::find(promise).is_some(), "{}: {promise}", stage.name);
+            }
+        }
+    }
+
+    #[test]
+    fn every_stage_has_a_name_of_its_own_that_begins_with_its_group() {
+        for (at, stage) in STAGES.iter().enumerate() {
+            assert!(stage.name.starts_with(&format!("{}/", stage.group.name())), "{}", stage.name);
+            assert!(STAGES[..at].iter().all(|other| other.name != stage.name), "{}", stage.name);
+        }
+    }
+
+    #[test]
+    fn a_broker_without_qos_2_owes_nothing_of_it() {
+        let offer = Offer::lacking(&[Feature::ExactlyOnce]);
+        let owed = |name: &str| {
+            let stage = STAGES.iter().find(|stage| stage.name == name).expect("no such stage");
+            stage.exercises(&offer).collect::<Vec<_>>()
+        };
+        assert_eq!(owed("session/unreleased"), Vec::<&str>::new());
+        assert_eq!(owed("session/away"), ["D1", "O1", "S2", "S5", "S6", "L2"]);
+    }
 }

@@ -380,7 +380,7 @@ impl Link {
             Mutant::WrongTopic => self.is("bulk-exact") && marker.message.sequence == VICTIM,
             Mutant::ClearDup => redelivered,
             Mutant::DropRetained => self.is("retained-late-1") && publish.topic.ends_with("state/1"),
-            Mutant::ClearRetain => self.is("retained-late-1") && publish.retain,
+            Mutant::ClearRetain => self.is("retained-late-1") && publish.topic.ends_with("state/1"),
             Mutant::SetRetain => self.is("retained-live"),
             Mutant::DropWill => self.is("will-witness") && publish.topic.ends_with("will-fin"),
             Mutant::RestoreExpiry => self.is("expiry-away") && !publish.properties.is_empty(),

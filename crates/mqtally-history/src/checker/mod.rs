@@ -219,8 +219,8 @@ impl Checker {
                 expiry::judge(world, &delivery, ledger);
                 self.identifiers.judge(world, &delivery, ledger);
                 self.shared.judge(world, &delivery, ledger);
-                let will = self.wills.judge(world, &delivery, ledger);
-                if will && delivery.is_live() {
+                // A retained will is for who subscribes later what any other retained message is.
+                if self.wills.judge(world, &delivery, ledger) && delivery.is_live() {
                     self.retained.will_published(world, publish);
                 } else {
                     self.retained.judge(world, &delivery, ledger);

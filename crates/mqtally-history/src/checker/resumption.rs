@@ -8,7 +8,7 @@
 
 use super::excerpt::{Direction, Line, ack, line};
 use super::ledger::{Evidence, Ledger, Scope};
-use super::world::client::{Client, Inbound, Phase, Subject};
+use super::world::client::{Client, Connection, Inbound, Phase, Subject};
 use super::world::delivery::Delivery;
 use super::world::{ClientIx, ConnIx, GroupIx, NEVER, Place, StreamIx, World};
 use crate::marker::Identity;
@@ -202,11 +202,9 @@ fn judge_debts(world: &World, ix: ClientIx, client: &Client, ledger: &mut Ledger
         };
         let Subject::Ours(stream, sequence) = held.subject else { continue };
         let sentinel = client.sentinels.get(&stream);
+        let returned = first_return(world, last, world.connection(held.connection).accepted);
         let behind = |it: &&super::world::client::Sentinel| {
-            it.at > last.accepted
-                && it.lineage == client.lineage
-                && it.sequence > sequence
-                && it.qos == held.qos
+            it.at > returned && it.lineage == client.lineage && it.sequence > sequence && it.qos == held.qos
         };
         if sentinel.filter(behind).is_none() || held.overlapped {
             continue;
@@ -218,6 +216,18 @@ fn judge_debts(world: &World, ix: ClientIx, client: &Client, ledger: &mut Ledger
             ledger.broken(world, PromiseId::S10, scope, || debt(world, ix, id, &held, sequence, promise));
         }
     }
+}
+
+/// When the first connection was accepted behind the one that was accepted at `since`, up to `last`.
+fn first_return(world: &World, last: &Connection, since: Place) -> Place {
+    let (mut first, mut at) = (last.accepted, last.previous);
+    while let Some(before) = at.map(|at| world.connection(at)).filter(|it| it.connect_sent.place > since) {
+        if (since..first).contains(&before.accepted) {
+            first = before.accepted;
+        }
+        at = before.previous;
+    }
+    first
 }
 
 fn debt(world: &World, ix: ClientIx, id: u16, held: &Inbound, sequence: u64, promise: PromiseId) -> Evidence {

@@ -15,6 +15,12 @@ fn what_expired_while_its_session_was_away_is_not_delivered() {
     check_5(&(away(1) + &drained(1, 1)), "+E1 -E2");
     check_5(&(away(1) + &receiving(1, 0, "expiry=0") + &drained(1, 1)), "E1");
     check_5(&(away(3) + &receiving(1, 0, "expiry=0") + &drained(1, 1)), "-E1");
+    // It is the first return that counts, and not the last.
+    let twice = away(1) + &drained(1, 1) + "sub | fin\nsub > CONNECT clean=0\nsub < CONNACK sp=1\n";
+    check_5(&twice, "+E1");
+    let in_time =
+        away(1).replace("wait 3\n", "sub > CONNECT clean=0\nsub < CONNACK sp=1\nsub | fin\nwait 3\n");
+    check_5(&(in_time + &drained(1, 1)), "-E1");
 }
 
 #[test]

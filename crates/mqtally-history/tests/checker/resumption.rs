@@ -48,6 +48,9 @@ fn behind_our_acknowledgement_everything_is_lawful() {
 fn an_unanswered_pubrel_that_never_comes_again_is_broken() {
     let released = open(2) + "sub > PUBREC 9\nsub < PUBREL 9\n" + BACK;
     check(&(released.clone() + &drained(2, 1)), "R2");
+    // One more return behind the sentinel settles nothing.
+    let ended = sentinel(2, 1) + &received_sentinel(2, 1) + BACK + "end\n";
+    check(&(released.clone() + &ended), "R2");
     check(&(released.clone() + "sub < PUBREL 9\nsub > PUBCOMP 9\n" + &drained(2, 1)), "+R2 +R3");
     let publish = "sub < PUBLISH qos=2 id=9 dup m=0/0/0\nsub > PUBREC 9\nsub < PUBREL 9\nsub > PUBCOMP 9\n";
     check(&(released + publish + &drained(2, 1)), "R3 D3");

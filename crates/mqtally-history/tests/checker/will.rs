@@ -98,6 +98,8 @@ fn a_will_is_published_as_declared() {
     let absent =
         declared("retain") + "c | fin\n" + WILL + late + "sub > PINGREQ\nsub < PINGRESP\nwait 2\nend";
     check(&absent, "T1");
+    let present = declared("retain") + "c | fin\n" + WILL + late + &kept + "sub > PINGREQ\nsub < PINGRESP\n";
+    check(&(present + "wait 2\nend"), "+T1 +T2 +W5");
 }
 
 #[test]

@@ -153,6 +153,15 @@ async fn play(setup: &Setup, index: u32, global: &Global) -> Result<(Judged, Exi
     let broker =
         BrokerUnderTest::start(setup.source(&scratch)?).await.map_err(|error| unavailable(&error, setup))?;
     let plan = setup.plan(index).adapted_to(Offer::of(&broker).await);
+    if plan.parts().next().is_none() {
+        let advice = "use --protocol 3.1.1, or another scenario";
+        return Err(Failure::new(
+            ExitStatus::Unavailable,
+            "the broker does not speak MQTT 5.0".to_owned(),
+            setup.broker_name(),
+            advice,
+        ));
+    }
     let place = setup.history_in(&scratch);
     let recorder = Recorder::create(place, &run::header(&plan, &broker, setup.profile))
         .map_err(|error| unrecorded(place, error))?;

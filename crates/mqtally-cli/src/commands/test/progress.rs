@@ -39,6 +39,9 @@ impl Progress {
             RunEvent::Trouble { stage, version, reason } => {
                 self.notice(&format!("{stage} on MQTT {version}: {reason}"));
             }
+            RunEvent::VersionSkipped { version, reason } => {
+                self.notice(&format!("MQTT {version}: left out, {reason}"));
+            }
             RunEvent::StageSkipped { stage, version, reason } => {
                 self.notice(&format!("{stage} on MQTT {version}: left out, {reason}"));
             }

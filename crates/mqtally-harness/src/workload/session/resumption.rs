@@ -77,11 +77,21 @@ async fn keep_waiting(scene: &Scene, role: &str, qos: Qos) -> Result<(), Trouble
     act.subscriber.hold();
     let held = act.subscriber.take(&act.held.clone()).await?;
     // Of QoS 2 one is released and waits for PUBCOMP.
-    if let Some(packet_id) = held.iter().find(|it| it.qos == Qos::ExactlyOnce).and_then(|it| it.packet_id) {
+    let released = held.iter().find(|it| it.qos == Qos::ExactlyOnce).and_then(|it| it.packet_id);
+    if let Some(packet_id) = released {
         act.subscriber.send(Packet::Pubrec(Ack::success(packet_id))).await?;
         act.subscriber.expect_ack("PUBREL", packet_id, pubrel).await?;
     }
     act.subscriber.linger(PATIENCE).await?;
+    // Each is answered from where it stands.
+    drop(act.subscriber.held());
+    act.subscriber.release().await?;
+    for publish in held {
+        match publish.packet_id.filter(|packet_id| Some(*packet_id) == released) {
+            Some(packet_id) => act.subscriber.send(Packet::Pubcomp(Ack::success(packet_id))).await?,
+            None => act.subscriber.answer(&Packet::Publish(publish)).await?,
+        }
+    }
     act.end(scene, |subscriber| subscriber.cut(Closing::Fin)).await
 }
 

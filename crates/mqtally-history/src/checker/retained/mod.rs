@@ -20,6 +20,7 @@ use crate::promise::PromiseId;
 use ask::{Ask, Due};
 use register::{Found, Register, Write};
 use rustc_hash::FxHashMap;
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -233,13 +234,13 @@ impl Retained {
         self.judge_value(world, delivery, register, asked, ledger);
     }
 
-    /// The subscription of this connection that a copy answers: that which got it the fewest times, if it can be none
-    /// that declined retained messages.
+    /// The subscription of this connection that a copy answers: of those that got it the fewest times the latest, for an
+    /// earlier one may have found nothing; if it can be none that declined retained messages.
     fn reader(&self, at: ConnIx, register: usize, publish: &Publish) -> Option<usize> {
         let asks = self.asks.get(&at)?;
         let readers =
             asks.iter().enumerate().filter(|(_, ask)| ask.may_read() && ask.matches(&publish.topic));
-        let (at, best) = readers.min_by_key(|(_, ask)| ask.count(register, publish))?;
+        let (at, best) = readers.min_by_key(|(at, ask)| (ask.count(register, publish), Reverse(*at)))?;
         let satisfied = best.count(register, publish) > 0;
         let declined = asks
             .iter()
