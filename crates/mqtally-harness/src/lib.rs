@@ -14,4 +14,5 @@ pub mod convert;
 pub mod process;
 pub mod recorder;
 pub mod run;
+pub mod sim;
 mod workload;
