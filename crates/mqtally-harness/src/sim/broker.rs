@@ -86,6 +86,11 @@ impl BrokerNode {
         }
     }
 
+    /// Whether it takes connections and packets.
+    pub(super) fn is_ready(&self) -> bool {
+        self.core.is_some() && self.stopping.is_none() && !self.paused
+    }
+
     /// Something arrived on a link.
     pub(super) fn arrived(&mut self, link: LinkId, net: &mut Net, tamper: &mut dyn Tamper) {
         let Some(piece) = net.take(link, Toward::Broker) else { return };
@@ -217,9 +222,9 @@ impl BrokerNode {
             if self.inputs.is_empty() && !due && !stops {
                 break;
             }
-            core.handle_timeout(now);
             let inputs = self.inputs.len().min(BATCH_MAX);
             self.inputs.drain(..inputs).for_each(|input| feed(core, now, input));
+            core.handle_timeout(now);
             if stops {
                 core.handle_shutdown(now);
             }

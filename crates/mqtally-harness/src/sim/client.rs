@@ -14,6 +14,8 @@ use std::time::Duration;
 
 /// How long a client waits for CONNACK.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection that was left for another one stays open if nobody closes it.
+const LEFT_OPEN: Duration = Duration::from_secs(3);
 /// Between two attempts to connect at most.
 const BACKOFF_MAX: Duration = Duration::from_millis(800);
 
@@ -97,7 +99,13 @@ impl Client {
         self.handle_next(net);
     }
 
-    pub(super) fn is_ready(&self) -> bool {
+    /// Whether it is where it wants to be, and will stay there unless something goes wrong.
+    pub(super) fn is_ready(&self, net: &Net) -> bool {
+        let sound = self.peer.link().is_some_and(|link| net.is_sound(link));
+        self.is_subscribed() && sound
+    }
+
+    fn is_subscribed(&self) -> bool {
         let subscribed = match &self.role {
             Role::Publisher(_) => true,
             Role::Subscriber(it) => it.is_subscribed,
@@ -140,6 +148,7 @@ impl Client {
             Alarm::Burst => self.burst(net),
             Alarm::Handled => self.handled(net),
             Alarm::Subscribes => self.subscribe(),
+            Alarm::ClosesLeft => self.peer.drop_left(net),
             Alarm::Returns => {
                 self.away = false;
                 self.plan_dial(BACKOFF_MAX, net);
@@ -207,7 +216,7 @@ impl Client {
     /// Gives its filters up, and asks for them again later.
     pub(super) fn unsubscribe(&mut self, pause: Duration, net: &mut Net) -> bool {
         let RolePlan::Subscriber(SubscriberPlan { filters, .. }) = &self.plan.role else { return false };
-        let able = self.online && self.is_ready();
+        let able = self.is_subscribed();
         if able {
             let filters = filters.iter().map(|it| it.filter.clone()).collect();
             let _ = self.peer.session.unsubscribe(filters, Properties::default());
@@ -298,7 +307,11 @@ impl Client {
         self.drive(net);
     }
 
+    /// A connection that is still there is left open behind.
     fn connect(&mut self, net: &mut Net) {
+        if self.peer.is_connected() {
+            self.set(LEFT_OPEN, Alarm::ClosesLeft, net);
+        }
         self.peer.dial(net);
         if let Some(link) = self.peer.link() {
             self.set(CONNECT_TIMEOUT, Alarm::GivesUp(link), net);
@@ -386,6 +399,8 @@ impl Client {
     }
 
     fn connected(&mut self, session_present: bool, net: &mut Net) {
+        // A CONNECT without an answer may have begun the session that is present now.
+        let doubtful = self.peer.answered();
         if std::mem::take(&mut self.anew) {
             self.peer.session.set_clean_start(false);
             // 3.1.1 cannot discard a session and begin a lasting one in one CONNECT.
@@ -406,7 +421,7 @@ impl Client {
                 self.write_in(lost, net);
             }
             Role::Subscriber(it) => {
-                if !it.is_subscribed || net.one_in(4) {
+                if doubtful || !it.is_subscribed || net.one_in(4) {
                     self.subscribe();
                 }
             }

@@ -96,7 +96,7 @@ impl Subscriber {
     pub(super) fn restore(&mut self) -> Vec<u16> {
         self.inherited = self.disk.synced().exchanges.clone();
         self.handling = None;
-        self.asked = None;
+        (self.is_subscribed, self.asked) = (false, None);
         self.inherited.iter().copied().collect()
     }
 

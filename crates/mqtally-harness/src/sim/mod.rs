@@ -152,6 +152,7 @@ enum Alarm {
     Handled,
     Subscribes,
     Returns,
+    ClosesLeft,
 }
 
 /// The virtual clock as the cores are told it.

@@ -212,6 +212,13 @@ impl Net {
         way.clear_at = way.clear_at.max(until);
     }
 
+    /// Whether what is written now arrives soon: nothing has broken the link, noticed or not, and nothing is late.
+    pub(super) fn is_sound(&self, link: LinkId) -> bool {
+        let soon = self.now + Duration::from_micros(2 * self.latency_us_max);
+        let sound = |way: &Way| !way.ended && !way.hole && way.clear_at <= soon;
+        self.links[link.0].ways.iter().all(sound)
+    }
+
     /// What has arrived.
     pub(super) fn take(&mut self, link: LinkId, toward: Toward) -> Option<Piece> {
         self.way(link, toward).pieces.pop_front()

@@ -21,6 +21,8 @@ pub(super) struct Peer {
     /// Connections that were left for another one without being closed.
     left: Vec<(LinkId, ConnectionId)>,
     dials: u32,
+    /// Connections since the last CONNACK.
+    unanswered_dials: u32,
 }
 
 #[derive(Debug)]
@@ -48,7 +50,7 @@ impl Peer {
     pub(super) fn new(ix: ClientIx, name: Arc<str>, options: Options) -> Self {
         let version = options.version;
         let session = Session::new(options);
-        Self { ix, name, version, session, wire: None, left: Vec::new(), dials: 0 }
+        Self { ix, name, version, session, wire: None, left: Vec::new(), dials: 0, unanswered_dials: 0 }
     }
 
     pub(super) fn is_connected(&self) -> bool {
@@ -59,6 +61,7 @@ impl Peer {
     pub(super) fn dial(&mut self, net: &mut Net) {
         self.leave(net);
         self.dials += 1;
+        self.unanswered_dials += 1;
         let (link, id) = (net.open(self.ix, self.dials), net.trace.connection());
         let version = convert::version(self.version);
         net.trace.record(EventKind::Opened { connection: id, client: self.name.clone(), version });
@@ -72,6 +75,12 @@ impl Peer {
             received: converter(),
         });
         self.session.handle_opened(time(net.now));
+    }
+
+    /// CONNACK came. Whether a CONNECT before this one had none.
+    pub(super) fn answered(&mut self) -> bool {
+        let dials = std::mem::take(&mut self.unanswered_dials);
+        dials > 1
     }
 
     /// Records packets and writes them.
@@ -134,7 +143,7 @@ impl Peer {
         }
     }
 
-    /// The process ended, and the system closes what it had open.
+    /// Closes the connections that were left open.
     pub(super) fn drop_left(&mut self, net: &mut Net) {
         for link in self.forget_left(net) {
             net.reset(link, Toward::Broker);

@@ -24,15 +24,15 @@ const GROUP: &str = "simulation";
 const LOOK: Duration = Duration::from_millis(200);
 /// Virtual time in which everybody has to come back, and everything to arrive, once nothing goes wrong any more.
 const DRAIN_MAX: Duration = Duration::from_secs(600);
-/// After the last sentinel: what is on its way arrives.
+/// How long all has to be well before sentinels go out, and before the run is over: what is on its way arrives.
 const REST: Duration = Duration::from_secs(2);
 
 /// How far the run is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Phase {
     Chaos,
-    /// Nothing goes wrong any more; everybody comes back.
-    Healing,
+    /// Nothing goes wrong any more; everybody comes back, and all is well since then.
+    Healing { since: Duration },
     /// Sentinels are out.
     Draining,
     /// All have arrived.
@@ -181,25 +181,28 @@ impl<'a> World<'a> {
     /// Goes on to the next phase where the one before is through.
     fn look(&mut self) {
         let now = self.net.now;
-        let all = |holds: fn(&Client) -> bool| self.clients.iter().all(holds);
-        let ready = self.net.is_listening && all(Client::is_ready);
+        let ready = self.broker.is_ready() && self.clients.iter().all(|client| client.is_ready(&self.net));
+        let settled = self.clients.iter().all(Client::is_settled);
         match self.phase {
             Phase::Chaos => {
                 self.net.traps.clear();
-                self.phase = Phase::Healing;
+                self.phase = Phase::Healing { since: now };
             }
-            Phase::Healing if ready && all(Client::is_settled) => {
+            Phase::Healing { since } if ready && settled && now >= since + REST => {
                 self.send_sentinels();
                 self.phase = Phase::Draining;
             }
-            Phase::Draining if ready && all(Client::is_settled) && self.has_arrived() => {
+            Phase::Healing { .. } if !(ready && settled) => self.phase = Phase::Healing { since: now },
+            Phase::Draining if ready && settled && self.has_arrived() => {
                 self.phase = Phase::Resting(now + REST);
             }
-            Phase::Resting(until) if now >= until && all(Client::is_settled) => {
+            Phase::Resting(until) if now >= until && settled => {
                 self.phase = Phase::Over { drained: true };
             }
-            _ if now > self.plan.chaos + DRAIN_MAX => self.phase = Phase::Over { drained: false },
             _ => {}
+        }
+        if now > self.plan.chaos + DRAIN_MAX {
+            self.phase = Phase::Over { drained: false };
         }
     }
 
