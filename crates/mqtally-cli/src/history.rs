@@ -45,6 +45,10 @@ fn unreadable(path: &Path, error: &JournalError) -> Failure {
             format!("a history of a newer mqtally (format {found})"),
             "judge it with that version or a later one",
         ),
+        JournalError::Older { found } => (
+            format!("a history of an older mqtally (format {found})"),
+            "judge it with the version that wrote it, or record it again",
+        ),
         JournalError::Damaged { offset, events } => (
             format!("the history is damaged at byte {offset}, after {events} whole events"),
             "restore it from a copy, or record it again",
