@@ -5,7 +5,7 @@
 //! loses everything but what the disk kept.
 
 use super::disk::{Disk, Store};
-use super::net::{LinkId, Net, Piece};
+use super::net::{Frame, LinkId, Net, Piece};
 use super::tamper::{Crossing, Tamper, Toward};
 use super::{Defect, Happening, time};
 use bytes::{Bytes, BytesMut};
@@ -151,14 +151,21 @@ impl BrokerNode {
     }
 
     /// SIGSTOP: nothing is taken and nothing let out until [`Self::resume`].
-    pub(super) fn pause(&mut self) {
-        self.paused = true;
+    pub(super) fn pause(&mut self, pause: Duration, net: &mut Net) {
+        if self.is_ready() {
+            self.paused = true;
+            net.trace.broker(BrokerEvent::Paused);
+            net.after(pause, Happening::BrokerResumes(self.life));
+        }
     }
 
     /// SIGCONT.
-    pub(super) fn resume(&mut self, net: &mut Net, tamper: &mut dyn Tamper) {
-        self.paused = false;
-        self.work(net, tamper);
+    pub(super) fn resume(&mut self, life: u64, net: &mut Net, tamper: &mut dyn Tamper) {
+        if life == self.life {
+            self.paused = false;
+            net.trace.broker(BrokerEvent::Resumed);
+            self.work(net, tamper);
+        }
     }
 
     /// The process is started again, on what the disk kept.
@@ -205,7 +212,7 @@ impl BrokerNode {
                     let passed = tamper.pass(&line.crossing(version, Toward::Broker, net.now), packet);
                     let onward = passed.onward.into_iter();
                     self.inputs.extend(onward.map(|packet| Input::Packet(link, packet)));
-                    net.send(link, Toward::Client, &passed.back, version);
+                    net.send(link, Toward::Client, &frames(&passed.back, version));
                 }
                 Err(error) => return self.inputs.push_back(Input::Malformed(link, error)),
             }
@@ -289,7 +296,7 @@ impl BrokerNode {
         let version = line.decoder.version().unwrap_or(Version::V3_1_1);
         let passed = tamper.pass(&line.crossing(version, Toward::Client, net.now), packet);
         self.inputs.extend(passed.back.into_iter().map(|packet| Input::Packet(link, packet)));
-        net.send(link, Toward::Client, &passed.onward, version);
+        net.send(link, Toward::Client, &frames(&passed.onward, version));
     }
 
     fn set_timer(&mut self, net: &mut Net) {
@@ -318,6 +325,10 @@ fn feed(core: &mut Broker, now: mqtally_proto::Time, input: Input) {
         Input::Malformed(link, error) => core.handle_malformed(now, connection_of(link), &error),
         Input::Closed(link) => core.handle_closed(now, connection_of(link)),
     }
+}
+
+fn frames(packets: &[Packet], version: Version) -> Vec<Frame> {
+    packets.iter().filter_map(|packet| Frame::of(packet, version)).collect()
 }
 
 fn connection_of(link: LinkId) -> ConnectionId {

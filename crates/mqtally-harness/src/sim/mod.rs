@@ -130,7 +130,7 @@ enum Happening {
     BrokerSynced(u64),
     BrokerTimer(u64),
     BrokerStarts,
-    BrokerResumes,
+    BrokerResumes(u64),
     /// An alarm of a client, in the life of its process that set it.
     Client(ClientIx, u64, Alarm),
     /// The fault of this place in the plan strikes.

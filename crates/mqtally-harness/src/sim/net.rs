@@ -29,6 +29,26 @@ pub(super) enum Piece {
     End { reset: bool },
 }
 
+/// A packet as it goes over a link.
+#[derive(Debug, Clone)]
+pub(super) struct Frame {
+    kind: &'static str,
+    bytes: Bytes,
+}
+
+impl Frame {
+    /// None for what cannot be encoded: only a hook can make up such a packet.
+    pub(super) fn of(packet: &Packet, version: Version) -> Option<Self> {
+        let mut bytes = BytesMut::new();
+        encode(packet, version, &mut bytes).ok()?;
+        Some(Self { kind: packet.name(), bytes: bytes.freeze() })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
 /// How a link breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cut {
@@ -155,23 +175,14 @@ impl Net {
     }
 
     /// Writes packets to one way of a link. A trap that one of them springs cuts the link there.
-    pub(super) fn send(&mut self, link: LinkId, toward: Toward, packets: &[Packet], version: Version) {
+    pub(super) fn send(&mut self, link: LinkId, toward: Toward, frames: &[Frame]) {
         let client = self.client_of(link);
-        let mut bytes = BytesMut::new();
-        for packet in packets {
-            let trap = self.traps.get(&client).copied();
-            let sprung = trap.filter(|trap| trap.toward == toward && trap.kind == packet.name());
-            if sprung.is_none_or(|trap| trap.delivered) {
-                // What cannot be encoded was made up by a hook, and goes nowhere.
-                let _ = encode(packet, version, &mut bytes);
-            }
-            if sprung.is_some() {
-                self.traps.remove(&client);
-                self.write(link, toward, bytes.freeze());
-                return self.spring(link, toward);
-            }
-        }
-        self.write(link, toward, bytes.freeze());
+        let trap = self.traps.get(&client).copied().filter(|trap| trap.toward == toward);
+        let sprung = trap.and_then(|trap| Some((trap, frames.iter().position(|it| it.kind == trap.kind)?)));
+        let Some((trap, at)) = sprung else { return self.write(link, toward, frames) };
+        self.traps.remove(&client);
+        self.write(link, toward, &frames[..at + usize::from(trap.delivered)]);
+        self.spring(link, toward);
     }
 
     /// One end says that it is done: what it wrote before arrives, then its end.
@@ -237,8 +248,10 @@ impl Net {
         self.reset(link, other);
     }
 
-    fn write(&mut self, link: LinkId, toward: Toward, mut bytes: Bytes) {
+    /// Many packets are one write, which the link's habit cuts into pieces.
+    fn write(&mut self, link: LinkId, toward: Toward, frames: &[Frame]) {
         let habit = self.links[link.0].habit;
+        let mut bytes = Bytes::from(frames.iter().flat_map(|frame| &frame.bytes).copied().collect::<Vec<u8>>());
         while !bytes.is_empty() {
             let len = match habit {
                 Habit::Whole => bytes.len(),
@@ -285,6 +298,10 @@ mod tests {
         Net::new(Rng::with_seed(seed), Trace::default(), names, 1_000)
     }
 
+    fn frame(bytes: &'static [u8]) -> Frame {
+        Frame { kind: "PUBLISH", bytes: Bytes::from_static(bytes) }
+    }
+
     /// Everything that arrives at the broker's end, to the end.
     fn arrivals(net: &mut Net) -> (Vec<u8>, Vec<Piece>) {
         let (mut bytes, mut others) = (Vec::new(), Vec::new());
@@ -303,11 +320,10 @@ mod tests {
         for seed in 0..50 {
             let mut net = net(seed);
             let link = net.open(0, 1);
-            for part in [&b"hello"[..], b" ", b"world"] {
-                net.write(link, Toward::Broker, Bytes::from_static(part));
-            }
+            net.write(link, Toward::Broker, &[frame(b"hello"), frame(b" ")]);
+            net.write(link, Toward::Broker, &[frame(b"world")]);
             net.finish(link, Toward::Broker);
-            net.write(link, Toward::Broker, Bytes::from_static(b"too late"));
+            net.write(link, Toward::Broker, &[frame(b"too late")]);
             let (bytes, others) = arrivals(&mut net);
             assert_eq!((bytes.as_slice(), others.as_slice()), (&b"hello world"[..], &[Piece::Open(1), Piece::End { reset: false }][..]));
         }
@@ -319,7 +335,7 @@ mod tests {
         for seed in 0..50 {
             let mut net = net(seed);
             let link = net.open(0, 1);
-            net.write(link, Toward::Broker, Bytes::from_static(b"hello world"));
+            net.write(link, Toward::Broker, &[frame(b"hello world")]);
             net.cut(link, Cut::Reset);
             let (bytes, _) = arrivals(&mut net);
             assert!(b"hello world".starts_with(&bytes));
@@ -334,7 +350,8 @@ mod tests {
             let mut net = net(7);
             let link = net.open(3, 1);
             net.traps.insert(3, Trap { toward: Toward::Broker, kind: "PINGREQ", delivered });
-            net.send(link, Toward::Broker, &[Packet::Pingreq, Packet::Pingreq], Version::V5_0);
+            let ping = Frame::of(&Packet::Pingreq, Version::V5_0).expect("a lawful packet");
+            net.send(link, Toward::Broker, &[ping.clone(), ping]);
             let (bytes, others) = arrivals(&mut net);
             assert_eq!(bytes.len(), if delivered { 2 } else { 0 });
             assert_eq!(others.last(), Some(&Piece::End { reset: false }));

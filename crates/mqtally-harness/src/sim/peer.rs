@@ -1,12 +1,12 @@
 //! A client's end of its connections: the session core of `mqtally-proto`, its codec, and the record of both ways.
 
 use super::ClientIx;
-use super::net::{LinkId, Net, Piece};
+use super::net::{Frame, LinkId, Net, Piece};
 use super::tamper::Toward;
 use super::time;
 use crate::convert::{self, Converter};
 use bytes::BytesMut;
-use mqtally_history::event::{Closing, ConnectionId, EventKind};
+use mqtally_history::event::{Closing, ConnectionId, EventKind, Role};
 use mqtally_proto::packet::{Decoder, PACKET_SIZE_MAX, Packet, Version};
 use mqtally_proto::session::{Options, ProtocolError, Session};
 use std::sync::Arc;
@@ -64,7 +64,7 @@ impl Peer {
         self.unanswered_dials += 1;
         let (link, id) = (net.open(self.ix, self.dials), net.trace.connection());
         let version = convert::version(self.version);
-        net.trace.record(EventKind::Opened { connection: id, client: self.name.clone(), version });
+        net.trace.record(EventKind::Opened { connection: id, client: self.name.clone(), version, role: Role::Own });
         let converter = || Converter::new(net.trace.run, self.version);
         self.wire = Some(Wire {
             link,
@@ -86,11 +86,15 @@ impl Peer {
     /// Records packets and writes them.
     pub(super) fn write(&mut self, packets: &[Packet], net: &mut Net) {
         let Some(wire) = &mut self.wire else { return };
+        let mut frames = Vec::with_capacity(packets.len());
         for packet in packets {
-            let packet = wire.sent.convert(packet);
-            net.trace.record(EventKind::Sent(wire.id, packet));
+            // The session makes no packet that cannot be encoded: it has checked what it was given.
+            let Some(frame) = Frame::of(packet, self.version) else { continue };
+            let seen = wire.sent.convert(packet, frame.len());
+            net.trace.record(EventKind::Sent(wire.id, seen));
+            frames.push(frame);
         }
-        net.send(wire.link, Toward::Broker, packets, self.version);
+        net.send(wire.link, Toward::Broker, &frames);
     }
 
     /// Something arrived on a link of this client's.
@@ -137,7 +141,7 @@ impl Peer {
 
     /// Is gone from the network, and nobody hears of it.
     pub(super) fn vanish(&mut self, net: &mut Net) {
-        for link in self.gone(Closing::Broken, net).into_iter().chain(self.forget_left(net)) {
+        for link in self.gone(Closing::Vanished, net).into_iter().chain(self.forget_left(net)) {
             net.swallow(link, Toward::Broker);
             net.swallow(link, Toward::Client);
         }
@@ -159,12 +163,13 @@ impl Peer {
     fn read(&mut self, net: &mut Net) -> Result<(), ProtocolError> {
         loop {
             let Some(wire) = &mut self.wire else { return Ok(()) };
+            let len = wire.buffer.len();
             let decoded = wire.decoder.decode(&mut wire.buffer);
             let Some(packet) = decoded.map_err(|error| ProtocolError { reason: error.reason, detail: error.detail })?
             else {
                 return Ok(());
             };
-            let seen = wire.received.convert(&packet);
+            let seen = wire.received.convert(&packet, len - wire.buffer.len());
             net.trace.received(&self.name, wire.id, seen);
             self.session.handle_packet(time(net.now), packet)?;
         }

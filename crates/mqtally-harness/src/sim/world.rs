@@ -132,7 +132,7 @@ impl<'a> World<'a> {
             Happening::BrokerSynced(life) => broker.synced(life, net, &mut **tamper),
             Happening::BrokerTimer(life) => broker.timer(life, net, &mut **tamper),
             Happening::BrokerStarts => broker.start(net, &mut **tamper),
-            Happening::BrokerResumes => broker.resume(net, &mut **tamper),
+            Happening::BrokerResumes(life) => broker.resume(life, net, &mut **tamper),
             Happening::Client(ix, life, alarm) => clients[ix].alarm(life, alarm, net),
             Happening::Fault(at) => self.strike(self.plan.faults[at].1),
             Happening::Look => {
@@ -167,11 +167,7 @@ impl<'a> World<'a> {
             }
             Fault::KillBroker(down) => return broker.kill(down, net),
             Fault::StopBroker(down) => return broker.stop(down, net, &mut **tamper),
-            Fault::PauseBroker(pause) => {
-                broker.pause();
-                net.after(pause, Happening::BrokerResumes);
-                return net.trace.fault("pause-broker", None);
-            }
+            Fault::PauseBroker(pause) => return broker.pause(pause, net),
         };
         if let Some(kind) = kind {
             net.trace.fault(kind, Some(&clients[client].peer.name));
