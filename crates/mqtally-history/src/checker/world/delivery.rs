@@ -124,7 +124,6 @@ impl World {
     /// Takes a delivery in.
     pub(crate) fn delivered(&mut self, delivery: &Delivery<'_>) {
         let publish = delivery.publish;
-        self.connections[delivery.connection as usize].last_heard_ns = delivery.now.at_ns;
         self.connections[delivery.connection as usize].last_heard = delivery.now.place;
         if let Some(known) = &delivery.known {
             self.settle_moved(delivery, known);

@@ -256,7 +256,9 @@ impl World {
             accepted: NEVER,
             refused: false,
             closed: None,
-            last_heard_ns: self.now.at_ns,
+            unanswered: 0,
+            asked_ns: self.now.at_ns,
+            served_ns: self.now.at_ns,
             last_heard: 0,
             resumed: false,
             overrode_expiry: false,
@@ -286,7 +288,11 @@ impl World {
     }
 
     fn sent(&mut self, at: ConnIx, packet: &Packet) {
-        let client = self.connection(at).client;
+        let connection = &mut self.connections[at as usize];
+        let client = connection.client;
+        if packet.is_answered() {
+            connection.asks(self.now.at_ns);
+        }
         match packet {
             Packet::Publish(publish) => return self.publish_sent(client, publish),
             Packet::Puback(id, _) => return self.inbound_acked(client, *id, Phase::Acked),
@@ -320,9 +326,14 @@ impl World {
     fn received(&mut self, at: ConnIx, packet: &Packet) {
         let now = self.now;
         let connection = &mut self.connections[at as usize];
-        connection.last_heard_ns = now.at_ns;
         connection.last_heard = now.place;
         let client = connection.client;
+        if packet.is_answer() {
+            connection.is_answered();
+            if self.clients[client as usize].current == Some(at) {
+                self.clients[client as usize].served_ns = connection.served_ns;
+            }
+        }
         match packet {
             // A delivery is told by `delivered`, with the facts that were judged.
             Packet::Publish(_) | Packet::Pingresp | Packet::Auth(_) => return,
@@ -394,7 +405,7 @@ impl World {
 
     fn accepted(&mut self, at: ConnIx, connack: &Connack, expiry: u32) {
         let now = self.now.place;
-        let resumed = self.connection(at).resumed;
+        let Connection { resumed, served_ns, .. } = *self.connection(at);
         let client = &mut self.clients[self.connections[at as usize].client as usize];
         if let Some(open) = client.online.last_mut().filter(|_| client.current.is_some()) {
             open.1 = now;
@@ -405,6 +416,7 @@ impl World {
         client.expiry = expiry;
         client.away = None;
         client.current = Some(at);
+        client.served_ns = served_ns;
         client.last_accepted = Some(at);
         client.sent_up_to.clear();
         if client.session_present.len() < 100 {
@@ -423,7 +435,7 @@ impl World {
             return;
         }
         connection.closed = Some(closing);
-        let (client_ix, heard) = (connection.client, connection.last_heard_ns);
+        let (client_ix, served_ns) = (connection.client, connection.served_ns);
         let unread = connection.overrode_expiry
             && matches!(closing, Closing::Rst | Closing::Broken | Closing::Vanished);
         self.note(client_ix, Direction::None, closing_text(closing));
@@ -435,11 +447,9 @@ impl World {
         if let Some(open) = client.online.last_mut() {
             open.1 = now.place;
         }
-        client.away = Some(match closing {
-            Closing::Fin | Closing::Rst => Away { earliest_ns: now.at_ns, latest_ns: Some(now.at_ns) },
-            Closing::ByBroker => Away { earliest_ns: heard, latest_ns: Some(now.at_ns) },
-            Closing::Broken | Closing::Vanished => Away { earliest_ns: heard, latest_ns: None },
-        });
+        // Whoever ends it: on a dead connection the broker may have given up before.
+        let unnoticed = matches!(closing, Closing::Broken | Closing::Vanished);
+        client.away = Some(Away { earliest_ns: served_ns, latest_ns: (!unnoticed).then_some(now.at_ns) });
         if unread {
             client.known = Known::Doubtful("a DISCONNECT that set the expiry may not have been read");
         }
