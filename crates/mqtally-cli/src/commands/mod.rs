@@ -8,6 +8,7 @@ mod explain;
 mod man;
 mod publish;
 mod reconcile;
+mod sim;
 mod subscribe;
 mod test;
 
@@ -53,6 +54,7 @@ pub(crate) enum Command {
     Subscribe(Box<subscribe::Args>),
     DeadLetter(Box<dead_letter::Args>),
     Reconcile(reconcile::Args),
+    Sim(sim::Args),
     Broker(broker::Args),
     Completions(completions::Args),
     Man(man::Args),
@@ -68,6 +70,7 @@ pub(crate) fn run(cli: &Cli) -> Result<ExitStatus, Failure> {
         Command::Subscribe(args) => subscribe::run(args, &cli.global),
         Command::DeadLetter(args) => dead_letter::run(args, &cli.global),
         Command::Reconcile(args) => reconcile::run(args, &cli.global),
+        Command::Sim(args) => sim::run(args, &cli.global),
         Command::Broker(args) => broker::run(args, &cli.global),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),

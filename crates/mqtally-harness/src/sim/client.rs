@@ -1,12 +1,11 @@
 //! A client process: it connects and comes back, publishes or subscribes, dies and is started again.
 
 use super::inbox::{self, Subscriber};
-use super::net::{Cut, Net};
+use super::net::{Cut, LinkId, Net};
 use super::outbox::{self, Publisher};
 use super::peer::{Arrived, Peer};
 use super::plan::{ClientPlan, RolePlan, SubscriberPlan};
 use super::{Alarm, ClientIx, Defect, Happening, time};
-use super::net::LinkId;
 use mqtally_history::event::EventKind;
 use mqtally_proto::packet::{Packet, Properties, Publish, ReasonCode, Version};
 use mqtally_proto::session::{Acknowledge, Event, Options, Session};
@@ -237,7 +236,8 @@ impl Client {
         if silently {
             self.peer.vanish(net);
         } else {
-            self.peer.reset(net);
+            // The system closes what was open: in order, where nothing is left to be read.
+            if net.random.bool() { self.peer.finish(net) } else { self.peer.reset(net) }
             self.peer.drop_left(net);
         }
         self.life += 1;

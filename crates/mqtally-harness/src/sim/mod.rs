@@ -21,6 +21,7 @@ mod agenda;
 mod broker;
 mod client;
 mod disk;
+mod ends;
 mod inbox;
 mod net;
 mod outbox;
@@ -32,14 +33,16 @@ mod world;
 
 pub use tamper::{Crossing, Passed, Tamper, Toward, Untouched};
 
+use ends::Ends;
 use mqtally_history::checker;
 use mqtally_history::event::{Event, Header};
 use mqtally_history::journal::Writer;
 use mqtally_history::marker::MessageId;
 use mqtally_history::report::Report;
 use mqtally_proto::Time;
-use net::LinkId;
+use net::{LinkId, Then};
 use plan::Plan;
+use std::sync::Arc;
 use std::time::Duration;
 use world::World;
 
@@ -77,7 +80,9 @@ pub struct Simulated {
     /// How long it would have taken.
     pub elapsed: Duration,
     /// What publishers with a store were told is safe.
-    pub accepted: Vec<MessageId>,
+    accepted: Vec<MessageId>,
+    /// Subscribers with a store.
+    keepers: Vec<Arc<str>>,
 }
 
 impl Simulation {
@@ -109,6 +114,21 @@ impl Simulated {
         checker::check(&self.header, self.events.iter().cloned())
     }
 
+    /// What our own stores broke, in sentences: the wire does not show it. Nothing, unless they have a [`Defect`].
+    ///
+    /// An outbox has to bring what it accepted to its final acknowledgement, an inbox what it acknowledged to its handler.
+    pub fn broken_stores(&self) -> Vec<String> {
+        let ends = Ends::of(&self.events);
+        let unsent = ends.unsent(&self.accepted).map(|message| {
+            format!("{} was accepted by an outbox and never acknowledged by the broker", in_words(message))
+        });
+        let kept = ends.unprocessed().filter(|(client, _)| self.keepers.contains(client));
+        let unprocessed = kept.map(|(client, message)| {
+            format!("{} was acknowledged by {client} and never processed", in_words(*message))
+        });
+        unsent.chain(unprocessed).collect()
+    }
+
     /// The history as a recorder would have written it to its file.
     pub fn history(&self) -> Vec<u8> {
         // A vector takes everything, and no simulated event is near the longest that a history holds.
@@ -120,6 +140,11 @@ impl Simulated {
         self.events.iter().try_for_each(|event| writer.append(event))?;
         writer.finish()
     }
+}
+
+fn in_words(message: MessageId) -> String {
+    let MessageId { publisher, stream, sequence } = message;
+    format!("message {publisher}/{stream}/{sequence}")
 }
 
 /// What can happen.
@@ -135,6 +160,8 @@ enum Happening {
     Client(ClientIx, u64, Alarm),
     /// The fault of this place in the plan strikes.
     Fault(usize),
+    /// A packet set something off.
+    Sprung(ClientIx, Then),
     /// A look at how far the run is.
     Look,
 }

@@ -60,7 +60,7 @@ pub(super) enum Cut {
     Hole,
 }
 
-/// A cut that waits for a packet: everything before it arrives.
+/// Something that goes wrong when a packet passes: everything before it arrives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Trap {
     pub(super) toward: Toward,
@@ -68,6 +68,16 @@ pub(super) struct Trap {
     pub(super) kind: &'static str,
     /// Whether the packet itself still arrives.
     pub(super) delivered: bool,
+    pub(super) then: Then,
+}
+
+/// What a packet sets off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Then {
+    Cut,
+    /// The client's process is killed, and is away for so long.
+    KillClient(Duration),
+    KillBroker(Duration),
 }
 
 /// How a link cuts what is written into pieces.
@@ -104,7 +114,7 @@ pub(super) struct Net {
     pub(super) agenda: Agenda<Happening>,
     pub(super) random: Rng,
     pub(super) trace: Trace,
-    /// Armed cuts, at most one a client.
+    /// What waits for a packet, at most one a client.
     pub(super) traps: BTreeMap<ClientIx, Trap>,
     links: Vec<Link>,
     names: Vec<Arc<str>>,
@@ -182,7 +192,7 @@ impl Net {
         let Some((trap, at)) = sprung else { return self.write(link, toward, frames) };
         self.traps.remove(&client);
         self.write(link, toward, &frames[..at + usize::from(trap.delivered)]);
-        self.spring(link, toward);
+        self.spring(link, toward, trap.then);
     }
 
     /// One end says that it is done: what it wrote before arrives, then its end.
@@ -239,8 +249,12 @@ impl Net {
         &mut self.links[link.0].ways[toward as usize]
     }
 
-    /// What was written before arrives; the other way loses a tail.
-    fn spring(&mut self, link: LinkId, toward: Toward) {
+    /// What was written before arrives, and nothing after it; of a cut link the other way loses a tail.
+    fn spring(&mut self, link: LinkId, toward: Toward, then: Then) {
+        if then != Then::Cut {
+            let client = self.client_of(link);
+            return self.agenda.plan(self.now, Happening::Sprung(client, then));
+        }
         let name = self.name_of(link);
         self.trace.fault("cut-at-packet", Some(&name));
         self.finish(link, toward);
@@ -349,7 +363,7 @@ mod tests {
         for delivered in [false, true] {
             let mut net = net(7);
             let link = net.open(3, 1);
-            net.traps.insert(3, Trap { toward: Toward::Broker, kind: "PINGREQ", delivered });
+            net.traps.insert(3, Trap { toward: Toward::Broker, kind: "PINGREQ", delivered, then: Then::Cut });
             let ping = Frame::of(&Packet::Pingreq, Version::V5_0).expect("a lawful packet");
             net.send(link, Toward::Broker, &[ping.clone(), ping]);
             let (bytes, others) = arrivals(&mut net);

@@ -1,7 +1,7 @@
 //! What a seed decides before the first event: the broker, the clients, and what goes wrong when.
 
 use super::ClientIx;
-use super::net::{Cut, Trap};
+use super::net::{Cut, Then, Trap};
 use super::tamper::Toward;
 use bytestring::ByteString;
 use fastrand::Rng;
@@ -12,24 +12,26 @@ use std::time::Duration;
 
 const TOPICS: [&str; 5] = ["sim/a", "sim/b", "sim/a/x", "sim/a/y", "sim/b/x/z"];
 const FILTERS: [&str; 8] = ["sim/#", "#", "sim/+", "sim/a/#", "sim/+/x", "sim/a", "sim/b", "sim/a/x"];
-const LEVELS: [Qos; 3] = [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce];
-/// Packets whose passing can be the moment of a cut: every step of CONNECT, SUBSCRIBE and the handshakes.
-const TRAPS: [(Toward, &str); 14] = [
-    (Toward::Broker, "CONNECT"),
-    (Toward::Client, "CONNACK"),
+/// QoS 2 has the most that can go wrong.
+const LEVELS: [Qos; 5] =
+    [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::AtLeastOnce, Qos::ExactlyOnce, Qos::ExactlyOnce];
+/// Packets whose passing can be the moment of a fault: every step of connecting, subscribing and the handshakes.
+const CONNECTING: [(Toward, &str); 2] = [(Toward::Broker, "CONNECT"), (Toward::Client, "CONNACK")];
+const PUBLISHING: [(Toward, &str); 5] = [
     (Toward::Broker, "PUBLISH"),
-    (Toward::Client, "PUBLISH"),
-    (Toward::Broker, "PUBACK"),
     (Toward::Client, "PUBACK"),
-    (Toward::Broker, "PUBREC"),
     (Toward::Client, "PUBREC"),
     (Toward::Broker, "PUBREL"),
+    (Toward::Client, "PUBCOMP"),
+];
+const RECEIVING: [(Toward, &str); 5] = [
+    (Toward::Client, "PUBLISH"),
+    (Toward::Broker, "PUBACK"),
+    (Toward::Broker, "PUBREC"),
     (Toward::Client, "PUBREL"),
     (Toward::Broker, "PUBCOMP"),
-    (Toward::Client, "PUBCOMP"),
-    (Toward::Broker, "SUBSCRIBE"),
-    (Toward::Client, "SUBACK"),
 ];
+const SUBSCRIBING: [(Toward, &str); 2] = [(Toward::Broker, "SUBSCRIBE"), (Toward::Client, "SUBACK")];
 
 #[derive(Debug)]
 pub(super) struct Plan {
@@ -88,7 +90,7 @@ pub(super) struct SubscriberPlan {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Fault {
     Cut(ClientIx, Cut),
-    /// Cut at the next packet of a kind.
+    /// A cut, or the end of a process, at the next packet of a kind.
     Trap(ClientIx, Trap),
     /// Nothing arrives for a while, in one direction; then all of it.
     Stall(ClientIx, Toward, Duration),
@@ -117,15 +119,15 @@ impl Plan {
             &[Version::V3_1_1, Version::V5_0],
             &[Version::V3_1_1, Version::V5_0],
         ]);
+        let chaos = Duration::from_millis(random.u64(2_000..40_000));
         let publishers = random.usize(1..=3);
         let subscribers = random.usize(1..=4);
         let clients: Vec<ClientPlan> = (0..publishers + subscribers)
             .map(|ix| {
                 let version = pick(random, versions);
-                client(random, ix, ix < publishers, version)
+                client(random, ix, (ix < publishers).then_some(chaos), version)
             })
             .collect();
-        let chaos = Duration::from_millis(random.u64(2_000..40_000));
         let calm = random.u8(..10) == 0;
         let count = if calm { 0 } else { random.usize(1..=30) };
         let mut faults: Vec<(Duration, Fault)> = (0..count)
@@ -152,10 +154,11 @@ fn limits(random: &mut Rng) -> Limits {
     }
 }
 
-fn client(random: &mut Rng, ix: ClientIx, publishes: bool, version: Version) -> ClientPlan {
-    let role = match publishes {
-        true => RolePlan::Publisher(publisher(random)),
-        false => RolePlan::Subscriber(subscriber(random, version)),
+/// A publisher for so long, or a subscriber.
+fn client(random: &mut Rng, ix: ClientIx, publishes: Option<Duration>, version: Version) -> ClientPlan {
+    let (kind, role) = match publishes {
+        Some(chaos) => ("pub", RolePlan::Publisher(publisher(random, chaos))),
+        None => ("sub", RolePlan::Subscriber(subscriber(random, version))),
     };
     let store = random.bool();
     let session_expiry = match random.u8(..10) {
@@ -166,7 +169,7 @@ fn client(random: &mut Rng, ix: ClientIx, publishes: bool, version: Version) -> 
         _ => u32::MAX,
     };
     ClientPlan {
-        name: format!("{}-{ix}", if publishes { "pub" } else { "sub" }).into(),
+        name: format!("{kind}-{ix}").into(),
         version,
         keep_alive: random.u16(2..=20),
         session_expiry,
@@ -177,7 +180,7 @@ fn client(random: &mut Rng, ix: ClientIx, publishes: bool, version: Version) -> 
     }
 }
 
-fn publisher(random: &mut Rng) -> PublisherPlan {
+fn publisher(random: &mut Rng, chaos: Duration) -> PublisherPlan {
     let mut streams: Vec<(ByteString, Qos)> = Vec::new();
     for _ in 0..random.usize(1..=4) {
         let stream = (ByteString::from_static(pick(random, &TOPICS)), pick(random, &LEVELS));
@@ -185,11 +188,14 @@ fn publisher(random: &mut Rng) -> PublisherPlan {
             streams.push(stream);
         }
     }
+    let (messages, burst_max) = (random.u32(5..80), pick(random, &[1, 3, 12]));
+    // Mostly the load lasts as long as the faults do.
+    let lasts = if random.u8(..4) == 0 { chaos / 10 } else { chaos };
     PublisherPlan {
         streams,
-        messages: random.u32(5..80),
-        burst_max: pick(random, &[1, 3, 12]),
-        pause_max: Duration::from_millis(pick(random, &[20, 300, 2_000])),
+        messages,
+        burst_max,
+        pause_max: lasts * (burst_max + 1) / messages,
         retains: random.u8(..3) == 0,
         expires: random.u8(..4) == 0,
     }
@@ -227,25 +233,37 @@ fn fault(random: &mut Rng, clients: usize, publishers: usize) -> Fault {
         0..10 => Fault::Cut(client, Cut::Reset),
         10..16 => Fault::Cut(client, Cut::Finish),
         16..22 => Fault::Cut(client, Cut::Hole),
-        22..48 => Fault::Trap(client, trap(random)),
-        48..54 => {
+        22..52 => Fault::Trap(client, trap(random, client < publishers)),
+        52..56 => {
             let toward = if random.bool() { Toward::Broker } else { Toward::Client };
             Fault::Stall(client, toward, secs(random, 8))
         }
-        54..60 => Fault::Takeover(client),
+        56..60 => Fault::Takeover(client),
         60..66 => Fault::AbortedConnects(client, if random.bool() { 1 } else { 3 }),
         66..72 => Fault::Leave(client, secs(random, 15)),
-        72..76 => Fault::Unsubscribe(subscriber, secs(random, 2)),
-        76..88 => Fault::KillClient { client, silently: random.bool(), down: secs(random, 6) },
+        72..80 => Fault::Unsubscribe(subscriber, secs(random, 4)),
+        80..88 => Fault::KillClient { client, silently: random.bool(), down: secs(random, 6) },
         88..94 => Fault::KillBroker(secs(random, 3)),
         94..97 => Fault::StopBroker(secs(random, 3)),
         _ => Fault::PauseBroker(secs(random, 5)),
     }
 }
 
-fn trap(random: &mut Rng) -> Trap {
-    let (toward, kind) = pick(random, &TRAPS);
-    Trap { toward, kind, delivered: random.bool() }
+fn trap(random: &mut Rng, publishes: bool) -> Trap {
+    let kinds: &[(Toward, &'static str)] = match (random.u8(..8), publishes) {
+        (0, _) => &CONNECTING,
+        (1, false) => &SUBSCRIBING,
+        (_, false) => &RECEIVING,
+        (_, true) => &PUBLISHING,
+    };
+    let (toward, kind) = pick(random, kinds);
+    let down = below(random, Duration::from_secs(3));
+    let then = match random.u8(..8) {
+        0..2 => Then::KillClient(down),
+        2 => Then::KillBroker(down),
+        _ => Then::Cut,
+    };
+    Trap { toward, kind, delivered: random.bool(), then }
 }
 
 fn below(random: &mut Rng, max: Duration) -> Duration {

@@ -2,7 +2,7 @@
 
 use super::broker::BrokerNode;
 use super::client::{Client, Role};
-use super::net::Net;
+use super::net::{Net, Then};
 use super::plan::{Fault, Plan, RolePlan};
 use super::tamper::{Tamper, Toward};
 use super::trace::Trace;
@@ -86,15 +86,19 @@ impl<'a> World<'a> {
             }
         };
         self.net.trace.record(EventKind::GroupEnded { group: GROUP.into(), drained });
-        let accepted = self.clients.iter().filter(|client| client.plan.store).filter_map(|client| match &client.role {
-            Role::Publisher(it) => Some(it.accepted.clone()),
-            Role::Subscriber(_) => None,
-        });
+        let (mut accepted, mut keepers) = (Vec::new(), Vec::new());
+        for client in self.clients.iter().filter(|client| client.plan.store) {
+            match &client.role {
+                Role::Publisher(it) => accepted.extend(&it.accepted),
+                Role::Subscriber(_) => keepers.push(client.peer.name.clone()),
+            }
+        }
         Simulated {
             header: self.header(),
-            accepted: accepted.flatten().collect(),
             elapsed: self.net.now,
             events: self.net.trace.events,
+            accepted,
+            keepers,
         }
     }
 
@@ -135,6 +139,12 @@ impl<'a> World<'a> {
             Happening::BrokerResumes(life) => broker.resume(life, net, &mut **tamper),
             Happening::Client(ix, life, alarm) => clients[ix].alarm(life, alarm, net),
             Happening::Fault(at) => self.strike(self.plan.faults[at].1),
+            Happening::Sprung(client, Then::KillClient(down)) => {
+                self.strike(Fault::KillClient { client, silently: false, down });
+            }
+            Happening::Sprung(_, Then::KillBroker(down)) => broker.kill(down, net),
+            // The network cuts by itself.
+            Happening::Sprung(_, Then::Cut) => {}
             Happening::Look => {
                 self.look();
                 self.net.after(LOOK, Happening::Look);

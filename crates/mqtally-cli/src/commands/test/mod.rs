@@ -18,6 +18,8 @@ use mqtally_history::journal::JournalError;
 use mqtally_history::report::Report;
 use progress::Progress;
 use setup::Setup;
+pub(super) use again::hint;
+pub(super) use setup::{fresh_history, random};
 use std::io;
 use std::path::{Path, PathBuf};
 use tokio::signal::unix::{SignalKind, signal};
