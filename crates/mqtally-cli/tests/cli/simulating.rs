@@ -28,7 +28,11 @@ fn a_simulated_history_is_judged_again_to_the_same_report() {
 fn many_runs_say_how_fast_they_were() {
     let ended = Program::new().run("sim --seed 1 --runs 3");
     assert_eq!(ended.status, 0, "{}", ended.stdout);
-    assert!(ended.stderr.starts_with("3 runs: ") && ended.stderr.contains("times real time"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.starts_with("3 runs: ") && ended.stderr.contains("times real time"),
+        "{}",
+        ended.stderr
+    );
 }
 
 #[test]

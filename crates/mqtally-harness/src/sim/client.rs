@@ -191,7 +191,7 @@ impl Client {
             self.disconnected();
             self.connect(net);
             self.transmit(net);
-            if net.random.bool() { self.peer.finish(net) } else { self.peer.reset(net) }
+            self.peer.close(net);
         }
         if able {
             self.plan_dial(Duration::from_millis(5), net);
@@ -237,7 +237,7 @@ impl Client {
             self.peer.vanish(net);
         } else {
             // The system closes what was open: in order, where nothing is left to be read.
-            if net.random.bool() { self.peer.finish(net) } else { self.peer.reset(net) }
+            self.peer.close(net);
             self.peer.drop_left(net);
         }
         self.life += 1;
@@ -429,7 +429,9 @@ impl Client {
     }
 
     fn subscribe(&mut self) {
-        let (Role::Subscriber(it), RolePlan::Subscriber(plan)) = (&mut self.role, &self.plan.role) else { return };
+        let (Role::Subscriber(it), RolePlan::Subscriber(plan)) = (&mut self.role, &self.plan.role) else {
+            return;
+        };
         if self.online {
             // A connection that is closing takes no request; the next one asks again.
             it.asked = self.peer.session.subscribe(plan.filters.clone(), Properties::default()).ok();
@@ -519,7 +521,9 @@ impl Client {
     }
 
     fn handle_next(&mut self, net: &mut Net) {
-        let (Role::Subscriber(it), RolePlan::Subscriber(plan)) = (&mut self.role, &self.plan.role) else { return };
+        let (Role::Subscriber(it), RolePlan::Subscriber(plan)) = (&mut self.role, &self.plan.role) else {
+            return;
+        };
         if it.next().is_some() {
             let delay = net.below(plan.handling_max);
             self.set(delay, Alarm::Handled, net);
@@ -534,7 +538,9 @@ impl Client {
     }
 
     fn burst(&mut self, net: &mut Net) {
-        let (Role::Publisher(it), RolePlan::Publisher(plan)) = (&mut self.role, &self.plan.role) else { return };
+        let (Role::Publisher(it), RolePlan::Publisher(plan)) = (&mut self.role, &self.plan.role) else {
+            return;
+        };
         let rows = it.burst(&mut net.random);
         if rows.is_empty() {
             return;

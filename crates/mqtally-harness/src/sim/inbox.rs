@@ -33,7 +33,10 @@ pub(super) struct Arrival {
 pub(super) enum Written {
     Accepted(Arrival),
     /// PUBREL came, or the id of an earlier life came again for another message.
-    Released { packet_id: u16, pubcomp: bool },
+    Released {
+        packet_id: u16,
+        pubcomp: bool,
+    },
     SessionLost,
     Handled(MessageId),
 }

@@ -26,7 +26,9 @@ pub(super) enum Piece {
     Open(u32),
     Bytes(Bytes),
     /// The other end is done, in order or not.
-    End { reset: bool },
+    End {
+        reset: bool,
+    },
 }
 
 /// A packet as it goes over a link.
@@ -265,7 +267,8 @@ impl Net {
     /// Many packets are one write, which the link's habit cuts into pieces.
     fn write(&mut self, link: LinkId, toward: Toward, frames: &[Frame]) {
         let habit = self.links[link.0].habit;
-        let mut bytes = Bytes::from(frames.iter().flat_map(|frame| &frame.bytes).copied().collect::<Vec<u8>>());
+        let mut bytes =
+            Bytes::from(frames.iter().flat_map(|frame| &frame.bytes).copied().collect::<Vec<u8>>());
         while !bytes.is_empty() {
             let len = match habit {
                 Habit::Whole => bytes.len(),
@@ -339,7 +342,10 @@ mod tests {
             net.finish(link, Toward::Broker);
             net.write(link, Toward::Broker, &[frame(b"too late")]);
             let (bytes, others) = arrivals(&mut net);
-            assert_eq!((bytes.as_slice(), others.as_slice()), (&b"hello world"[..], &[Piece::Open(1), Piece::End { reset: false }][..]));
+            assert_eq!(
+                (bytes.as_slice(), others.as_slice()),
+                (&b"hello world"[..], &[Piece::Open(1), Piece::End { reset: false }][..])
+            );
         }
     }
 

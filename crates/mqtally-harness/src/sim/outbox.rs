@@ -290,7 +290,9 @@ fn body_len(random: &mut Rng) -> usize {
 
 fn step_of(packet: &Packet, session: &Session) -> Option<Step> {
     let (packet_id, stage) = match packet {
-        Packet::Publish(Publish { qos: Qos::ExactlyOnce, packet_id: Some(id), .. }) => (*id, Stage::Published),
+        Packet::Publish(Publish { qos: Qos::ExactlyOnce, packet_id: Some(id), .. }) => {
+            (*id, Stage::Published)
+        }
         Packet::Pubrel(ack) => (ack.packet_id, Stage::Released),
         _ => return None,
     };

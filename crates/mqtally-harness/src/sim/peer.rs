@@ -64,7 +64,12 @@ impl Peer {
         self.unanswered_dials += 1;
         let (link, id) = (net.open(self.ix, self.dials), net.trace.connection());
         let version = convert::version(self.version);
-        net.trace.record(EventKind::Opened { connection: id, client: self.name.clone(), version, role: Role::Own });
+        net.trace.record(EventKind::Opened {
+            connection: id,
+            client: self.name.clone(),
+            version,
+            role: Role::Own,
+        });
         let converter = || Converter::new(net.trace.run, self.version);
         self.wire = Some(Wire {
             link,
@@ -139,6 +144,15 @@ impl Peer {
         }
     }
 
+    /// Closes it in one way or the other.
+    pub(super) fn close(&mut self, net: &mut Net) {
+        if net.random.bool() {
+            self.finish(net);
+        } else {
+            self.reset(net);
+        }
+    }
+
     /// Is gone from the network, and nobody hears of it.
     pub(super) fn vanish(&mut self, net: &mut Net) {
         for link in self.gone(Closing::Vanished, net).into_iter().chain(self.forget_left(net)) {
@@ -165,7 +179,8 @@ impl Peer {
             let Some(wire) = &mut self.wire else { return Ok(()) };
             let len = wire.buffer.len();
             let decoded = wire.decoder.decode(&mut wire.buffer);
-            let Some(packet) = decoded.map_err(|error| ProtocolError { reason: error.reason, detail: error.detail })?
+            let Some(packet) =
+                decoded.map_err(|error| ProtocolError { reason: error.reason, detail: error.detail })?
             else {
                 return Ok(());
             };

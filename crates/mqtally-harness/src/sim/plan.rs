@@ -103,7 +103,11 @@ pub(super) enum Fault {
     /// The filters are given up and asked for again.
     Unsubscribe(ClientIx, Duration),
     /// kill -9, with the machine or without.
-    KillClient { client: ClientIx, silently: bool, down: Duration },
+    KillClient {
+        client: ClientIx,
+        silently: bool,
+        down: Duration,
+    },
     KillBroker(Duration),
     StopBroker(Duration),
     PauseBroker(Duration),
@@ -113,12 +117,15 @@ impl Plan {
     pub(super) fn from_seed(seed: u64) -> Self {
         let random = &mut Rng::with_seed(seed);
         let run = random.u32(1..);
-        let versions = pick(random, &[
-            &[Version::V3_1_1][..],
-            &[Version::V5_0],
-            &[Version::V3_1_1, Version::V5_0],
-            &[Version::V3_1_1, Version::V5_0],
-        ]);
+        let versions = pick(
+            random,
+            &[
+                &[Version::V3_1_1][..],
+                &[Version::V5_0],
+                &[Version::V3_1_1, Version::V5_0],
+                &[Version::V3_1_1, Version::V5_0],
+            ],
+        );
         let chaos = Duration::from_millis(random.u64(2_000..40_000));
         let publishers = random.usize(1..=3);
         let subscribers = random.usize(1..=4);
@@ -130,9 +137,8 @@ impl Plan {
             .collect();
         let calm = random.u8(..10) == 0;
         let count = if calm { 0 } else { random.usize(1..=30) };
-        let mut faults: Vec<(Duration, Fault)> = (0..count)
-            .map(|_| (below(random, chaos), fault(random, clients.len(), publishers)))
-            .collect();
+        let mut faults: Vec<(Duration, Fault)> =
+            (0..count).map(|_| (below(random, chaos), fault(random, clients.len(), publishers))).collect();
         faults.sort_by_key(|(at, _)| *at);
         Self {
             run,

@@ -32,12 +32,16 @@ const REST: Duration = Duration::from_secs(2);
 enum Phase {
     Chaos,
     /// Nothing goes wrong any more; everybody comes back, and all is well since then.
-    Healing { since: Duration },
+    Healing {
+        since: Duration,
+    },
     /// Sentinels are out.
     Draining,
     /// All have arrived.
     Resting(Duration),
-    Over { drained: bool },
+    Over {
+        drained: bool,
+    },
 }
 
 pub(super) struct World<'a> {
@@ -171,7 +175,9 @@ impl<'a> World<'a> {
                 (ix, clients[ix].abort_connects(count, net).then_some(kind))
             }
             Fault::Leave(ix, away) => (ix, clients[ix].leave(away, net).then_some("leave")),
-            Fault::Unsubscribe(ix, pause) => (ix, clients[ix].unsubscribe(pause, net).then_some("unsubscribe")),
+            Fault::Unsubscribe(ix, pause) => {
+                (ix, clients[ix].unsubscribe(pause, net).then_some("unsubscribe"))
+            }
             Fault::KillClient { client, silently, down } => {
                 (client, clients[client].kill(silently, down, net).then_some("kill-client"))
             }

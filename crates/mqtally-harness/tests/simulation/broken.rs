@@ -33,11 +33,19 @@ struct DropsQos1(u32);
 impl Tamper for DropsQos1 {
     fn pass(&mut self, crossing: &Crossing<'_>, packet: Packet) -> Passed {
         match packet {
-            Packet::Publish(Publish { qos: Qos::AtLeastOnce, packet_id: Some(id), retain: false, dup: false, .. })
-                if crossing.toward == Toward::Client =>
-            {
+            Packet::Publish(Publish {
+                qos: Qos::AtLeastOnce,
+                packet_id: Some(id),
+                retain: false,
+                dup: false,
+                ..
+            }) if crossing.toward == Toward::Client => {
                 self.0 += 1;
-                if self.0.is_multiple_of(7) { Passed::answer(Packet::Puback(Ack::success(id))) } else { Passed::on(packet) }
+                if self.0.is_multiple_of(7) {
+                    Passed::answer(Packet::Puback(Ack::success(id)))
+                } else {
+                    Passed::on(packet)
+                }
             }
             other => Passed::on(other),
         }
@@ -51,7 +59,9 @@ struct DeliversQos2Twice(u32);
 impl Tamper for DeliversQos2Twice {
     fn pass(&mut self, crossing: &Crossing<'_>, packet: Packet) -> Passed {
         match (crossing.toward, packet) {
-            (Toward::Client, Packet::Publish(publish)) if publish.qos == Qos::ExactlyOnce && !publish.retain => {
+            (Toward::Client, Packet::Publish(publish))
+                if publish.qos == Qos::ExactlyOnce && !publish.retain =>
+            {
                 self.0 += 1;
                 let again = Publish { packet_id: Some(OWN_PACKET_ID), dup: false, ..publish.clone() };
                 let copies = if self.0.is_multiple_of(5) { vec![publish, again] } else { vec![publish] };

@@ -99,7 +99,11 @@ impl Survey {
                     match packet {
                         Packet::Publish(publish) => {
                             let Identity::Ours(marker) = publish.identity else { continue };
-                            let sent = survey.messages.entry(marker.message).or_insert(Sent { first: at, connection: connection.0, ..Sent::default() });
+                            let sent = survey.messages.entry(marker.message).or_insert(Sent {
+                                first: at,
+                                connection: connection.0,
+                                ..Sent::default()
+                            });
                             sent.times += 1;
                             sent.expires |= publish.message_expiry.is_some();
                             in_flight.insert((client, publish.packet_id), marker.message);
@@ -118,10 +122,17 @@ impl Survey {
                         Packet::Publish(publish) => {
                             let Identity::Ours(marker) = publish.identity else { continue };
                             let publish = publish.clone();
-                            survey.deliveries.push(Delivery { at, connection: *connection, client, marker, publish });
+                            survey.deliveries.push(Delivery {
+                                at,
+                                connection: *connection,
+                                client,
+                                marker,
+                                publish,
+                            });
                         }
                         Packet::Puback(id, _) | Packet::Pubcomp(id, _) => {
-                            let sent = in_flight.get(&(client, *id)).and_then(|it| survey.messages.get_mut(it));
+                            let sent =
+                                in_flight.get(&(client, *id)).and_then(|it| survey.messages.get_mut(it));
                             sent.into_iter().for_each(|sent| sent.acknowledged = true);
                         }
                         Packet::Suback(..) if !survey.steady.contains_key(&client) => {
@@ -145,7 +156,8 @@ impl Survey {
     /// Live deliveries of messages that were sent once, to sessions that lived, and where this holds.
     fn candidates(&self, holds: impl Fn(&Delivery, &Steady) -> bool) -> Vec<&Delivery> {
         let holds = |it: &&Delivery| {
-            let (Some(steady), Some(sent)) = (self.steady.get(&it.client), self.messages.get(&it.marker.message))
+            let (Some(steady), Some(sent)) =
+                (self.steady.get(&it.client), self.messages.get(&it.marker.message))
             else {
                 return false;
             };
@@ -188,9 +200,8 @@ fn lose(events: &mut Vec<Event>, survey: &Survey, random: &mut Rng) -> bool {
 }
 
 fn deliver_twice(events: &mut Vec<Event>, survey: &Survey, random: &mut Rng) -> bool {
-    let once = survey.candidates(|it, steady| {
-        it.publish.qos == 2 && steady.filters.len() == 1 && survey.copies(it) == 1
-    });
+    let once = survey
+        .candidates(|it, steady| it.publish.qos == 2 && steady.filters.len() == 1 && survey.copies(it) == 1);
     let Some(victim) = pick(random, &once) else { return false };
     let again = Publish { packet_id: 65_000, dup: false, ..victim.publish.clone() };
     let at_ns = events[victim.at].at_ns;
@@ -209,7 +220,9 @@ fn swap(events: &mut Vec<Event>, survey: &Survey, random: &mut Rng) -> bool {
             let (a, b) = (one.marker.message, other.marker.message);
             let stream = |it: MessageId| (it.publisher, it.stream);
             let sent = |it: MessageId| survey.messages[&it].connection;
-            one.connection == other.connection && stream(a) == stream(b) && sent(a) == sent(b)
+            one.connection == other.connection
+                && stream(a) == stream(b)
+                && sent(a) == sent(b)
                 && one.publish.qos == other.publish.qos
         })
         .map(|(one, other)| (one.at, other.at))
