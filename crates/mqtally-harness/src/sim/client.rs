@@ -161,7 +161,7 @@ impl Client {
         if let Role::Publisher(it) = &mut self.role
             && self.defect == Some(Defect::PublisherAcceptsBeforeSync)
         {
-            it.accepted.extend(rows.iter().map(|row| row.id));
+            it.promise(&rows);
         }
         self.write_out(outbox::Written::Inserted(rows), net);
         self.drive(net);

@@ -30,7 +30,7 @@ impl Ends {
         ends
     }
 
-    /// Accepted messages whose handshake never came to its end; at QoS 0, which were never sent.
+    /// Accepted messages whose handshake never came to its end.
     pub(super) fn unsent<'a>(&'a self, accepted: &'a [MessageId]) -> impl Iterator<Item = MessageId> + 'a {
         accepted.iter().copied().filter(|message| !self.complete.contains(message))
     }
@@ -57,11 +57,8 @@ impl Ends {
     fn sent(&mut self, connection: ConnectionId, packet: &Packet) {
         let Some(client) = self.client_of.get(&connection) else { return };
         match packet {
-            Packet::Publish(publish) => {
-                let Some(message) = message(publish) else { return };
-                if publish.qos == 0 {
-                    self.complete.insert(message);
-                } else {
+            Packet::Publish(publish) if publish.qos > 0 => {
+                if let Some(message) = message(publish) {
                     self.sending.insert((client.clone(), publish.packet_id), message);
                 }
             }

@@ -28,7 +28,7 @@ pub(super) struct Outbox {
 #[derive(Debug, Clone)]
 pub(super) struct Row {
     number: u64,
-    pub(super) id: MessageId,
+    id: MessageId,
     publish: Publish,
 }
 
@@ -109,7 +109,7 @@ pub(super) struct Publisher {
     /// Packets whose steps are being stored, and the number of that.
     held: Option<(u64, Vec<Packet>)>,
     holds: u64,
-    /// Everything that was accepted in this life of the store.
+    /// Everything above QoS 0 that was accepted in this life of the store.
     pub(super) accepted: Vec<MessageId>,
 }
 
@@ -194,8 +194,14 @@ impl Publisher {
 
     /// Rows became durable: they are accepted.
     pub(super) fn accept(&mut self, rows: Vec<Row>) {
-        self.accepted.extend(rows.iter().map(|row| row.id));
+        self.promise(&rows);
         self.waiting.extend(rows);
+    }
+
+    /// Says that these are safe. At QoS 0 that promises nothing.
+    pub(super) fn promise(&mut self, rows: &[Row]) {
+        let kept = rows.iter().filter(|row| row.publish.qos > Qos::AtMostOnce);
+        self.accepted.extend(kept.map(|row| row.id));
     }
 
     /// Gives the session what it has room for. Returns what it will not take.
