@@ -28,7 +28,7 @@ pub(super) struct Outbox {
 #[derive(Debug, Clone)]
 pub(super) struct Row {
     number: u64,
-    id: MessageId,
+    pub(super) id: MessageId,
     publish: Publish,
 }
 
