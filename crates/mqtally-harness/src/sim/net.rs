@@ -105,6 +105,8 @@ struct Way {
     clear_at: Duration,
     /// Nothing more can be written.
     ended: bool,
+    /// A process is about to be killed: what it would still write is not.
+    muted: bool,
     /// What is written is never seen again.
     hole: bool,
 }
@@ -238,7 +240,7 @@ impl Net {
     /// Whether what is written now arrives soon: nothing has broken the link, noticed or not, and nothing is late.
     pub(super) fn is_sound(&self, link: LinkId) -> bool {
         let soon = self.now + Duration::from_micros(2 * self.latency_us_max);
-        let sound = |way: &Way| !way.ended && !way.hole && way.clear_at <= soon;
+        let sound = |way: &Way| !way.ended && !way.muted && !way.hole && way.clear_at <= soon;
         self.links[link.0].ways.iter().all(sound)
     }
 
@@ -254,6 +256,7 @@ impl Net {
     /// What was written before arrives, and nothing after it; of a cut link the other way loses a tail.
     fn spring(&mut self, link: LinkId, toward: Toward, then: Then) {
         if then != Then::Cut {
+            self.way(link, toward).muted = true;
             let client = self.client_of(link);
             return self.agenda.plan(self.now, Happening::Sprung(client, then));
         }
@@ -266,6 +269,9 @@ impl Net {
 
     /// Many packets are one write, which the link's habit cuts into pieces.
     fn write(&mut self, link: LinkId, toward: Toward, frames: &[Frame]) {
+        if self.way(link, toward).muted {
+            return;
+        }
         let habit = self.links[link.0].habit;
         let mut bytes =
             Bytes::from(frames.iter().flat_map(|frame| &frame.bytes).copied().collect::<Vec<u8>>());
