@@ -101,7 +101,7 @@ impl BrokerNode {
                 if self.lines.remove(&link).is_some() {
                     self.inputs.push_back(Input::Closed(link));
                 }
-                net.swallow(link, Toward::Client);
+                net.finish(link, Toward::Client);
             }
         }
         self.work(net, tamper);

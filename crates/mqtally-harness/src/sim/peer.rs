@@ -122,7 +122,7 @@ impl Peer {
             }
             Piece::End { reset } => {
                 self.gone(if reset { Closing::Broken } else { Closing::ByBroker }, net);
-                net.swallow(link, Toward::Broker);
+                net.finish(link, Toward::Broker);
                 Arrived::Ended
             }
         }
@@ -196,7 +196,7 @@ impl Peer {
             let (_, id) = self.left.swap_remove(at);
             let closing = if *reset { Closing::Broken } else { Closing::ByBroker };
             net.trace.record(EventKind::Closed(id, closing));
-            net.swallow(link, Toward::Broker);
+            net.finish(link, Toward::Broker);
         }
     }
 
