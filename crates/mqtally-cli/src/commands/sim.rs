@@ -2,12 +2,11 @@
 
 use super::{Global, test};
 use crate::exit::{self, ExitStatus, Failure};
-use crate::output::{Output, Target};
-use crate::report;
+use crate::report::{Judged, Outputs, Targets};
 use clap::builder::RangedU64ValueParser;
 use mqtally_harness::recorder::HISTORY_FILE;
 use mqtally_harness::sim::{Simulated, Simulation};
-use mqtally_history::report::Report;
+use mqtally_history::timeline::Timeline;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -35,18 +34,17 @@ pub(crate) struct Args {
     /// Keep the history of the last run in this directory, for 'mqtally check'
     #[arg(long, value_name = "DIR")]
     history: Option<PathBuf>,
-    /// Write the report as JSON to this file, or to standard output instead of the report for people
-    #[arg(long, value_name = "FILE|-", num_args = 0..=1, default_missing_value = "-")]
-    json: Option<Target>,
+    #[command(flatten)]
+    results: Targets,
 }
 
 pub(crate) fn run(args: &Args, global: &Global) -> Result<ExitStatus, Failure> {
-    let json = args.json.as_ref().map(Output::prepare).transpose()?;
+    let outputs = args.results.prepare()?;
     args.history.as_deref().map(test::fresh_history).transpose()?;
     let seed = args.seed.unwrap_or_else(|| test::random().into());
     let (began, mut elapsed) = (Instant::now(), Duration::ZERO);
     for index in 0..args.runs {
-        let last = Judged::of(seed.wrapping_add(index));
+        let last = Played::of(seed.wrapping_add(index));
         elapsed += last.simulated.elapsed;
         if last.status() == ExitStatus::Success && index + 1 < args.runs {
             continue;
@@ -54,41 +52,44 @@ pub(crate) fn run(args: &Args, global: &Global) -> Result<ExitStatus, Failure> {
         if !global.quiet {
             exit::complain(&pace(index + 1, elapsed, began.elapsed()));
         }
-        return last.publish(args, json, global.quiet);
+        return last.publish(args, outputs, global.quiet);
     }
     // `--runs` is at least 1.
     Ok(ExitStatus::Success)
 }
 
 /// A simulated run and what it came to.
-struct Judged {
+struct Played {
     simulated: Simulated,
-    report: Report,
+    judged: Judged,
     /// What our own stores broke, which no history shows.
     broken_stores: Vec<String>,
 }
 
-impl Judged {
+impl Played {
     fn of(seed: u64) -> Self {
         let simulated = Simulation::new(seed).run();
-        Self { report: simulated.report(), broken_stores: simulated.broken_stores(), simulated }
+        let mut timeline = Timeline::default();
+        simulated.events.iter().for_each(|event| timeline.observe(event));
+        let judged = Judged { report: simulated.report(), timeline };
+        Self { judged, broken_stores: simulated.broken_stores(), simulated }
     }
 
     fn status(&self) -> ExitStatus {
-        if self.broken_stores.is_empty() { self.report.verdict.into() } else { ExitStatus::Broken }
+        if self.broken_stores.is_empty() { self.judged.report.verdict.into() } else { ExitStatus::Broken }
     }
 
-    fn publish(&self, args: &Args, json: Option<Output>, quiet: bool) -> Result<ExitStatus, Failure> {
+    fn publish(&self, args: &Args, outputs: Outputs, quiet: bool) -> Result<ExitStatus, Failure> {
         if let Some(directory) = &args.history {
             keep(directory, &self.simulated.history())?;
         }
-        report::publish(&self.report, json, quiet)?;
+        outputs.publish(&self.judged, None, quiet)?;
         for broken in &self.broken_stores {
             exit::complain(&format!("broken: {broken}"));
         }
         let status = self.status();
         if status != ExitStatus::Success && !quiet {
-            exit::complain(&test::hint(self.report.seed, args.history.as_deref()));
+            exit::complain(&test::hint(self.judged.report.seed, args.history.as_deref()));
         }
         Ok(status)
     }
