@@ -18,6 +18,20 @@ referees:
 run:
     cargo run --release -- test
 
+# Thousands of whole runs in virtual time, as CI does it.
+sim runs="2000":
+    cargo run --release -- sim --runs {{runs}}
+
+# The same for an hour, from a random seed on; it ends with the first that is not kept.
+sim-long:
+    cargo build --release
+    timeout 1h target/release/mqtally sim --runs 1000000000 || test $? -eq 124
+
+# 10,000 lawful histories that nothing is found in, and 1,000 unlawful ones that are all found.
+sim-histories:
+    MQTALLY_SIM_SEEDS=10000 MQTALLY_SIM_MUTATED=1000 \
+        cargo test --release -p mqtally-harness --test simulation
+
 # What a message costs: codec, checker, broker, client, outbox and inbox, each beside a rival or a limit.
 bench:
     cargo bench -p mqtally-proto --bench codec

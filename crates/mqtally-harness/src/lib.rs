@@ -16,4 +16,5 @@ pub mod process;
 pub mod proxy;
 pub mod recorder;
 pub mod run;
+pub mod sim;
 mod workload;

@@ -57,6 +57,35 @@ pub enum Packet {
     Auth(u8),
 }
 
+impl Packet {
+    /// Whether a broker has to answer it, when a client sends it.
+    pub(crate) fn is_answered(&self) -> bool {
+        match self {
+            Packet::Publish(publish) => publish.qos > 0,
+            Packet::Connect(_)
+            | Packet::Pubrel(..)
+            | Packet::Subscribe(_)
+            | Packet::Unsubscribe(..)
+            | Packet::Pingreq => true,
+            _ => false,
+        }
+    }
+
+    /// Whether it answers one of those, when a broker sends it.
+    pub(crate) fn is_answer(&self) -> bool {
+        matches!(
+            self,
+            Packet::Connack(_)
+                | Packet::Puback(..)
+                | Packet::Pubrec(..)
+                | Packet::Pubcomp(..)
+                | Packet::Suback(..)
+                | Packet::Unsuback(..)
+                | Packet::Pingresp
+        )
+    }
+}
+
 /// CONNECT.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Connect {

@@ -10,6 +10,7 @@ mod proxy;
 mod publish;
 mod reconcile;
 mod report;
+mod sim;
 mod subscribe;
 mod test;
 
@@ -56,6 +57,7 @@ pub(crate) enum Command {
     Subscribe(Box<subscribe::Args>),
     DeadLetter(Box<dead_letter::Args>),
     Reconcile(reconcile::Args),
+    Sim(sim::Args),
     Broker(broker::Args),
     Proxy(Box<proxy::Args>),
     Completions(completions::Args),
@@ -73,6 +75,7 @@ pub(crate) fn run(cli: &Cli) -> Result<ExitStatus, Failure> {
         Command::Subscribe(args) => subscribe::run(args, &cli.global),
         Command::DeadLetter(args) => dead_letter::run(args, &cli.global),
         Command::Reconcile(args) => reconcile::run(args, &cli.global),
+        Command::Sim(args) => sim::run(args, &cli.global),
         Command::Broker(args) => broker::run(args, &cli.global),
         Command::Proxy(args) => proxy::run(args),
         Command::Completions(args) => completions::run(args),

@@ -7,3 +7,4 @@ mod program;
 mod proxying;
 mod publishing;
 mod reconciling;
+mod simulating;

@@ -50,7 +50,8 @@ fn judge_old(world: &World, delivery: &Delivery<'_>, known: &Known<'_>, ledger: 
         .iter()
         .any(|it| it.why == Why::CleanStart && it.place == connection.connect_sent.place)
         && world.client(delivery.client).online.len() > 1;
-    if !clean || !had_more || !delivery.is_live() {
+    // What was submitted anew since is a new message to the broker.
+    if !clean || !had_more || !delivery.is_live() || known.message.submissions > 1 {
         return;
     }
     ledger.oblige(PromiseId::D11, delivery.version);

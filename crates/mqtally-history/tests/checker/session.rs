@@ -106,6 +106,23 @@ fn a_session_lives_until_it_expires() {
 }
 
 #[test]
+fn on_a_dead_connection_the_broker_may_have_given_up_long_before_its_client() {
+    let returns = |end: &str| {
+        format!(
+            "group g\nc > CONNECT clean=0 expiry=10\nc < CONNACK sp=0\nwait 20\n{end}\n\
+             c > CONNECT clean=0 expiry=10\nc < CONNACK sp=0\nend"
+        )
+    };
+    for end in ["c | fin", "c | rst", ""] {
+        check_5(&returns(end), "-S2 -S7");
+        // What came last may have been on its way since before the connection died; an answer to a late question was not.
+        check_5(&returns(&format!("c < DISCONNECT\n{end}")), "-S2 -S7");
+        let lost = if end.is_empty() { "S2 S10" } else { "S2" };
+        check_5(&returns(&format!("c > PINGREQ\nc < PINGRESP\n{end}")), lost);
+    }
+}
+
+#[test]
 fn a_refusal_has_no_session_present_and_nothing_behind_it() {
     let refused = "group g\nc > CONNECT clean=0\nc < CONNACK sp=0 rc=0x87\nc | closed\nend";
     check(refused, "+S3 -S2");
@@ -133,9 +150,13 @@ fn a_clean_start_brings_nothing_back() {
     check(&(clean.clone() + &published(1, 1) + &received(1, 1) + "end"), "D11");
     // An old message.
     check(&(clean.clone() + &received(1, 0) + "end"), "D11");
-    let anew = clean + "sub > SUBSCRIBE 2 a@1\nsub < SUBACK 2 1\n";
+    let anew = clean.clone() + "sub > SUBSCRIBE 2 a@1\nsub < SUBACK 2 1\n";
     check(&(anew.clone() + &received(1, 0) + &drained(1, 1)), "D11");
     check(&(anew + &drained(1, 1)), "+D11");
+    // One that its publisher submitted anew since.
+    let again = "pub > PUBLISH qos=1 id=9 m=0/0/0\npub < PUBACK 9\n";
+    let anew = clean + "sub > SUBSCRIBE 2 a@1\nsub < SUBACK 2 1\n" + again;
+    check(&(anew + &received(1, 0) + &drained(1, 1)), "+S1");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::path::Path;
 const WHICH_RUN: [&str; 3] = ["--seed", "--history", "--runs"];
 
 /// How to see the same again, and where the evidence of this run is. Never a password.
-pub(super) fn hint(seed: u64, history: Option<&Path>) -> String {
+pub(in crate::commands) fn hint(seed: u64, history: Option<&Path>) -> String {
     let typed: Vec<String> =
         std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
     let evidence = match history {

@@ -180,7 +180,7 @@ fn broker(args: &Args) -> Result<Broker, Failure> {
 }
 
 /// Makes the directory, and sure that it can be written and holds no history: evidence is never overwritten.
-fn fresh_history(directory: &Path) -> Result<(), Failure> {
+pub(in crate::commands) fn fresh_history(directory: &Path) -> Result<(), Failure> {
     let unwritable = |error: &io::Error| {
         Failure::io(
             "cannot keep the history",
@@ -223,7 +223,7 @@ fn uncopied(place: &Path, error: &io::Error) -> Failure {
 }
 
 /// A number that no other run is likely to have: the keys of a hash map are random.
-fn random() -> u32 {
+pub(in crate::commands) fn random() -> u32 {
     let hash = RandomState::new().build_hasher().finish();
     u32::try_from(hash >> 32).expect("32 bits are left")
 }

@@ -34,6 +34,8 @@ pub(crate) struct Client {
     /// Session expiry interval in force, seconds; `u32::MAX` never expires.
     pub(crate) expiry: u32,
     pub(crate) away: Option<Away>,
+    /// When the broker certainly had the connection accepted last.
+    pub(crate) served_ns: u64,
     /// The connection accepted last, until it is closed.
     pub(crate) current: Option<ConnIx>,
     /// The connection accepted last, closed or not.
@@ -158,6 +160,12 @@ pub(crate) struct Connection {
     pub(crate) took_over: Option<ConnIx>,
     pub(crate) refused: bool,
     pub(crate) closed: Option<Closing>,
+    /// What we sent and the broker answers, and has not yet.
+    pub(crate) unanswered: u32,
+    /// When the oldest of these may have been sent.
+    pub(crate) asked_ns: u64,
+    /// The broker certainly had the connection then: something that was sent no earlier was answered.
+    pub(crate) served_ns: u64,
     pub(crate) closed_at: Moment,
     /// The client's connection before this one.
     pub(crate) previous: Option<ConnIx>,
@@ -277,6 +285,22 @@ pub(crate) struct Sentinel {
 }
 
 impl Connection {
+    /// Something is sent that the broker has to answer.
+    pub(crate) fn asks(&mut self, now_ns: u64) {
+        if self.unanswered == 0 {
+            self.asked_ns = now_ns;
+        }
+        self.unanswered = self.unanswered.saturating_add(1);
+    }
+
+    /// An answer came, which shows what was so when its question was sent: it may have been long on its way.
+    pub(crate) fn is_answered(&mut self) {
+        if self.unanswered > 0 {
+            self.unanswered -= 1;
+            self.served_ns = self.asked_ns;
+        }
+    }
+
     /// The keep-alive in force, seconds; 0 is off.
     pub(crate) fn keep_alive(&self) -> u16 {
         let server = self.connack.as_ref().and_then(|connack| connack.server_keep_alive);
@@ -297,6 +321,7 @@ impl Client {
             maybe_fresh: false,
             expiry: 0,
             away: None,
+            served_ns: 0,
             current: None,
             last_accepted: None,
             last_connect: None,
@@ -376,10 +401,8 @@ impl Client {
 
     fn expected_of_existing(&self, asked_ns: u64, now_ns: u64) -> Expected {
         const SECOND_NS: u64 = 1_000_000_000;
-        let Some(away) = self.away else {
-            // A takeover: a session of no length may end with the connection that is taken over.
-            return if self.expiry == 0 { Expected::Either } else { Expected::Present };
-        };
+        // A takeover: the broker may have given the old connection up since it last showed that it had it.
+        let away = self.away.unwrap_or(Away { earliest_ns: self.served_ns, latest_ns: None });
         if self.expiry == u32::MAX {
             return Expected::Present;
         }

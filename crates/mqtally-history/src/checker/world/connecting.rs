@@ -44,6 +44,9 @@ impl World {
             said_goodbye: None,
             told_goodbye: None,
             last_heard_ns: self.now.at_ns,
+            unanswered: 0,
+            asked_ns: self.now.at_ns,
+            served_ns: self.now.at_ns,
             last_heard: 0,
             last_publish_ns: 0,
             resumed: false,
@@ -131,7 +134,7 @@ impl World {
 
     pub(super) fn accepted(&mut self, at: ConnIx, connack: &Connack, expiry: u32) {
         let now = self.now.place;
-        let resumed = self.connection(at).resumed;
+        let (resumed, served_ns) = (self.connection(at).resumed, self.connection(at).served_ns);
         self.connections[at as usize].took_over = self.client(self.connection(at).client).current;
         let client = &mut self.clients[self.connections[at as usize].client as usize];
         if let Some(open) = client.online.last_mut().filter(|_| client.current.is_some()) {
@@ -143,6 +146,7 @@ impl World {
         client.expiry = expiry;
         client.away = None;
         client.current = Some(at);
+        client.served_ns = served_ns;
         client.last_accepted = Some(at);
         client.sent_up_to.clear();
         if client.session_present.len() < 100 {
@@ -175,7 +179,7 @@ impl World {
         }
         connection.closed = Some(closing);
         connection.closed_at = now;
-        let (client_ix, heard) = (connection.client, connection.last_heard_ns);
+        let (client_ix, served_ns) = (connection.client, connection.served_ns);
         let unread = connection.overrode_expiry
             && matches!(closing, Closing::Rst | Closing::Broken | Closing::Vanished);
         self.note(client_ix, Direction::None, closing_text(closing));
@@ -188,11 +192,9 @@ impl World {
         if let Some(open) = client.online.last_mut() {
             open.1 = now.place;
         }
-        client.away = Some(match closing {
-            Closing::Fin | Closing::Rst => Away { earliest_ns: now.at_ns, latest_ns: Some(now.at_ns) },
-            Closing::ByBroker => Away { earliest_ns: heard, latest_ns: Some(now.at_ns) },
-            Closing::Broken | Closing::Vanished => Away { earliest_ns: heard, latest_ns: None },
-        });
+        // Whoever ends it: on a dead connection the broker may have given up before.
+        let unnoticed = matches!(closing, Closing::Broken | Closing::Vanished);
+        client.away = Some(Away { earliest_ns: served_ns, latest_ns: (!unnoticed).then_some(now.at_ns) });
         if unread {
             client.known = Known::Doubtful("a DISCONNECT that set the expiry may not have been read");
         }

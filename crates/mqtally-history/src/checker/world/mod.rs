@@ -286,6 +286,9 @@ impl World {
         let connection = &mut self.connections[at as usize];
         connection.last_sent = now;
         let client = connection.client;
+        if packet.is_answered() {
+            connection.asks(now.at_ns);
+        }
         match packet {
             Packet::Publish(publish) => return self.publish_sent(client, publish),
             Packet::Puback(id, _) => return self.inbound_acked(at, *id, Phase::Acked),
@@ -320,6 +323,12 @@ impl World {
         connection.last_heard_ns = now.at_ns;
         connection.last_heard = now.place;
         let client = connection.client;
+        if packet.is_answer() {
+            connection.is_answered();
+            if self.clients[client as usize].current == Some(at) {
+                self.clients[client as usize].served_ns = connection.served_ns;
+            }
+        }
         match packet {
             // A delivery is told by `delivered`, with the facts that were judged.
             Packet::Publish(_) | Packet::Auth(_) => return,

@@ -1,0 +1,289 @@
+//! What a seed decides before the first event: the broker, the clients, and what goes wrong when.
+
+use super::ClientIx;
+use super::net::{Cut, Then, Trap};
+use super::tamper::Toward;
+use bytestring::ByteString;
+use fastrand::Rng;
+use mqtally_proto::broker::Limits;
+use mqtally_proto::packet::{Qos, RetainHandling, Subscription, Version};
+use std::sync::Arc;
+use std::time::Duration;
+
+const TOPICS: [&str; 5] = ["sim/a", "sim/b", "sim/a/x", "sim/a/y", "sim/b/x/z"];
+const FILTERS: [&str; 8] = ["sim/#", "#", "sim/+", "sim/a/#", "sim/+/x", "sim/a", "sim/b", "sim/a/x"];
+/// QoS 2 has the most that can go wrong.
+const LEVELS: [Qos; 5] =
+    [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::AtLeastOnce, Qos::ExactlyOnce, Qos::ExactlyOnce];
+/// Packets whose passing can be the moment of a fault: every step of connecting, subscribing and the handshakes.
+const CONNECTING: [(Toward, &str); 2] = [(Toward::Broker, "CONNECT"), (Toward::Client, "CONNACK")];
+const PUBLISHING: [(Toward, &str); 5] = [
+    (Toward::Broker, "PUBLISH"),
+    (Toward::Client, "PUBACK"),
+    (Toward::Client, "PUBREC"),
+    (Toward::Broker, "PUBREL"),
+    (Toward::Client, "PUBCOMP"),
+];
+/// PUBREL counts twice: between it and PUBCOMP is the narrowest gap of all.
+const RECEIVING: [(Toward, &str); 6] = [
+    (Toward::Client, "PUBLISH"),
+    (Toward::Broker, "PUBACK"),
+    (Toward::Broker, "PUBREC"),
+    (Toward::Client, "PUBREL"),
+    (Toward::Client, "PUBREL"),
+    (Toward::Broker, "PUBCOMP"),
+];
+const SUBSCRIBING: [(Toward, &str); 2] = [(Toward::Broker, "SUBSCRIBE"), (Toward::Client, "SUBACK")];
+
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) run: u32,
+    pub(super) limits: Limits,
+    /// How long a commit takes at most, at the broker and at the clients.
+    pub(super) sync_max: Duration,
+    pub(super) latency_us_max: u64,
+    /// How long faults strike.
+    pub(super) chaos: Duration,
+    pub(super) clients: Vec<ClientPlan>,
+    pub(super) faults: Vec<(Duration, Fault)>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct ClientPlan {
+    pub(super) name: Arc<str>,
+    pub(super) version: Version,
+    /// Seconds, above 0: a dead connection has to be noticed.
+    pub(super) keep_alive: u16,
+    /// Seconds that the session outlives a connection; 0 is a clean session on every connection.
+    pub(super) session_expiry: u32,
+    pub(super) receive_maximum: u16,
+    pub(super) in_flight_max: u16,
+    /// Whether it keeps what it has to over a crash.
+    pub(super) store: bool,
+    pub(super) role: RolePlan,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum RolePlan {
+    Publisher(PublisherPlan),
+    Subscriber(SubscriberPlan),
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct PublisherPlan {
+    pub(super) streams: Vec<(ByteString, Qos)>,
+    pub(super) messages: u32,
+    pub(super) burst_max: u32,
+    /// Between two bursts at most.
+    pub(super) pause_max: Duration,
+    pub(super) retains: bool,
+    pub(super) expires: bool,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct SubscriberPlan {
+    pub(super) filters: Vec<Subscription>,
+    /// Without a store: acknowledge at hand-over, and not when the handler is done.
+    pub(super) automatic: bool,
+    pub(super) handling_max: Duration,
+}
+
+/// What goes wrong. Durations are how long it lasts.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Fault {
+    Cut(ClientIx, Cut),
+    /// A cut, or the end of a process, at the next packet of a kind.
+    Trap(ClientIx, Trap),
+    /// Nothing arrives for a while, in one direction; then all of it.
+    Stall(ClientIx, Toward, Duration),
+    /// A second connection while the first is open.
+    Takeover(ClientIx),
+    /// So many connections, each left before CONNACK is read.
+    AbortedConnects(ClientIx, u8),
+    /// DISCONNECT, and away.
+    Leave(ClientIx, Duration),
+    /// The filters are given up and asked for again.
+    Unsubscribe(ClientIx, Duration),
+    /// kill -9, with the machine or without.
+    KillClient {
+        client: ClientIx,
+        silently: bool,
+        down: Duration,
+    },
+    KillBroker(Duration),
+    StopBroker(Duration),
+    PauseBroker(Duration),
+}
+
+impl Plan {
+    /// `wide`: with retained messages and message expiry.
+    pub(super) fn from_seed(seed: u64, wide: bool) -> Self {
+        let random = &mut Rng::with_seed(seed);
+        let run = random.u32(1..);
+        let versions = pick(
+            random,
+            &[
+                &[Version::V3_1_1][..],
+                &[Version::V5_0],
+                &[Version::V3_1_1, Version::V5_0],
+                &[Version::V3_1_1, Version::V5_0],
+            ],
+        );
+        let chaos = Duration::from_millis(random.u64(2_000..40_000));
+        let publishers = random.usize(1..=3);
+        let subscribers = random.usize(1..=4);
+        let mut clients: Vec<ClientPlan> = (0..publishers + subscribers)
+            .map(|ix| {
+                let version = pick(random, versions);
+                client(random, ix, (ix < publishers).then_some(chaos), version)
+            })
+            .collect();
+        for client in &mut clients {
+            if let RolePlan::Publisher(it) = &mut client.role {
+                (it.retains, it.expires) = (it.retains && wide, it.expires && wide);
+            }
+        }
+        let calm = random.u8(..10) == 0;
+        let count = if calm { 0 } else { random.usize(1..=30) };
+        let mut faults: Vec<(Duration, Fault)> =
+            (0..count).map(|_| (below(random, chaos), fault(random, clients.len(), publishers))).collect();
+        faults.sort_by_key(|(at, _)| *at);
+        Self {
+            run,
+            limits: limits(random),
+            sync_max: Duration::from_micros(pick(random, &[50, 5_000, 50_000, 200_000])),
+            latency_us_max: pick(random, &[100, 2_000, 20_000, 80_000]),
+            chaos,
+            clients,
+            faults,
+        }
+    }
+}
+
+fn limits(random: &mut Rng) -> Limits {
+    Limits {
+        receive_maximum: pick(random, &[1, 2, 10, 1_024]),
+        in_flight_max: pick(random, &[1, 3, 20, 1_024]),
+        ..Limits::default()
+    }
+}
+
+/// A publisher for so long, or a subscriber.
+fn client(random: &mut Rng, ix: ClientIx, publishes: Option<Duration>, version: Version) -> ClientPlan {
+    let (kind, role) = match publishes {
+        Some(chaos) => ("pub", RolePlan::Publisher(publisher(random, chaos))),
+        None => ("sub", RolePlan::Subscriber(subscriber(random, version))),
+    };
+    let store = random.bool();
+    let session_expiry = match random.u8(..10) {
+        // What is stored is about a session that lasts.
+        0..2 if !store => 0,
+        2 => random.u32(1..10),
+        3 => random.u32(10..120),
+        _ => u32::MAX,
+    };
+    ClientPlan {
+        name: format!("{kind}-{ix}").into(),
+        version,
+        keep_alive: random.u16(2..=20),
+        session_expiry,
+        receive_maximum: pick(random, &[1, 2, 5, 100, u16::MAX]),
+        in_flight_max: pick(random, &[1, 2, 10, 100]),
+        store,
+        role,
+    }
+}
+
+fn publisher(random: &mut Rng, chaos: Duration) -> PublisherPlan {
+    let mut streams: Vec<(ByteString, Qos)> = Vec::new();
+    for _ in 0..random.usize(1..=4) {
+        let stream = (ByteString::from_static(pick(random, &TOPICS)), pick(random, &LEVELS));
+        if !streams.contains(&stream) {
+            streams.push(stream);
+        }
+    }
+    let (messages, burst_max) = (random.u32(5..80), pick(random, &[1, 3, 12]));
+    // Mostly the load lasts as long as the faults do.
+    let lasts = if random.u8(..4) == 0 { chaos / 10 } else { chaos };
+    PublisherPlan {
+        streams,
+        messages,
+        burst_max,
+        pause_max: lasts * (burst_max + 1) / messages,
+        retains: random.u8(..3) == 0,
+        expires: random.u8(..4) == 0,
+    }
+}
+
+fn subscriber(random: &mut Rng, version: Version) -> SubscriberPlan {
+    let mut filters: Vec<Subscription> = Vec::new();
+    for _ in 0..random.usize(1..=3) {
+        let filter = pick(random, &FILTERS);
+        if filters.iter().all(|other| &*other.filter != filter) {
+            filters.push(subscription(random, filter, version));
+        }
+    }
+    SubscriberPlan {
+        filters,
+        automatic: random.u8(..3) == 0,
+        handling_max: Duration::from_millis(pick(random, &[1, 10, 60])),
+    }
+}
+
+fn subscription(random: &mut Rng, filter: &'static str, version: Version) -> Subscription {
+    let mut subscription = Subscription::new(filter, pick(random, &LEVELS));
+    if version == Version::V5_0 {
+        let handlings = [RetainHandling::Send, RetainHandling::SendIfNew, RetainHandling::DoNotSend];
+        subscription.retain_handling = pick(random, &handlings);
+    }
+    subscription
+}
+
+fn fault(random: &mut Rng, clients: usize, publishers: usize) -> Fault {
+    let client = random.usize(..clients);
+    let subscriber = random.usize(publishers..clients);
+    let secs = |random: &mut Rng, max: u64| below(random, Duration::from_secs(max));
+    match random.u8(..100) {
+        0..10 => Fault::Cut(client, Cut::Reset),
+        10..16 => Fault::Cut(client, Cut::Finish),
+        16..22 => Fault::Cut(client, Cut::Hole),
+        22..52 => Fault::Trap(client, trap(random, client < publishers)),
+        52..56 => {
+            let toward = if random.bool() { Toward::Broker } else { Toward::Client };
+            Fault::Stall(client, toward, secs(random, 8))
+        }
+        56..60 => Fault::Takeover(client),
+        60..66 => Fault::AbortedConnects(client, if random.bool() { 1 } else { 3 }),
+        66..72 => Fault::Leave(client, secs(random, 15)),
+        72..80 => Fault::Unsubscribe(subscriber, secs(random, 4)),
+        80..88 => Fault::KillClient { client, silently: random.bool(), down: secs(random, 6) },
+        88..94 => Fault::KillBroker(secs(random, 3)),
+        94..97 => Fault::StopBroker(secs(random, 3)),
+        _ => Fault::PauseBroker(secs(random, 5)),
+    }
+}
+
+fn trap(random: &mut Rng, publishes: bool) -> Trap {
+    let kinds: &[(Toward, &'static str)] = match (random.u8(..8), publishes) {
+        (0, _) => &CONNECTING,
+        (1, false) => &SUBSCRIBING,
+        (_, false) => &RECEIVING,
+        (_, true) => &PUBLISHING,
+    };
+    let (toward, kind) = pick(random, kinds);
+    let down = below(random, Duration::from_secs(3));
+    let then = match random.u8(..8) {
+        0..2 => Then::KillClient(down),
+        2 => Then::KillBroker(down),
+        _ => Then::Cut,
+    };
+    Trap { toward, kind, delivered: random.bool(), then }
+}
+
+fn below(random: &mut Rng, max: Duration) -> Duration {
+    Duration::from_micros(random.u64(..u64::try_from(max.as_micros()).unwrap_or(u64::MAX)))
+}
+
+fn pick<T: Copy>(random: &mut Rng, among: &[T]) -> T {
+    among[random.usize(..among.len())]
+}
