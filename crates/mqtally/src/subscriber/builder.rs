@@ -350,6 +350,10 @@ impl Builder {
         let otherwise = self.otherwise.unwrap_or_else(|| Arc::new(Handler::from_fn(nobody_takes_it)));
         let handlers: Vec<_> =
             self.routes.into_iter().map(|(_, handler)| handler).chain([otherwise]).collect();
+        // 3.1.1 has no word for that either, and no bit to spare.
+        if self.options.version == Version::V5_0 && handlers.iter().any(|handler| handler.keeps_retain()) {
+            self.filters.iter_mut().for_each(|filter| filter.retain_as_published = true);
+        }
         let own = handlers.iter().filter_map(|handler| handler.time_max()).max();
         Config {
             client: client::Settings::new(self.endpoint, self.options),

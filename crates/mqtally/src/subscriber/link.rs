@@ -341,6 +341,7 @@ impl Link {
             }
         }
         self.status.send_modify(|status| status.subscribed = true);
+        self.config.tell(&Notice::Subscribed { filters: suback.reasons.len() });
         Ok(())
     }
 

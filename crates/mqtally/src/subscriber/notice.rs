@@ -25,6 +25,11 @@ pub enum Notice {
         /// Whether the broker had kept the session.
         session_present: bool,
     },
+    /// All subscriptions are granted.
+    Subscribed {
+        /// How many.
+        filters: usize,
+    },
     /// The broker kept a session that this store knows nothing about.
     SessionOfAnotherStore,
     /// The broker had lost the session: messages published meanwhile may be missing.
@@ -92,6 +97,8 @@ impl fmt::Display for Notice {
             ),
             Self::Connected { session_present: true } => f.write_str("connected; the broker kept the session"),
             Self::Connected { session_present: false } => f.write_str("connected; the session is new"),
+            Self::Subscribed { filters: 1 } => f.write_str("subscribed to 1 filter"),
+            Self::Subscribed { filters } => write!(f, "subscribed to {filters} filters"),
             Self::SessionOfAnotherStore => f.write_str(
                 "the broker kept a session of this client id that this store knows nothing of: what an earlier \
                  store had processed and not acknowledged is processed again",
