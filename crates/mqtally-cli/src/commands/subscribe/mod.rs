@@ -130,8 +130,8 @@ pub(crate) struct Args {
     /// Print statistics this often; 0 only at the end
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = words::duration, help_heading = "Watching")]
     stats_every: Duration,
-    /// Serve /metrics (Prometheus), /healthz and /readyz here
-    #[arg(long, value_name = "ADDR:PORT", help_heading = "Watching")]
+    /// Serve /metrics (Prometheus), /healthz and /readyz here; a port alone is one of this machine's own, 127.0.0.1
+    #[arg(long, value_name = "[ADDR:]PORT", value_parser = words::listen, help_heading = "Watching")]
     listen: Option<SocketAddr>,
 }
 
@@ -360,7 +360,13 @@ impl Session {
             tokio::select! {
                 ended = &mut running => return self.ended(ended),
                 signalled = signals.next() => match (signalled, stop.take()) {
-                    (Signalled::Stop, Some(stop)) => drop(stop.send(())),
+                    (Signalled::Stop, Some(stop)) => {
+                        if !self.quiet {
+                            tell("stopping; a second signal ends it at once");
+                        }
+                        // It has ended by itself where nobody listens.
+                        let _ = stop.send(());
+                    }
                     (Signalled::Stop, None) => return Ok(ExitStatus::Interrupted),
                     (Signalled::Print, untouched) => {
                         stop = untouched;
@@ -436,7 +442,17 @@ fn build_failure(error: &BuildError, store: &Path) -> Failure {
 
 /// The store's file is the first thing in its messages already.
 pub(super) fn store_failure(error: &StoreError) -> Failure {
-    Failure::told(ExitStatus::Io, error, "--store")
+    let loss = matches!(error, StoreError::Damaged { .. } | StoreError::Older { .. });
+    let told = error.to_string();
+    match told.rsplit_once("; ").filter(|_| loss) {
+        Some((what, _)) => Failure::new(
+            ExitStatus::Io,
+            what,
+            "--store",
+            "keep a copy; then restore the newest store with its .mark, or go on without what is lost by --accept-loss",
+        ),
+        None => Failure::told(ExitStatus::Io, error, "--store"),
+    }
 }
 
 fn subscriber_failure(error: &SubscriberError) -> Failure {
