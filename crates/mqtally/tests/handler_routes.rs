@@ -53,7 +53,10 @@ fn what_is_no_handler_is_refused_with_a_way_out() {
         &format!("a postgres:// handler is not supported; use {FORMS}"),
     );
     check("mqtt://", "the broker URL has no host; write mqtt://HOST:PORT");
-    check("mqtt://h?prefix=a/%2B/", "the prefix \"a/+/\" has a + at byte 2; correct it");
+    check(
+        "mqtt://h?prefix=a/%2B/",
+        "the prefix \"a/+/\" contains a wildcard at byte 2 [MQTT-3.3.2-2]; correct it",
+    );
     const OPTIONS: &str = "is no option of a broker as handler; use prefix=TEXT, qos=0|1|2, client-id=ID, \
          outbox=FILE, cafile=FILE, or cert=FILE&key=FILE";
     check("mqtt://h?table=t", &format!("\"table\" {OPTIONS}"));
