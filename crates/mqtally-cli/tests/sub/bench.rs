@@ -191,11 +191,9 @@ pub(crate) fn sub_args(url: &str, args: &str, more: &[&str]) -> Vec<String> {
 }
 
 pub(crate) async fn next(events: &mut Events) -> SessionEvent {
-    loop {
-        match events.recv().await.expect("the client runs") {
-            Event::Session(event) => return event,
-            Event::Closed { how, error } => panic!("the connection ended: {how:?} {error:?}"),
-        }
+    match events.recv().await.expect("the client runs") {
+        Event::Session(event) => event,
+        Event::Closed { how, error } => panic!("the connection ended: {how:?} {error:?}"),
     }
 }
 

@@ -21,7 +21,11 @@ fn misuse_is_one_line_and_status_64() {
     check("sub -t a --client-id x --on a", 64, "is no route");
     check("sub -t a --client-id x --dedup-key magic", 64, "is no dedup key");
     check("sub -t a --client-id x --handlr print", 64, "--handler");
-    check("sub -t a --client-id x --session-expiry 0", 64, "give a number of seconds");
+    check("sub -t a --client-id x --session-expiry 0", 64, "--session-expiry; give a number of seconds");
+    check("sub -t a --client-id x --handler-timeout 0", 64, "no time at all");
+    check("sub -t a --client-id x --concurrency 0", 64, "--concurrency");
+    check("sub -t a --client-id x --backlog-max 0", 64, "--backlog-max");
+    check("sub -t a --client-id x --count 0", 64, "--count");
     check("sub -t a --client-id x --retry-delay soon", 64, "is no time");
     check("sub -t a --client-id x --listen localhost:80", 64, "is no place to listen");
     check("sub -t a --client-id x --broker http://h", 64, "no transport for MQTT");
@@ -54,6 +58,16 @@ fn a_window_shorter_than_the_session_is_warned_of_at_the_start() {
     check("--dedup-window 1h --session-expiry 3601", Some("processed again"));
     check("--session-expiry 8d", Some("dedup keys are kept for 7d and the broker keeps the session for 8d"));
     check("--dedup-window 1s --dedup-key none", None);
+}
+
+#[test]
+fn a_broker_that_keeps_the_session_for_another_time_is_warned_of() {
+    let bench = Bench::with(&["--volatile", "--session-expiry-max", "3600"]);
+    let ended = bench.sub("-t #", &[]).terminate();
+    let expect = "the broker keeps the session for 1h, 1d was asked for";
+    assert!(ended.stderr.contains(expect), "{}", ended.stderr);
+    let ended = bench.sub("-t # --session-expiry 1h", &[]).terminate();
+    assert!(!ended.stderr.contains("was asked for"), "{}", ended.stderr);
 }
 
 #[test]

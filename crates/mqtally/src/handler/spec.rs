@@ -41,7 +41,7 @@ pub enum Spec {
         table: String,
     },
     /// `mqtt://…`, `mqtts://…`, `ws://…`, `wss://…` or `unix:/…`: published on another broker.
-    Republish(Republish),
+    Republish(Box<Republish>),
 }
 
 /// Why a handler or route cannot be understood. Each message says what to write.
@@ -122,7 +122,7 @@ impl FromStr for Spec {
             "http" | "https" => webhook::check_url(text).map(|()| Self::Webhook(text.to_owned())),
             "sqlite" => table_in(given(rest, "sqlite", "file", "FILE?table=NAME")?),
             "mqtt" | "mqtts" | "ws" | "wss" | "unix" if has_colon => {
-                Republish::parse(text).map(Self::Republish)
+                Republish::parse(text).map(|target| Self::Republish(Box::new(target)))
             }
             "postgres" | "postgresql" if has_colon => Err(SpecError::NotSupported(scheme.to_owned())),
             // Not more than the first word: what follows may be a secret.

@@ -231,7 +231,7 @@ impl Dispatcher {
                 Ok(()) if ends => count += 1,
                 Ok(()) | Err(SettleError::Fenced) => self.progress.give_back(1),
                 Err(SettleError::Effect(error)) => {
-                    self.decided.push((Held { bytes: 0, ..held }, failed(error)))
+                    self.decided.push((Held { bytes: 0, ..held }, failed(error)));
                 }
             }
         }

@@ -20,6 +20,13 @@ pub enum Notice {
         /// How long the broker keeps the session; `None` is for ever.
         session_expiry: Option<Duration>,
     },
+    /// The broker keeps the session for another time than it was asked to.
+    OtherExpiry {
+        /// What was asked for.
+        asked: Duration,
+        /// For how long it keeps it.
+        granted: Duration,
+    },
     /// The connection is up.
     Connected {
         /// Whether the broker had kept the session.
@@ -97,6 +104,13 @@ impl fmt::Display for Notice {
                 "dedup keys are kept for {window} and the broker keeps the session for ever: a message that comes \
                  again after {window} is processed again; set --session-expiry",
                 window = short(*window),
+            ),
+            Self::OtherExpiry { asked, granted } => write!(
+                f,
+                "the broker keeps the session for {granted}, {asked} was asked for: what is published while we are \
+                 away for longer than {granted} is lost",
+                granted = short(*granted),
+                asked = short(*asked),
             ),
             Self::Connected { session_present: true } => f.write_str("connected; the broker kept the session"),
             Self::Connected { session_present: false } => f.write_str("connected; the session is new"),

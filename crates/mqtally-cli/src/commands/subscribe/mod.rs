@@ -62,7 +62,7 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "QOS", default_value = "1", value_parser = words::qos)]
     qos: Qos,
     /// Stop after this many messages were settled: done, or given up
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
 
     #[command(flatten)]
@@ -79,6 +79,7 @@ pub(crate) struct Args {
     accept_loss: bool,
     /// Read no more while this many messages are stored and not settled
     #[arg(long, value_name = "N", default_value_t = 1_000_000, help_heading = "Store")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     backlog_max: u64,
 
     /// What makes two messages the same: /POINTER,/POINTER into a JSON payload, user-property:NAME, own (what 'mqtally
@@ -105,11 +106,12 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FORMAT", default_value = "topic", help_heading = "Handling")]
     format: Format,
     /// How long a handler may take for one message; then it counts as failed
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = words::duration, help_heading = "Handling")]
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = words::some_time, help_heading = "Handling")]
     handler_timeout: Duration,
     /// Messages that each handler works on at once, at most
     #[arg(long, value_name = "N", default_value_t = 64, help_heading = "Handling")]
-    concurrency: usize,
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    concurrency: u32,
     /// Which messages are handled one after the other: those of one topic, with equal JSON at /POINTER, or none
     #[arg(long, value_name = "topic|/POINTER|none", default_value = "topic", value_parser = words::order)]
     #[arg(help_heading = "Handling")]
@@ -187,7 +189,7 @@ impl Args {
             .inbox(self.inbox())
             .dedup_scope(self.dedup_scope.into())
             .order(self.order.clone())
-            .concurrency(self.concurrency)
+            .concurrency(self.concurrency as usize)
             .backlog_max(self.backlog_max)
             .handler_time_max(self.handler_timeout)
             .grace(self.grace)
@@ -206,7 +208,7 @@ impl Args {
         }
         self.with_handlers(builder, &endpoint, &store, global)?
             .open(&store)
-            .map_err(|error| build_failure(&error, &store))
+            .map_err(|error| build_failure(&error))
     }
 
     fn with_handlers(
@@ -431,12 +433,15 @@ fn spec_failure(error: &SpecError, flag: &str) -> Failure {
     Failure::told(ExitStatus::Usage, error, flag)
 }
 
-fn build_failure(error: &BuildError, store: &Path) -> Failure {
+fn build_failure(error: &BuildError) -> Failure {
     match error {
         BuildError::Store(error) => store_failure(error),
         BuildError::NoClientId => Failure::told(ExitStatus::Usage, error, "--client-id"),
-        BuildError::Filter { .. } => Failure::told(ExitStatus::Usage, error, "--topic"),
-        _ => Failure::told(ExitStatus::Usage, error, store.display().to_string()),
+        BuildError::NoFilter | BuildError::Filter { .. } => {
+            Failure::told(ExitStatus::Usage, error, "--topic")
+        }
+        BuildError::NoSession => Failure::told(ExitStatus::Usage, error, "--session-expiry"),
+        BuildError::TooManyRoutes => Failure::told(ExitStatus::Usage, error, "--on"),
     }
 }
 

@@ -27,6 +27,16 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     seconds.map(Duration::from_secs).ok_or_else(|| no_duration(text))
 }
 
+/// A time that is not 0.
+pub(super) fn some_time(text: &str) -> Result<Duration, String> {
+    let time = duration(text)?;
+    if time.is_zero() {
+        Err(format!("'{text}' is no time at all; write a longer one, such as 30s"))
+    } else {
+        Ok(time)
+    }
+}
+
 fn no_duration(text: &str) -> String {
     format!("'{text}' is no time; write a number and ms, s, m, h or d, such as 30s")
 }
