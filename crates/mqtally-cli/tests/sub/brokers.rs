@@ -1,9 +1,8 @@
 //! Brokers that do not want us, and others that want to be us.
 
-use crate::bench::{Bench, Broker, eventually, message, mqtally};
+use crate::bench::{Bench, Broker, eventually, message};
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::process::Stdio;
 
 /// A broker that answers each CONNECT with these bytes and ends the connection; nothing at all for none.
 fn rude(answer: &'static [u8]) -> String {
@@ -36,16 +35,15 @@ fn a_broker_that_ends_every_connection_is_given_up() {
     check(&[0x20, 2, 0, 0], "--protocol 3.1.1", 3, unwelcome);
 }
 
+/// The user `ann` with the password `secret`, hashed only a few times.
+const ANN: &str = "ann:$7$101$AAECAwQFBgcICQoL$\
+     Xr99N9ym9ys8TWxis5ajETJq6EVYzmc6nb8t3pUYnPBbCAbICS4xejTltonXWCtJNBvA+By+TXUqU6qCblO00w==\n";
+
 #[test]
 fn wrong_credentials_end_it_at_once() {
     let directory = tempfile::tempdir().expect("a directory");
-    let mut adding = mqtally(directory.path());
-    adding.args(["broker", "--users", "users", "--add-user", "ann"]).stdin(Stdio::piped());
-    std::fs::write(directory.path().join("users"), "").expect("written");
-    let mut child = adding.spawn().expect("it starts");
-    child.stdin.take().expect("piped").write_all(b"secret\n").expect("taken");
-    assert!(child.wait().expect("it ends").success());
     let users = directory.path().join("users");
+    std::fs::write(&users, ANN).expect("written");
     let bench = Bench::with(&["--volatile", "--users", users.to_str().expect("UTF-8")]);
     let at = |user: &str| format!("mqtt://{user}{}", bench.broker.address);
     for (version, user) in [("3.1.1", "ann:wrong@"), ("5", "ann:wrong@"), ("5", "")] {

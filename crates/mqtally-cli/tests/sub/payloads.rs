@@ -162,6 +162,7 @@ fn many_huge_messages_are_read_no_faster_than_they_are_stored() {
     let running = bench.start("-t # --dedup-key none", &["--handler", "exec:wc -c"]);
     eventually("all are stored", || bench.count("SELECT received FROM tally") == 10);
     if let Some(peak) = running.memory_peak() {
-        assert!(peak < 8 * HUGE_BYTES as u64, "{} MB", peak >> 20);
+        // Without a bound it was twice that.
+        assert!(peak < 12 * HUGE_BYTES as u64, "{} MB", peak >> 20);
     }
 }

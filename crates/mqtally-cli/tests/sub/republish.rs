@@ -1,8 +1,9 @@
 //! `--handler mqtt://…`: from one broker to another.
 
 use crate::bench::{Bench, Broker, Running, eventually, message, mqtally, named, next, sub_args};
-use mqtally_proto::packet::{Properties, Property, Publish, Qos, Subscription};
-use mqtally_proto::session::Event;
+use mqtally::client::{Client, Settings};
+use mqtally_proto::packet::{Properties, Property, Publish, Qos, Subscription, Version};
+use mqtally_proto::session::{Event, Options};
 
 /// A subscriber behind the other broker, with a table of what came.
 fn behind(bench: &Bench, other: &Broker) -> Running {
@@ -30,40 +31,30 @@ fn topic_qos_retain_and_properties_are_kept_and_a_prefix_stands_before_the_topic
         properties: Properties(vec![property.clone()]),
         ..message(topic, "x")
     };
-    let received =
-        bench.with_client(other.url().parse().expect("a URL"), "watcher", async |client, mut events| {
-            let filter =
-                Subscription { retain_as_published: true, ..Subscription::new("#", Qos::ExactlyOnce) };
-            client.subscribe(vec![filter], Properties::default()).expect("connected");
-            while !matches!(next(&mut events).await, Event::Subscribed(_)) {}
-            let (sender, mut published) = tokio::sync::oneshot::channel();
-            let source = bench.broker.url();
-            let messages = vec![
-                publish("a", Qos::AtMostOnce, false),
-                publish("b", Qos::AtLeastOnce, true),
-                publish("c", Qos::ExactlyOnce, false),
-            ];
-            tokio::spawn(async move {
-                let settings = mqtally::client::Settings::new(
-                    source.parse().expect("a URL"),
-                    mqtally_proto::session::Options::new(mqtally_proto::packet::Version::V5_0, "p"),
-                );
-                let (client, events) = mqtally::client::Client::start(settings);
-                client.connect().await.expect("the broker is there");
-                for (token, message) in (0..).zip(messages) {
-                    client.publish(token, message).await.expect("it can be sent");
-                }
-                drop(sender.send((client, events)));
-            });
-            let mut received = Vec::new();
-            while received.len() < 3 {
-                if let Event::Message(publish) = next(&mut events).await {
-                    received.push(publish);
-                }
+    let messages = vec![
+        publish("a", Qos::AtMostOnce, false),
+        publish("b", Qos::AtLeastOnce, true),
+        publish("c", Qos::ExactlyOnce, false),
+    ];
+    let watcher = other.url().parse().expect("a URL");
+    let received = bench.with_client(watcher, "watcher", async |client, mut events| {
+        let filter = Subscription { retain_as_published: true, ..Subscription::new("#", Qos::ExactlyOnce) };
+        client.subscribe(vec![filter], Properties::default()).expect("connected");
+        while !matches!(next(&mut events).await, Event::Subscribed(_)) {}
+        let source = bench.broker.url().parse().expect("a URL");
+        let (publisher, _events) = Client::start(Settings::new(source, Options::new(Version::V5_0, "p")));
+        publisher.connect().await.expect("the broker is there");
+        for (token, message) in (0..).zip(messages) {
+            publisher.publish(token, message).await.expect("it can be sent");
+        }
+        let mut received = Vec::new();
+        while received.len() < 3 {
+            if let Event::Message(publish) = next(&mut events).await {
+                received.push(publish);
             }
-            drop(published.try_recv());
-            received
-        });
+        }
+        received
+    });
     let mut seen: Vec<_> =
         received.iter().map(|publish| (publish.topic.to_string(), publish.qos, publish.retain)).collect();
     seen.sort_by(|a, b| a.0.cmp(&b.0));
