@@ -270,8 +270,8 @@ fn credentials(authority: Option<Authority<'_>>) -> Result<(Option<String>, Opti
     Ok((username, password))
 }
 
-/// The URL's parser has checked that two hexadecimal digits follow every `%`.
-fn decode(encoded: &str, part: &'static str) -> Result<String, EndpointError> {
+/// The URL's parser has checked that two hexadecimal digits follow every `%`; elsewhere that is an error here.
+pub(crate) fn decode(encoded: &str, part: &'static str) -> Result<String, EndpointError> {
     let mut chunks = encoded.split('%');
     let mut bytes = chunks.next().unwrap_or_default().as_bytes().to_vec();
     for chunk in chunks {

@@ -27,6 +27,9 @@ fn each_form_names_its_handler() {
         check(typed, typed);
     }
     check("exec: ./page.sh ", "exec:./page.sh");
+    check("mqtt://u:secret@h?prefix=a%26b/&qos=1&outbox=o.db", "mqtt://u:***@h:1883?prefix=a&b/");
+    check("wss://h/mqtt?token=secret&prefix=x/", "wss://h:443/mqtt?***&prefix=x/");
+    check("unix:/run/broker.sock?qos=0", "unix:/run/broker.sock");
 }
 
 #[test]
@@ -39,7 +42,8 @@ fn a_webhooks_secrets_are_never_shown() {
 
 #[test]
 fn what_is_no_handler_is_refused_with_a_way_out() {
-    const FORMS: &str = "print, jsonl:FILE, exec:CMD, stdio:CMD, http(s)://URL or sqlite:FILE?table=NAME";
+    const FORMS: &str = "print, jsonl:FILE, exec:CMD, stdio:CMD, http(s)://URL, \
+         sqlite:FILE?table=NAME or mqtt(s)://HOST:PORT";
     check("", &format!("\"\" is no handler; use {FORMS}"));
     check("prnt", &format!("\"prnt\" is no handler; use {FORMS}"));
     check("mqtt", &format!("\"mqtt\" is no handler; use {FORMS}"));
@@ -48,7 +52,16 @@ fn what_is_no_handler_is_refused_with_a_way_out() {
         "postgres://u:secret@h/db?table=t",
         &format!("a postgres:// handler is not supported; use {FORMS}"),
     );
-    check("mqtt://h", &format!("a mqtt:// handler is not supported; use {FORMS}"));
+    check("mqtt://", "the broker URL has no host; write mqtt://HOST:PORT");
+    check(
+        "mqtt://h?prefix=a/%2B/",
+        "the prefix \"a/+/\" contains a wildcard at byte 2 [MQTT-3.3.2-2]; correct it",
+    );
+    const OPTIONS: &str = "is no option of a broker as handler; use prefix=TEXT, qos=0|1|2, client-id=ID, \
+         outbox=FILE, cafile=FILE, or cert=FILE&key=FILE";
+    check("mqtt://h?table=t", &format!("\"table\" {OPTIONS}"));
+    check("mqtts://h?qos=3", &format!("\"qos=3\" {OPTIONS}"));
+    check("mqtts://h?cert=c.pem", &format!("\"cert without key, or key without cert\" {OPTIONS}"));
     check("print:x", "print takes nothing after it; how a line looks is set apart from it");
     check("jsonl", "jsonl: names no file; write jsonl:FILE");
     check("jsonl:", "jsonl: names no file; write jsonl:FILE");

@@ -111,6 +111,44 @@ async fn spent_credit_delays_and_loses_nothing() {
     assert_eq!(ended.settled, 500);
 }
 
+/// Each of the deliveries that were handed out at once could be a packet of the largest size: gigabytes in all.
+#[tokio::test]
+async fn huge_messages_are_handed_out_as_far_as_memory_allows_and_all_of_them_in_time() {
+    const MESSAGES: u16 = 24;
+    let (place, peer) = (Place::new(), Peer::bind().await);
+    let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (now, peak) = (Arc::clone(&running), Arc::clone(&most));
+    let (all_stored, stored) = tokio::sync::watch::channel(false);
+    let slow = Handler::from_fn(move |_: Delivery| {
+        let (now, peak, mut stored) = (Arc::clone(&now), Arc::clone(&peak), stored.clone());
+        async move {
+            peak.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            stored.wait_for(|stored| *stored).await.unwrap();
+            now.fetch_sub(1, Ordering::SeqCst);
+            Outcome::Done
+        }
+    });
+    let builder = peer.builder().subscribe("#", Qos::AtLeastOnce).dedup(Vec::new()).otherwise(slow);
+    let builder = builder.keep_alive(0).concurrency(64).count(u64::from(MESSAGES));
+    let ((), ended) = run(builder, &place, async {
+        let mut link = peer.accept(false).await;
+        let payload = "x".repeat(4 << 20);
+        for packet_id in 1..=MESSAGES {
+            link.send(publish(&packet_id.to_string(), packet_id, Qos::AtLeastOnce, &payload)).await;
+        }
+        for packet_id in 1..=MESSAGES {
+            assert_eq!(puback_of(&link.read().await), Some(packet_id));
+        }
+        all_stored.send_replace(true);
+        link.read_to_disconnect().await;
+    })
+    .await;
+    assert_eq!(ended.settled, u64::from(MESSAGES));
+    // 32 MiB, and what the last claim brought beyond that.
+    let most = most.load(Ordering::SeqCst);
+    assert!((2..=10).contains(&most), "{most} at once");
+}
+
 #[tokio::test]
 async fn an_unknown_pubrel_is_answered_with_pubcomp() {
     let (place, peer) = (Place::new(), Peer::bind().await);

@@ -3,6 +3,8 @@
 use super::Global;
 use super::subscribe::{self, words};
 use crate::exit::{self, ExitStatus, Failure};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use clap::ValueEnum;
 use mqtally::handler::rfc_3339;
 use mqtally::inbox::dead_letter::{DeadLetter, DeadLetters, Page, Reason, Selection};
@@ -20,6 +22,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 const PAGE: usize = 256;
 /// Characters of a payload that a list shows.
 const SHOWN_MAX: usize = 60;
+/// Numbers are SQLite's integers.
+const NUMBER_MAX: u64 = i64::MAX.cast_unsigned();
 /// Largest payload of an MQTT packet.
 const PAYLOAD_BYTES_MAX: u64 = 268_435_455;
 
@@ -41,8 +45,8 @@ pub(crate) struct Args {
     /// What to do
     #[arg(value_enum)]
     action: Action,
-    /// Numbers of dead letters; without them replay and purge need a selection or --all
-    #[arg(value_name = "NUMBER")]
+    /// Numbers of dead letters, as ls shows them; without them replay and purge need a selection or --all
+    #[arg(value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(..=NUMBER_MAX))]
     numbers: Vec<u64>,
     /// The store of 'mqtally sub'
     #[arg(long, value_name = "FILE")]
@@ -50,10 +54,10 @@ pub(crate) struct Args {
     /// One JSON object a line instead of text
     #[arg(long)]
     json: bool,
-    /// Only say what replay or purge would do
+    /// Only say what edit, replay or purge would do
     #[arg(long)]
     dry_run: bool,
-    /// Replay at most this many messages a second
+    /// Replay at most this many messages a second; only for replay
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     rate: Option<u32>,
 
@@ -102,7 +106,7 @@ enum ReasonName {
 
 pub(crate) fn run(args: &Args, _global: &Global) -> Result<ExitStatus, Failure> {
     args.check()?;
-    let mut letters = DeadLetters::attach(&args.store).map_err(|error| subscribe::store_failure(&error))?;
+    let mut letters = open(&args.store)?;
     match args.action {
         Action::Ls => list(args, &letters),
         Action::Show => show(args, &letters),
@@ -110,6 +114,13 @@ pub(crate) fn run(args: &Args, _global: &Global) -> Result<ExitStatus, Failure> 
         Action::Replay => replay(args, &mut letters),
         Action::Purge => purge(args, &mut letters),
     }
+}
+
+fn open(store: &Path) -> Result<DeadLetters, Failure> {
+    if let Err(error) = store.metadata() {
+        return Err(Failure::io("cannot open the store", store, &error, "name the --store of 'mqtally sub'"));
+    }
+    DeadLetters::attach(store).map_err(|error| subscribe::store_failure(&error))
 }
 
 impl Args {
@@ -122,7 +133,19 @@ impl Args {
         }
         let selects = self.all || self.filter.is_some() || self.reason.is_some() || self.older_than.is_some();
         let named = !self.numbers.is_empty();
+        let changes = matches!(self.action, Action::Edit | Action::Replay | Action::Purge);
         match self.action {
+            Action::Ls if named => misuse("ls takes no numbers", "use show"),
+            Action::Show | Action::Edit if selects => {
+                misuse("show and edit take no selection", "give numbers, as 'ls' shows them")
+            }
+            _ if self.dry_run && !changes => misuse("--dry-run, but nothing would change", "leave it out"),
+            _ if self.rate.is_some() && self.action != Action::Replay => {
+                misuse("--rate is for replay", "leave it out")
+            }
+            _ if (self.message.is_some() || self.file.is_some()) && self.action != Action::Edit => {
+                misuse("a new payload is for edit", "leave it out, or use edit")
+            }
             Action::Show if !named => misuse("no dead letter named", "give its number, as 'ls' shows it"),
             Action::Edit if self.numbers.len() != 1 => {
                 misuse("edit takes one dead letter", "give its number")
@@ -149,10 +172,7 @@ impl Args {
                 ReasonName::Conflict => Reason::Conflict,
                 ReasonName::Damaged => Reason::Damaged,
             }),
-            died_before: self.older_than.map(|age| {
-                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                Time::from_ms(u64::try_from(now.saturating_sub(age).as_millis()).unwrap_or(u64::MAX))
-            }),
+            died_before: self.older_than.map(ago),
         }
     }
 
@@ -169,7 +189,9 @@ impl Args {
         if !self.numbers.is_empty() {
             return self.numbers.chunks(PAGE).try_for_each(|chunk| act(letters, chunk.to_vec()));
         }
-        let (selection, mut from) = (self.selection(), Some(0));
+        // What is replayed may be given up again meanwhile, under a higher number: that is not meant.
+        let died_before = Some(self.older_than.map_or_else(|| ago(Duration::ZERO), ago));
+        let (selection, mut from) = (Selection { died_before, ..self.selection() }, Some(0));
         while let Some(start) = from {
             let Page { letters: page, next } =
                 letters.list(&selection, start, PAGE).map_err(self.store_failure())?;
@@ -178,6 +200,12 @@ impl Args {
         }
         Ok(())
     }
+}
+
+/// The wall clock's time this long ago.
+fn ago(age: Duration) -> Time {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Time::from_ms(u64::try_from(now.saturating_sub(age).as_millis()).unwrap_or(u64::MAX))
 }
 
 fn list(args: &Args, letters: &DeadLetters) -> Result<ExitStatus, Failure> {
@@ -205,9 +233,16 @@ fn show(args: &Args, letters: &DeadLetters) -> Result<ExitStatus, Failure> {
 
 fn edit(args: &Args, letters: &mut DeadLetters) -> Result<ExitStatus, Failure> {
     let payload = new_payload(args)?;
-    let Some(number) = args.numbers.first() else { return Ok(ExitStatus::Usage) };
-    let edited = letters.edit(*number, &payload).map_err(args.store_failure())?;
-    Ok(if edited { ExitStatus::Success } else { missing(*number) })
+    let mut tally = Acted::default();
+    for number in &args.numbers {
+        let edited = match args.dry_run {
+            true => letters.show(*number).map(|found| found.is_some_and(|letter| letter.message.is_some())),
+            false => letters.edit(*number, &payload),
+        };
+        let done = if edited.map_err(args.store_failure())? { vec![*number] } else { Vec::new() };
+        tally.add(&[*number], &done, args)?;
+    }
+    tally.finish(args, "edited", "edited; replay it to have it processed")
 }
 
 fn new_payload(args: &Args) -> Result<Vec<u8>, Failure> {
@@ -352,7 +387,7 @@ fn details(letter: &DeadLetter) -> String {
         field("replay", "asked for");
     }
     match &letter.message {
-        Some(message) => text + "\n" + &String::from_utf8_lossy(&message.payload) + "\n",
+        Some(message) => text + "\n" + &readable(&message.payload) + "\n",
         None => text + "\nits row is damaged\n",
     }
 }
@@ -382,7 +417,7 @@ fn to_json(letter: &DeadLetter) -> Value {
         object["user_properties"] = properties.collect();
         match std::str::from_utf8(&message.payload) {
             Ok(text) => object["payload"] = json!(text),
-            Err(_) => object["payload_hex"] = json!(hex(&message.payload)),
+            Err(_) => object["payload_base64"] = json!(BASE64_STANDARD.encode(&message.payload)),
         }
     }
     object
@@ -397,14 +432,15 @@ fn shortened(payload: &[u8]) -> String {
     shown
 }
 
+/// A payload over its lines; as it is it is in the JSON output.
+fn readable(payload: &[u8]) -> String {
+    let text = String::from_utf8_lossy(payload);
+    let lines: Vec<_> =
+        text.split('\n').map(|line| line.split('\t').map(visible).collect::<Vec<_>>().join("\t")).collect();
+    lines.join("\n")
+}
+
 /// Control characters must not reach a terminal.
 fn visible(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

@@ -19,6 +19,9 @@ use tokio::time::Instant;
 /// Bytes that wait for the socket before nothing more is taken from the session or the server.
 const BACKLOG_BYTES_MAX: usize = 1 << 20;
 
+/// Bytes of messages after which whoever takes the events gets a turn: he may want to pause the reading.
+const TURN_BYTES_MAX: usize = 1 << 20;
+
 /// What a handle asks of the loop.
 pub(super) enum Control {
     Connect(oneshot::Sender<Result<Connected, ConnectError>>),
@@ -66,6 +69,8 @@ pub(super) struct Driver {
     /// Set while what is queued must not be written, because its steps are not recorded.
     recording: Option<oneshot::Receiver<()>>,
     packets: Vec<Packet>,
+    /// Of messages, since others had a turn.
+    turn_bytes: usize,
     clock: Clock,
 }
 
@@ -90,6 +95,7 @@ impl Driver {
             paused: false,
             recording: None,
             packets: Vec::new(),
+            turn_bytes: 0,
             clock: Clock::start(),
         }
     }
@@ -97,6 +103,10 @@ impl Driver {
     pub(super) async fn run(mut self) {
         loop {
             self.drain().await;
+            if self.turn_bytes >= TURN_BYTES_MAX {
+                self.turn_bytes = 0;
+                tokio::task::yield_now().await;
+            }
             match self.wait().await {
                 Input::Abandoned => break,
                 input => self.apply(input).await,
@@ -180,6 +190,9 @@ impl Driver {
                 && let Some(opening) = self.opening.take()
             {
                 let _ = opening.reply.send(answer);
+            }
+            if let session::Event::Message(publish) | session::Event::Duplicate(publish) = &event {
+                self.turn_bytes += publish.payload.len();
             }
             self.pending.push_back(Event::Session(event));
         }

@@ -44,6 +44,7 @@ mod jsonl;
 mod print;
 mod process;
 mod record;
+mod republish;
 mod spec;
 mod sqlite;
 mod stdio;
@@ -51,10 +52,12 @@ mod webhook;
 
 pub use print::{Format, Printer};
 pub use record::{identity, rfc_3339};
+pub use republish::Republish;
 pub use spec::{Route, Routes, Spec, SpecError};
 pub use webhook::WebhookOptions;
 
 use crate::inbox::{Delivery, Outcome};
+use crate::publisher::StartError;
 use serde::de::DeserializeOwned;
 use std::fmt;
 use std::io;
@@ -80,6 +83,7 @@ enum Kind {
     Stdio(stdio::Stdio),
     Webhook(webhook::Webhook),
     Sqlite(sqlite::Sqlite),
+    Republish(republish::Republisher),
     Function(Function),
 }
 
@@ -101,6 +105,29 @@ pub struct Options {
     pub sync_files: bool,
     /// For webhooks.
     pub webhook: WebhookOptions,
+    /// Is told how brokers fare that messages are republished on.
+    pub observer: Option<Observer>,
+}
+
+/// Is told what a person may want to know, a line at a time. It must not block.
+#[derive(Clone)]
+pub struct Observer(Arc<dyn Fn(&str) + Send + Sync>);
+
+impl Observer {
+    /// Tells `function`.
+    pub fn new(function: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(function))
+    }
+
+    fn tell(&self, line: &str) {
+        (self.0)(line);
+    }
+}
+
+impl fmt::Debug for Observer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Observer(…)")
+    }
 }
 
 impl Default for Options {
@@ -112,6 +139,7 @@ impl Default for Options {
             programs_print: false,
             sync_files: true,
             webhook: WebhookOptions::default(),
+            observer: None,
         }
     }
 }
@@ -149,6 +177,21 @@ pub enum OpenError {
     /// The webhook cannot be called at all.
     #[error("the webhook cannot be called: {0}")]
     Webhook(String),
+    /// There is no inbox's file that an outbox could stand beside.
+    #[error("a broker as handler needs an outbox; add ?outbox=FILE to its URL")]
+    NoOutbox,
+    /// Somebody has the outbox already.
+    #[error("{}: another handler or process publishes from it; add ?outbox=FILE to this one's URL", .path.display())]
+    OutboxInUse {
+        /// The outbox.
+        path: PathBuf,
+    },
+    /// The outbox cannot be opened.
+    #[error(transparent)]
+    Outbox(StartError),
+    /// It was opened outside of a tokio runtime.
+    #[error("a broker as handler needs a tokio runtime; open it inside of one")]
+    NoRuntime,
 }
 
 impl Handler {
@@ -189,6 +232,7 @@ impl Handler {
             Kind::Stdio(stdio) => stdio.handle(delivery).await,
             Kind::Webhook(webhook) => webhook.handle(delivery).await,
             Kind::Sqlite(sqlite) => sqlite.handle(delivery).await,
+            Kind::Republish(republisher) => republisher.handle(delivery).await,
             Kind::Function(function) => function(delivery.clone()).await,
         }
     }
@@ -197,7 +241,7 @@ impl Handler {
     pub fn concurrency_max(&self) -> usize {
         match &self.0 {
             Kind::Exec(_) | Kind::Stdio(_) | Kind::Webhook(_) => PARALLEL_MAX,
-            Kind::Print(_) | Kind::Jsonl(_) | Kind::Sqlite(_) => BATCHED_MAX,
+            Kind::Print(_) | Kind::Jsonl(_) | Kind::Sqlite(_) | Kind::Republish(_) => BATCHED_MAX,
             Kind::Function(_) => usize::MAX,
         }
     }
@@ -212,15 +256,23 @@ impl Handler {
             Kind::Stdio(stdio) => Some(stdio.time_max()),
             Kind::Webhook(webhook) => Some(webhook.time_max()),
             Kind::Sqlite(sqlite) => Some(sqlite.time_max()),
+            Kind::Republish(republisher) => Some(republisher.time_max()),
             Kind::Function(_) => None,
         }
     }
 
-    /// Ends a long-running program: closes its standard input, and kills it where it goes on after that. The others have
-    /// nothing to end. Deliveries that come after it are retried.
+    /// Whether it makes use of the retain flag as the publisher set it.
+    pub(crate) fn keeps_retain(&self) -> bool {
+        matches!(self.0, Kind::Republish(_))
+    }
+
+    /// Ends what works in the background: closes a long-running program's standard input, and kills it where it goes on
+    /// after that; lets go of an outbox. The others have nothing to end. Deliveries that come after it are retried.
     pub async fn close(&self) {
-        if let Kind::Stdio(stdio) = &self.0 {
-            stdio.close().await;
+        match &self.0 {
+            Kind::Stdio(stdio) => stdio.close().await,
+            Kind::Republish(republisher) => republisher.close().await,
+            _ => {}
         }
     }
 }
@@ -234,6 +286,7 @@ impl fmt::Debug for Handler {
             Kind::Stdio(_) => "stdio",
             Kind::Webhook(_) => "webhook",
             Kind::Sqlite(_) => "sqlite",
+            Kind::Republish(_) => "republish",
             Kind::Function(_) => "function",
         };
         f.debug_tuple("Handler").field(&kind).finish()

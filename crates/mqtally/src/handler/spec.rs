@@ -1,6 +1,8 @@
 //! Handlers as they are typed, and which of them takes a topic.
 
+use super::republish::{Republish, Republisher};
 use super::{Handler, Kind, OpenError, Options, exec, jsonl, sqlite, stdio, webhook};
+use crate::endpoint::EndpointError;
 use mqtally_proto::topic::{self, TopicError};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -8,7 +10,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 /// Every form, for messages.
-const FORMS: &str = "print, jsonl:FILE, exec:CMD, stdio:CMD, http(s)://URL or sqlite:FILE?table=NAME";
+const FORMS: &str =
+    "print, jsonl:FILE, exec:CMD, stdio:CMD, http(s)://URL, sqlite:FILE?table=NAME or mqtt(s)://HOST:PORT";
 
 /// A handler as it is typed.
 ///
@@ -37,6 +40,8 @@ pub enum Spec {
         /// The table.
         table: String,
     },
+    /// `mqtt://…`, `mqtts://…`, `ws://…`, `wss://…` or `unix:/…`: published on another broker.
+    Republish(Box<Republish>),
 }
 
 /// Why a handler or route cannot be understood. Each message says what to write.
@@ -63,6 +68,18 @@ pub enum SpecError {
     /// Not a URL that can be called; its text may hold secrets, and is not shown.
     #[error("the webhook's URL {0}; write https://HOST/PATH")]
     Url(&'static str),
+    /// Not a broker's URL.
+    #[error(transparent)]
+    Broker(EndpointError),
+    /// A broker as handler has no such option.
+    #[error(
+        "{0:?} is no option of a broker as handler; \
+         use prefix=TEXT, qos=0|1|2, client-id=ID, outbox=FILE, cafile=FILE, or cert=FILE&key=FILE"
+    )]
+    BrokerOption(String),
+    /// No topic can begin like this.
+    #[error("the prefix {0:?} {1}; correct it")]
+    Prefix(String, TopicError),
     /// A route without its parts.
     #[error("{0:?} is no route; write FILTER=HANDLER, such as 'alerts/+=exec:./page.sh'")]
     NoRoute(String),
@@ -85,6 +102,7 @@ impl Spec {
             Self::Stdio(command) => Kind::Stdio(stdio::Stdio::new(command, options)),
             Self::Webhook(url) => Kind::Webhook(webhook::Webhook::new(url, options)?),
             Self::Sqlite { path, table } => Kind::Sqlite(sqlite::Sqlite::open(path, table, options)?),
+            Self::Republish(target) => Kind::Republish(Republisher::open(target, options)?),
         }))
     }
 }
@@ -103,9 +121,10 @@ impl FromStr for Spec {
             "stdio" => Ok(Self::Stdio(given(rest, "stdio", "command", "CMD")?.to_owned())),
             "http" | "https" => webhook::check_url(text).map(|()| Self::Webhook(text.to_owned())),
             "sqlite" => table_in(given(rest, "sqlite", "file", "FILE?table=NAME")?),
-            "mqtt" | "mqtts" | "ws" | "wss" | "postgres" | "postgresql" if has_colon => {
-                Err(SpecError::NotSupported(scheme.to_owned()))
+            "mqtt" | "mqtts" | "ws" | "wss" | "unix" if has_colon => {
+                Republish::parse(text).map(|target| Self::Republish(Box::new(target)))
             }
+            "postgres" | "postgresql" if has_colon => Err(SpecError::NotSupported(scheme.to_owned())),
             // Not more than the first word: what follows may be a secret.
             _ => Err(SpecError::Unknown(scheme.to_owned())),
         }
@@ -146,6 +165,7 @@ impl fmt::Display for Spec {
             Self::Stdio(command) => write!(f, "stdio:{command}"),
             Self::Webhook(url) => f.write_str(&webhook::without_secrets(url)),
             Self::Sqlite { path, table } => write!(f, "sqlite:{}?table={table}", shown(path)),
+            Self::Republish(target) => target.fmt(f),
         }
     }
 }

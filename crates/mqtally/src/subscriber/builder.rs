@@ -102,6 +102,8 @@ pub(super) struct Config {
     /// By channel.
     pub(super) handlers: Vec<Arc<Handler>>,
     pub(super) retry: RetryPolicy,
+    /// How long dedup keys are kept.
+    window: Duration,
     pub(super) concurrency: usize,
     pub(super) credit: Credit,
     pub(super) backlog_max: u64,
@@ -307,12 +309,11 @@ impl Builder {
         let routes: Vec<String> = self.routes.iter().map(|(filter, _)| filter.clone()).collect();
         self.inbox.channel_of = Box::new(move |topic| channel_of(&routes, topic));
         let settings = std::mem::take(&mut self.inbox);
-        let (retry, window_ms) = (settings.retry, settings.window_ms);
-        let config = self.config(retry);
+        let config = self.config(&settings);
         let lease_ms = millis(config.time_max + LEASE_MARGIN);
         let (inbox, repaired) = Inbox::open(path.as_ref(), inbox::Settings { lease_ms, ..settings })?;
         repaired.into_iter().for_each(|notice| config.tell(&Notice::Repaired(notice.0)));
-        config.warn_of_short_window(window_ms);
+        config.warn_of_short_window(config.client.options.session_expiry_interval);
         Ok(Subscriber { config: Arc::new(config), inbox, status: watch::Sender::new(Status::default()) })
     }
 
@@ -335,7 +336,7 @@ impl Builder {
         subscribed.chain(routed).chain(keyed).try_for_each(check_filter)
     }
 
-    fn config(mut self, retry: RetryPolicy) -> Config {
+    fn config(mut self, inbox: &inbox::Settings) -> Config {
         // Every connection subscribes; what was retained is wanted once. 3.1.1 has no word for that.
         if self.options.version == Version::V5_0 {
             self.filters.iter_mut().for_each(|filter| filter.retain_handling = RetainHandling::SendIfNew);
@@ -350,6 +351,10 @@ impl Builder {
         let otherwise = self.otherwise.unwrap_or_else(|| Arc::new(Handler::from_fn(nobody_takes_it)));
         let handlers: Vec<_> =
             self.routes.into_iter().map(|(_, handler)| handler).chain([otherwise]).collect();
+        // 3.1.1 has no word for that either, and no bit to spare.
+        if self.options.version == Version::V5_0 && handlers.iter().any(|handler| handler.keeps_retain()) {
+            self.filters.iter_mut().for_each(|filter| filter.retain_as_published = true);
+        }
         let own = handlers.iter().filter_map(|handler| handler.time_max()).max();
         Config {
             client: client::Settings::new(self.endpoint, self.options),
@@ -359,7 +364,8 @@ impl Builder {
             order: self.order,
             time_max: own.map_or(self.time_max, |own| own.max(self.time_max)),
             handlers,
-            retry,
+            retry: inbox.retry,
+            window: Duration::from_millis(inbox.window_ms),
             concurrency: self.concurrency,
             credit: self.credit,
             backlog_max: self.backlog_max,
@@ -386,13 +392,24 @@ impl Config {
         self.client.options.client_id.to_string()
     }
 
-    fn warn_of_short_window(&self, window_ms: u64) {
+    /// The broker keeps the session for another time than it was asked to, in seconds.
+    pub(super) fn tell_of_expiry(&self, granted: Option<u32>) {
+        let asked = self.client.options.session_expiry_interval;
+        let Some(granted) = granted.filter(|granted| *granted != asked) else { return };
+        if granted > asked {
+            return self.warn_of_short_window(granted);
+        }
+        let [asked, granted] = [asked, granted].map(|seconds| Duration::from_secs(seconds.into()));
+        self.tell(&Notice::OtherExpiry { asked, granted });
+    }
+
+    fn warn_of_short_window(&self, expiry: u32) {
         let dedups = !self.keys.rules.is_empty() || !self.keys_on.is_empty();
-        let expiry = u64::from(self.client.options.session_expiry_interval);
-        let forever = expiry == u64::from(u32::MAX);
-        if dedups && (forever || window_ms < expiry * 1_000) {
-            let session_expiry = (!forever).then(|| Duration::from_secs(expiry));
-            self.tell(&Notice::WindowTooShort { window: Duration::from_millis(window_ms), session_expiry });
+        let forever = expiry == u32::MAX;
+        let expiry = Duration::from_secs(expiry.into());
+        if dedups && (forever || self.window < expiry) {
+            let session_expiry = (!forever).then_some(expiry);
+            self.tell(&Notice::WindowTooShort { window: self.window, session_expiry });
         }
     }
 }

@@ -17,6 +17,8 @@ use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 
+/// Bytes of payload in hand above which nothing more is claimed. One claim may bring a little more, or one huge message.
+const HANDED_BYTES_MAX: usize = 32 << 20;
 /// Deliveries that one claim asks for.
 const CLAIM_MAX: usize = 256;
 
@@ -92,6 +94,8 @@ pub(super) struct Dispatcher {
     decided: Vec<(Held, Outcome)>,
     settling: Option<(Vec<(Held, bool)>, Settling)>,
     claiming: Option<Claiming>,
+    /// Of all that is running, decided or being settled.
+    bytes: usize,
 }
 
 /// A delivery in our hands.
@@ -99,6 +103,8 @@ pub(super) struct Dispatcher {
 struct Held {
     lease: Lease,
     attempt: u32,
+    /// Of its payload; an effect keeps it until it is settled.
+    bytes: usize,
 }
 
 impl Dispatcher {
@@ -123,6 +129,7 @@ impl Dispatcher {
             decided: Vec::new(),
             settling: None,
             claiming: None,
+            bytes: 0,
         }
     }
 
@@ -158,7 +165,7 @@ impl Dispatcher {
 
     fn claim_more(&mut self) {
         let room = self.limit.saturating_sub(self.in_hand()).min(CLAIM_MAX);
-        if self.claiming.is_none() && room > 0 {
+        if self.claiming.is_none() && room > 0 && self.bytes < HANDED_BYTES_MAX {
             let (inbox, channel, progress) = (self.inbox.clone(), self.channel, Arc::clone(&self.progress));
             self.claiming = Some(Box::pin(async move {
                 let wanted = progress.take(room).await;
@@ -175,7 +182,9 @@ impl Dispatcher {
     }
 
     fn start(&mut self, delivery: Delivery) {
-        let held = Held { lease: delivery.lease(), attempt: delivery.attempt };
+        let bytes = delivery.payload.len();
+        let held = Held { lease: delivery.lease(), attempt: delivery.attempt, bytes };
+        self.bytes += bytes;
         let (handler, time_max) = (Arc::clone(&self.handler), self.time_max);
         let task = self.running.spawn(async move {
             let handled = tokio::time::timeout(time_max, handler.handle(&delivery)).await;
@@ -211,6 +220,7 @@ impl Dispatcher {
 
     fn settled(&mut self, answers: Result<Vec<Result<(), SettleError>>, InboxError>) {
         let Some((held, _)) = self.settling.take() else { return };
+        self.bytes -= held.iter().map(|(held, _)| held.bytes).sum::<usize>();
         let Ok(answers) = answers else {
             // The store failed: what became of these is in it, and what is not settled is handed out again.
             return self.progress.give_back(held.len());
@@ -220,7 +230,9 @@ impl Dispatcher {
             match answer {
                 Ok(()) if ends => count += 1,
                 Ok(()) | Err(SettleError::Fenced) => self.progress.give_back(1),
-                Err(SettleError::Effect(error)) => self.decided.push((held, failed(error))),
+                Err(SettleError::Effect(error)) => {
+                    self.decided.push((Held { bytes: 0, ..held }, failed(error)));
+                }
             }
         }
         self.progress.count(count);

@@ -44,6 +44,8 @@ pub(super) struct Link {
     known: bool,
     /// The broker had lost the session, and the inbox does not know yet.
     session_lost: bool,
+    /// For how many seconds the broker said that it keeps the session, where that is not what was asked for.
+    granted_expiry: Option<u32>,
     reconnect: Reconnect,
     /// CONNACK was taken from the events: what comes now is of this connection.
     up: bool,
@@ -99,6 +101,7 @@ impl Link {
             inherited,
             known: counted.received > 0 || counted.session_losses > 0,
             session_lost: false,
+            granted_expiry: None,
             reconnect: Reconnect::default(),
             up: false,
             stored: VecDeque::new(),
@@ -155,6 +158,10 @@ impl Link {
     async fn begin(&mut self, connected: &Connected) -> Result<(), SubscriberError> {
         self.config.tell(&Notice::Connected { session_present: connected.session_present });
         (self.pause, self.stalled, self.takeover, self.end) = (None, false, false, None);
+        let granted = connected.connack.properties.session_expiry_interval();
+        if granted != std::mem::replace(&mut self.granted_expiry, granted) {
+            self.config.tell_of_expiry(granted);
+        }
         match (connected.session_present, self.known) {
             (true, true) | (false, false) => {}
             (true, false) => self.config.tell(&Notice::SessionOfAnotherStore),
@@ -341,6 +348,7 @@ impl Link {
             }
         }
         self.status.send_modify(|status| status.subscribed = true);
+        self.config.tell(&Notice::Subscribed { filters: suback.reasons.len() });
         Ok(())
     }
 

@@ -20,10 +20,22 @@ pub enum Notice {
         /// How long the broker keeps the session; `None` is for ever.
         session_expiry: Option<Duration>,
     },
+    /// The broker keeps the session for another time than it was asked to.
+    OtherExpiry {
+        /// What was asked for.
+        asked: Duration,
+        /// For how long it keeps it.
+        granted: Duration,
+    },
     /// The connection is up.
     Connected {
         /// Whether the broker had kept the session.
         session_present: bool,
+    },
+    /// All subscriptions are granted.
+    Subscribed {
+        /// How many.
+        filters: usize,
     },
     /// The broker kept a session that this store knows nothing about.
     SessionOfAnotherStore,
@@ -82,16 +94,28 @@ impl fmt::Display for Notice {
             Self::Repaired(what) => f.write_str(what),
             Self::WindowTooShort { window, session_expiry: Some(expiry) } => write!(
                 f,
-                "dedup keys are kept for {window:?} and the broker keeps the session for {expiry:?}: a message that \
-                 comes again after {window:?} is processed again; make --dedup-window at least as long"
+                "dedup keys are kept for {window} and the broker keeps the session for {expiry}: a message that \
+                 comes again after {window} is processed again; make --dedup-window at least as long",
+                window = short(*window),
+                expiry = short(*expiry),
             ),
             Self::WindowTooShort { window, session_expiry: None } => write!(
                 f,
-                "dedup keys are kept for {window:?} and the broker keeps the session for ever: a message that comes \
-                 again after {window:?} is processed again; set --session-expiry"
+                "dedup keys are kept for {window} and the broker keeps the session for ever: a message that comes \
+                 again after {window} is processed again; set --session-expiry",
+                window = short(*window),
+            ),
+            Self::OtherExpiry { asked, granted } => write!(
+                f,
+                "the broker keeps the session for {granted}, {asked} was asked for: what is published while we are \
+                 away for longer than {granted} is lost",
+                granted = short(*granted),
+                asked = short(*asked),
             ),
             Self::Connected { session_present: true } => f.write_str("connected; the broker kept the session"),
             Self::Connected { session_present: false } => f.write_str("connected; the session is new"),
+            Self::Subscribed { filters: 1 } => f.write_str("subscribed to 1 filter"),
+            Self::Subscribed { filters } => write!(f, "subscribed to {filters} filters"),
             Self::SessionOfAnotherStore => f.write_str(
                 "the broker kept a session of this client id that this store knows nothing of: what an earlier \
                  store had processed and not acknowledged is processed again",
@@ -109,12 +133,23 @@ impl fmt::Display for Notice {
             }
             Self::Paused(pause) => write!(f, "not reading: {pause}"),
             Self::Resumed => f.write_str("reading again"),
-            Self::Unfinished(count) => write!(
-                f,
-                "{count} deliveries were not finished at the deadline; the next run hands them out again"
-            ),
+            Self::Unfinished(count) => {
+                let deliveries = if *count == 1 { "delivery" } else { "deliveries" };
+                write!(
+                    f,
+                    "not finished at the deadline: {count} {deliveries}; the next run hands them out again"
+                )
+            }
         }
     }
+}
+
+/// A time in its largest whole unit, as it may have been typed: `7d`, `90s`, `1500ms`.
+fn short(time: Duration) -> String {
+    let ms = time.as_millis();
+    let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")];
+    let whole = units.into_iter().find(|(unit, _)| ms >= *unit && ms.is_multiple_of(*unit));
+    whole.map_or_else(|| format!("{ms}ms"), |(unit, name)| format!("{}{name}", ms / unit))
 }
 
 impl fmt::Display for Pause {
@@ -125,5 +160,20 @@ impl fmt::Display for Pause {
             Self::Store(why) => write!(f, "the store cannot be written: {why}"),
             Self::Stopping => f.write_str("stopping"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_said_in_its_largest_whole_unit() {
+        let check = |ms, expect: &str| assert_eq!(short(Duration::from_millis(ms)), expect);
+        check(604_800_000, "7d");
+        check(5_400_000, "90m");
+        check(3_601_000, "3601s");
+        check(1_500, "1500ms");
+        check(0, "0ms");
     }
 }

@@ -9,7 +9,8 @@ use crate::exit::{self, ExitStatus, Failure};
 use crate::metrics;
 use broker::BrokerArgs;
 use clap::ValueEnum;
-use mqtally::handler::{self, Format, Printer, Routes, SpecError, WebhookOptions};
+use mqtally::endpoint::Endpoint;
+use mqtally::handler::{self, Format, Observer, Printer, Routes, Spec, SpecError};
 use mqtally::inbox::{self, ConflictPolicy, RetryPolicy, key::Scope};
 use mqtally::store::{self, StoreError};
 use mqtally::subscriber::{
@@ -45,9 +46,10 @@ Examples:
   mqtally sub -t 'alerts/+@2' --client-id pager --handler exec:./page.sh
   mqtally sub -t 'readings/#' --client-id db --store db.sub --handler 'sqlite:db.sub?table=readings'
   mqtally sub -t '#' --client-id all --on 'alerts/+=https://example.com/hook' --dedup-key /sender,/message_id
+  mqtally sub -t 'alerts/#' --client-id bridge --handler 'mqtts://cloud.example?prefix=plant7/'
 
 Handlers: print, jsonl:FILE, exec:CMD (message on standard input; exit 0 done, 75 retry, else dead), stdio:CMD (one
-program, lines of JSON), http(s)://URL (POST), sqlite:FILE?table=NAME.
+program, lines of JSON), http(s)://URL (POST), sqlite:FILE?table=NAME, mqtt(s)://HOST:PORT (another broker).
 
 Exit status: 0 stopped in order, or --count reached; 64 usage; 69 broker not reachable at the start, refused us, or
 another client has our id; 74 store or file; 130 stopped at once."
@@ -60,7 +62,7 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "QOS", default_value = "1", value_parser = words::qos)]
     qos: Qos,
     /// Stop after this many messages were settled: done, or given up
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
 
     #[command(flatten)]
@@ -77,6 +79,7 @@ pub(crate) struct Args {
     accept_loss: bool,
     /// Read no more while this many messages are stored and not settled
     #[arg(long, value_name = "N", default_value_t = 1_000_000, help_heading = "Store")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     backlog_max: u64,
 
     /// What makes two messages the same: /POINTER,/POINTER into a JSON payload, user-property:NAME, own (what 'mqtally
@@ -103,11 +106,12 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FORMAT", default_value = "topic", help_heading = "Handling")]
     format: Format,
     /// How long a handler may take for one message; then it counts as failed
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = words::duration, help_heading = "Handling")]
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = words::some_time, help_heading = "Handling")]
     handler_timeout: Duration,
     /// Messages that each handler works on at once, at most
     #[arg(long, value_name = "N", default_value_t = 64, help_heading = "Handling")]
-    concurrency: usize,
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    concurrency: u32,
     /// Which messages are handled one after the other: those of one topic, with equal JSON at /POINTER, or none
     #[arg(long, value_name = "topic|/POINTER|none", default_value = "topic", value_parser = words::order)]
     #[arg(help_heading = "Handling")]
@@ -128,8 +132,8 @@ pub(crate) struct Args {
     /// Print statistics this often; 0 only at the end
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = words::duration, help_heading = "Watching")]
     stats_every: Duration,
-    /// Serve /metrics (Prometheus), /healthz and /readyz here
-    #[arg(long, value_name = "ADDR:PORT", help_heading = "Watching")]
+    /// Serve /metrics (Prometheus), /healthz and /readyz here; a port alone is one of this machine's own, 127.0.0.1
+    #[arg(long, value_name = "[ADDR:]PORT", value_parser = words::listen, help_heading = "Watching")]
     listen: Option<SocketAddr>,
 }
 
@@ -177,14 +181,15 @@ impl Args {
     fn subscriber(&self, global: &Global) -> Result<Subscriber, Failure> {
         let client_id = self.broker.client_id.as_deref().unwrap_or_default();
         let store = self.store_path(client_id)?;
-        let mut builder = Builder::new(self.broker.endpoint()?, client_id)
+        let endpoint = self.broker.endpoint()?;
+        let mut builder = Builder::new(endpoint.clone(), client_id)
             .version(self.broker.version())
             .keep_alive(self.broker.keep_alive)
             .session_expiry(u32::try_from(self.session_expiry.as_secs()).unwrap_or(u32::MAX))
             .inbox(self.inbox())
             .dedup_scope(self.dedup_scope.into())
             .order(self.order.clone())
-            .concurrency(self.concurrency)
+            .concurrency(self.concurrency as usize)
             .backlog_max(self.backlog_max)
             .handler_time_max(self.handler_timeout)
             .grace(self.grace)
@@ -201,14 +206,21 @@ impl Args {
         if let Some(count) = self.count {
             builder = builder.count(count);
         }
-        self.with_handlers(builder, &store)?.open(&store).map_err(|error| build_failure(&error, &store))
+        self.with_handlers(builder, &endpoint, &store, global)?
+            .open(&store)
+            .map_err(|error| build_failure(&error))
     }
 
-    fn with_handlers(&self, mut builder: Builder, store: &Path) -> Result<Builder, Failure> {
-        let routes = Routes::parse(self.on.iter().map(String::as_str), Some(&self.handler))
-            .map_err(|error| spec_failure(&error))?;
+    fn with_handlers(
+        &self,
+        mut builder: Builder,
+        broker: &Endpoint,
+        store: &Path,
+        global: &Global,
+    ) -> Result<Builder, Failure> {
+        let routes = self.routes(broker)?;
         let handlers = routes
-            .open(&self.handler_options(store)?)
+            .open(&self.handler_options(store, global)?)
             .map_err(|error| Failure::told(ExitStatus::Io, &error, "handler"))?;
         let mut handlers = handlers.into_iter();
         for (route, handler) in routes.routes.iter().zip(handlers.by_ref()) {
@@ -220,14 +232,31 @@ impl Args {
         })
     }
 
-    fn handler_options(&self, store: &Path) -> Result<handler::Options, Failure> {
+    fn routes(&self, broker: &Endpoint) -> Result<Routes, Failure> {
+        let default = self.handler.parse().map_err(|error| spec_failure(&error, "--handler"))?;
+        let routes = Routes::parse(self.on.iter().map(String::as_str), None)
+            .map_err(|error| spec_failure(&error, "--on"))?;
+        let routes = Routes { default: Some(default), ..routes };
+        let returns = |spec: &Spec| matches!(spec, Spec::Republish(target) if target.returns_to(broker));
+        let mut all = routes.routes.iter().map(|route| &route.handler).chain(&routes.default);
+        match all.find(|spec| returns(spec)) {
+            Some(spec) => Err(Failure::usage(
+                "messages would come back to the broker that they come from",
+                spec.to_string(),
+                "name another broker, or add ?prefix=TEXT and subscribe to nothing under it",
+            )),
+            None => Ok(routes),
+        }
+    }
+
+    fn handler_options(&self, store: &Path, global: &Global) -> Result<handler::Options, Failure> {
         let printer = Printer::new(io::stdout(), self.format, self.handler_timeout).map_err(no_runtime)?;
         Ok(handler::Options {
             store: Some(store.to_owned()),
             printer: Some(printer),
             time_max: self.handler_timeout,
             programs_print: true,
-            webhook: WebhookOptions::default(),
+            observer: (!global.quiet).then(|| Observer::new(tell)),
             ..handler::Options::default()
         })
     }
@@ -285,14 +314,18 @@ fn observer(global: &Global) -> impl Fn(&Notice) + Send + Sync + 'static {
     let (quiet, verbose) = (global.quiet, global.verbose);
     move |notice| {
         let routine = match notice {
-            Notice::Connected { .. } | Notice::Resumed => true,
+            Notice::Connected { .. } | Notice::Subscribed { .. } | Notice::Resumed => true,
             Notice::Paused(pause) => pause.is_brief() || *pause == Pause::Stopping,
             _ => false,
         };
         if !quiet && (verbose || !routine) {
-            exit::complain(&format!("mqtally: {}", exit::redact(&notice.to_string())));
+            tell(&notice.to_string());
         }
     }
+}
+
+fn tell(line: &str) {
+    exit::complain(&format!("mqtally: {}", exit::redact(line)));
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
@@ -329,7 +362,13 @@ impl Session {
             tokio::select! {
                 ended = &mut running => return self.ended(ended),
                 signalled = signals.next() => match (signalled, stop.take()) {
-                    (Signalled::Stop, Some(stop)) => drop(stop.send(())),
+                    (Signalled::Stop, Some(stop)) => {
+                        if !self.quiet {
+                            tell("stopping; a second signal ends it at once");
+                        }
+                        // It has ended by itself where nobody listens.
+                        let _ = stop.send(());
+                    }
                     (Signalled::Stop, None) => return Ok(ExitStatus::Interrupted),
                     (Signalled::Print, untouched) => {
                         stop = untouched;
@@ -390,22 +429,35 @@ impl Signals {
     }
 }
 
-fn spec_failure(error: &SpecError) -> Failure {
-    Failure::told(ExitStatus::Usage, error, "--handler")
+fn spec_failure(error: &SpecError, flag: &str) -> Failure {
+    Failure::told(ExitStatus::Usage, error, flag)
 }
 
-fn build_failure(error: &BuildError, store: &Path) -> Failure {
+fn build_failure(error: &BuildError) -> Failure {
     match error {
         BuildError::Store(error) => store_failure(error),
         BuildError::NoClientId => Failure::told(ExitStatus::Usage, error, "--client-id"),
-        BuildError::Filter { .. } => Failure::told(ExitStatus::Usage, error, "--topic"),
-        _ => Failure::told(ExitStatus::Usage, error, store.display().to_string()),
+        BuildError::NoFilter | BuildError::Filter { .. } => {
+            Failure::told(ExitStatus::Usage, error, "--topic")
+        }
+        BuildError::NoSession => Failure::told(ExitStatus::Usage, error, "--session-expiry"),
+        BuildError::TooManyRoutes => Failure::told(ExitStatus::Usage, error, "--on"),
     }
 }
 
 /// The store's file is the first thing in its messages already.
 pub(super) fn store_failure(error: &StoreError) -> Failure {
-    Failure::told(ExitStatus::Io, error, "--store")
+    let loss = matches!(error, StoreError::Damaged { .. } | StoreError::Older { .. });
+    let told = error.to_string();
+    match told.rsplit_once("; ").filter(|_| loss) {
+        Some((what, _)) => Failure::new(
+            ExitStatus::Io,
+            what,
+            "--store",
+            "keep a copy; then restore the newest store with its .mark, or go on without what is lost by --accept-loss",
+        ),
+        None => Failure::told(ExitStatus::Io, error, "--store"),
+    }
 }
 
 fn subscriber_failure(error: &SubscriberError) -> Failure {

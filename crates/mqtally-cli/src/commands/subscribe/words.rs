@@ -3,6 +3,7 @@
 use mqtally::inbox::key::Rule;
 use mqtally::subscriber::Order;
 use mqtally_proto::packet::Qos;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -24,6 +25,16 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     };
     let seconds = number.checked_mul(factor).filter(|seconds| *seconds <= SECONDS_MAX);
     seconds.map(Duration::from_secs).ok_or_else(|| no_duration(text))
+}
+
+/// A time that is not 0.
+pub(super) fn some_time(text: &str) -> Result<Duration, String> {
+    let time = duration(text)?;
+    if time.is_zero() {
+        Err(format!("'{text}' is no time at all; write a longer one, such as 30s"))
+    } else {
+        Ok(time)
+    }
 }
 
 fn no_duration(text: &str) -> String {
@@ -111,9 +122,25 @@ pub(super) fn order(text: &str) -> Result<Order, String> {
     }
 }
 
+/// Where to serve: whoever wants it to be seen from elsewhere says so.
+pub(super) fn listen(text: &str) -> Result<SocketAddr, String> {
+    let port = text.parse().map(|port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    port.or_else(|_| text.parse())
+        .map_err(|_| format!("'{text}' is no place to listen; write PORT, or ADDR:PORT such as 0.0.0.0:9464"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_port_alone_is_on_loopback() {
+        let check = |text: &str, expect: &str| assert_eq!(listen(text), Ok(expect.parse().unwrap()));
+        check("9464", "127.0.0.1:9464");
+        check("0.0.0.0:9464", "0.0.0.0:9464");
+        check("[::]:0", "[::]:0");
+        assert!(listen("localhost:9464").unwrap_err().contains("ADDR:PORT"));
+    }
 
     #[test]
     fn a_time_has_a_unit_and_a_bound() {

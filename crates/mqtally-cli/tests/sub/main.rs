@@ -1,0 +1,13 @@
+//! `mqtally sub` as a shell sees it: the real program, real sockets, the embedded broker as another process.
+
+mod bench;
+mod brokers;
+mod handlers;
+mod hook;
+mod misuse;
+mod payloads;
+mod republish;
+mod signals;
+mod stores;
+mod transports;
+mod watching;
