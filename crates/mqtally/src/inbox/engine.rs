@@ -212,7 +212,7 @@ impl Engine {
         }
         self.serve_claims(&transaction, state).map_err(failed)?;
         if state.dirty {
-            let commit = state.finish(&transaction).map_err(failed)?;
+            let commit = state.finish(&transaction, durable).map_err(failed)?;
             crash_point!(3);
             transaction.commit().map_err(failed)?;
             crash_point!(4);
@@ -256,7 +256,7 @@ impl Engine {
             }
             Command::Claim(_) => Ok(()),
             Command::GiveBack(leases) => state.give_back(transaction, &leases),
-            Command::Release(packet_id, reply) => self.turn.owe(reply, state.release(transaction, packet_id)),
+            Command::Release(packet_id, reply) => self.turn.owe(reply, Ok(state.release(packet_id))),
             Command::SessionLost(reply) => self.turn.owe(reply, state.session_lost(transaction)),
             Command::Exchanges(reply) => self.turn.owe(reply, Ok(state.open_exchanges())),
             Command::Statistics(reply) => self.turn.owe(reply, state.statistics(transaction)),

@@ -37,11 +37,14 @@
 //! ```
 
 mod arrival;
+mod backlog;
 pub mod dead_letter;
 mod engine;
+mod exchanges;
 mod ids;
 mod index;
 pub mod key;
+mod pack;
 mod record;
 mod retry;
 mod schedule;
@@ -73,7 +76,7 @@ use std::sync::{Arc, mpsc};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 /// The inbox's format.
-pub(crate) const LAYOUT: Layout = Layout { kind: "inbox", version: 1, schema: state::schema };
+pub(crate) const LAYOUT: Layout = Layout { kind: "inbox", version: 2, schema: state::schema };
 
 /// What the queue before the writer holds at most, in KiB; a message counts as at least one.
 const QUEUE_KIB_MAX: usize = 16 << 10;
