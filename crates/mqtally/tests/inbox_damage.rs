@@ -225,12 +225,15 @@ async fn what_is_no_inbox_of_ours_is_refused_and_left_as_it_was() {
 }
 
 #[tokio::test]
-async fn a_newer_version_and_another_kind_are_refused() {
+async fn another_version_and_another_kind_are_refused() {
     let place = Place::new();
     place.open().close().await;
     rusqlite::Connection::open(place.store()).unwrap().execute_batch("PRAGMA user_version=3").unwrap();
     let error = refusal(&place.store(), place.settings());
     assert!(matches!(error, StoreError::Newer { found: 3, supported: 2, .. }), "{error}");
+    rusqlite::Connection::open(place.store()).unwrap().execute_batch("PRAGMA user_version=1").unwrap();
+    let error = refusal(&place.store(), place.settings());
+    assert!(matches!(error, StoreError::OlderFormat { found: 1, expected: 2, .. }), "{error}");
 
     let other = Place::new();
     let schema = || "CREATE TABLE tally(commits); INSERT INTO tally VALUES (0);".to_owned();
