@@ -8,6 +8,7 @@ mod explain;
 mod man;
 mod publish;
 mod reconcile;
+mod report;
 mod subscribe;
 mod test;
 
@@ -46,6 +47,7 @@ pub(crate) struct Global {
 pub(crate) enum Command {
     Test(Box<test::Args>),
     Check(check::Args),
+    Report(report::Args),
     Explain(explain::Args),
     #[command(name = "pub")]
     Publish(Box<publish::Args>),
@@ -63,6 +65,7 @@ pub(crate) fn run(cli: &Cli) -> Result<ExitStatus, Failure> {
     match &cli.command {
         Command::Test(args) => test::run(args, &cli.global),
         Command::Check(args) => check::run(args, &cli.global),
+        Command::Report(args) => report::run(args, &cli.global),
         Command::Explain(args) => explain::run(args),
         Command::Publish(args) => publish::run(args, &cli.global),
         Command::Subscribe(args) => subscribe::run(args, &cli.global),

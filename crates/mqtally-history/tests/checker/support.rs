@@ -15,11 +15,11 @@
 
 use mqtally_history::checker::check as judge;
 use mqtally_history::event::{
-    BrokerEvent, Closing, ConnectionId, Counters, Event, EventKind, Header, Outcome,
+    BrokerEvent, Closing, ConnectionId, Counters, Event, EventKind, Header, Outcome, Role,
 };
 use mqtally_history::marker::{Identity, Marker, MessageId, Purpose};
 use mqtally_history::packet::{
-    Connack, Connect, Filter, Packet, Publish, PublishProperties, Subscribe, Version,
+    Connack, Connect, Filter, Packet, Publish, PublishProperties, Subscribe, Version, Will,
 };
 use mqtally_history::profile::Profile;
 use mqtally_history::report::{Report, Verdict};
@@ -204,11 +204,17 @@ impl Parser {
             keep_alive: 60,
             receive_maximum: number(rest, "rm").unwrap_or(65_535) as u16,
             maximum_packet_size: number(rest, "max").map(|max| max as u32),
-            will: rest.contains(&"will"),
-            authenticated: false,
+            will: rest.contains(&"will").then(|| Box::new(self.will())),
+            ..Connect::default()
         });
-        let opened = EventKind::Opened { connection, client: client.into(), version: self.version };
+        let opened =
+            EventKind::Opened { connection, client: client.into(), version: self.version, role: Role::Own };
         vec![opened, EventKind::Sent(connection, connect)]
+    }
+
+    /// A will of QoS 1 on the topic `will`, without a marker.
+    fn will(&mut self) -> Will {
+        Will { delay_s: 0, message: self.publish(&["qos=1", "topic=will"]) }
     }
 
     fn control(&self, client: &str, what: &str, rest: &[&str]) -> EventKind {
@@ -217,6 +223,7 @@ impl Parser {
             "rst" => Closing::Rst,
             "closed" => Closing::ByBroker,
             "broken" => Closing::Broken,
+            "vanished" => Closing::Vanished,
             "wiped" => return EventKind::StateWiped { client: client.into() },
             "unlawful" => {
                 let connection = self.connection(client);
@@ -256,8 +263,7 @@ impl Parser {
                 session_present: flag(rest, "sp"),
                 reason,
                 session_expiry: number(rest, "expiry").map(|expiry| expiry as u32),
-                receive_maximum: 65_535,
-                maximum_qos: 2,
+                ..Connack::default()
             }),
             "PUBLISH" => Packet::Publish(self.publish(rest)),
             "PUBACK" => Packet::Puback(id(), reason),
@@ -288,6 +294,7 @@ impl Parser {
             packet_id: number(rest, "id").unwrap_or(0) as u16,
             topic: value(rest, "topic").unwrap_or("a").into(),
             identity: self.identity(rest, qos),
+            packet_len: number(rest, "size").unwrap_or(80) as u32,
             payload_len: number(rest, "len").unwrap_or(50) as u32,
             payload_crc: number(rest, "crc").unwrap_or(7) as u32,
             properties: value(rest, "props").map(|names| {

@@ -169,7 +169,9 @@ impl World {
         match &event.kind {
             EventKind::GroupStarted { group, version } => self.group_started(group, *version),
             EventKind::GroupEnded { drained, .. } => self.group_ended(*drained),
-            EventKind::Opened { connection, client, version } => self.opened(*connection, client, *version),
+            EventKind::Opened { connection, client, version, .. } => {
+                self.opened(*connection, client, *version);
+            }
             EventKind::Sent(id, packet) => return self.on(*id, |world, at| world.sent(at, packet)),
             EventKind::Received(id, packet) => return self.on(*id, |world, at| world.received(at, packet)),
             EventKind::Closed(id, closing) => return self.on(*id, |world, at| world.closed(at, *closing)),
@@ -343,7 +345,7 @@ impl World {
         let connection = &mut self.connections[at as usize];
         let client_ix = connection.client;
         let client = &mut self.clients[client_ix as usize];
-        self.any_will |= connect.will;
+        self.any_will |= connect.will.is_some();
         connection.known_before = client.known;
         connection.maybe_fresh = client.maybe_fresh;
         client.maybe_fresh |= client.expected(client.known, now.at_ns, now.at_ns) != Expected::Present;
@@ -422,7 +424,8 @@ impl World {
         }
         connection.closed = Some(closing);
         let (client_ix, heard) = (connection.client, connection.last_heard_ns);
-        let unread = connection.overrode_expiry && matches!(closing, Closing::Rst | Closing::Broken);
+        let unread = connection.overrode_expiry
+            && matches!(closing, Closing::Rst | Closing::Broken | Closing::Vanished);
         self.note(client_ix, Direction::None, closing_text(closing));
         let client = &mut self.clients[client_ix as usize];
         if client.current != Some(at) {
@@ -435,7 +438,7 @@ impl World {
         client.away = Some(match closing {
             Closing::Fin | Closing::Rst => Away { earliest_ns: now.at_ns, latest_ns: Some(now.at_ns) },
             Closing::ByBroker => Away { earliest_ns: heard, latest_ns: Some(now.at_ns) },
-            Closing::Broken => Away { earliest_ns: heard, latest_ns: None },
+            Closing::Broken | Closing::Vanished => Away { earliest_ns: heard, latest_ns: None },
         });
         if unread {
             client.known = Known::Doubtful("a DISCONNECT that set the expiry may not have been read");
@@ -461,6 +464,8 @@ impl World {
                 self.broker_stopping = false;
                 return;
             }
+            // It answers late, and loses nothing by it.
+            BrokerEvent::Paused | BrokerEvent::Resumed => return,
             BrokerEvent::Terminated => Profile::Graceful,
             BrokerEvent::Killed => Profile::Durable,
             // The end that a signal of ours asked for was taken in with the signal.
@@ -471,7 +476,7 @@ impl World {
         let fault = match event {
             BrokerEvent::Terminated => "stop-broker",
             BrokerEvent::Killed => "kill-broker",
-            BrokerEvent::Started | BrokerEvent::Exited => "broker-exited",
+            _ => "broker-exited",
         };
         self.fault(&fault.into(), None);
         if self.profile >= needed {
@@ -680,5 +685,6 @@ fn closing_text(closing: Closing) -> &'static str {
         Closing::Fin => "closed by the client",
         Closing::Rst => "reset by the client",
         Closing::Broken => "the connection broke",
+        Closing::Vanished => "the client fell silent",
     }
 }
