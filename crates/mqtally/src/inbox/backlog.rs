@@ -4,7 +4,7 @@
 //! message; when all of it is, both go. So a batch that is handled soon costs one insertion and one deletion.
 //! Marks are gathered in memory and written once a transaction.
 
-use super::pack::{MESSAGES_MAX, Pack, Packed};
+use super::pack::{MESSAGES_MAX, Pack, Packed, crc as marks_crc};
 use super::record::Record;
 use super::{damage, expect_rows};
 use crate::store::fail::crash_point;
@@ -259,13 +259,6 @@ impl Marks {
         let values = (first, &self.bits, marks_crc(first, &self.bits));
         transaction.prepare_cached(sql)?.execute(values).map(|_| ())
     }
-}
-
-fn marks_crc(first: u64, bits: &[u8]) -> u32 {
-    let mut crc = crc32fast::Hasher::new();
-    crc.update(&first.to_le_bytes());
-    crc.update(bits);
-    crc.finalize()
 }
 
 const SELECT: &str = "

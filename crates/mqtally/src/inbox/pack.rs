@@ -56,7 +56,7 @@ impl Pack {
         }
         let start = self.bytes.len();
         record.encode(&mut self.bytes);
-        let crc = message_crc(sequence, &self.bytes[start..]);
+        let crc = crc(sequence, &self.bytes[start..]);
         self.entries.extend_from_slice(&(self.bytes.len() as u32).to_le_bytes());
         self.entries.extend_from_slice(&crc.to_le_bytes());
     }
@@ -67,7 +67,7 @@ impl Pack {
         let count = entries.len() / ENTRY_BYTES;
         let start = bytes.len();
         bytes.extend_from_slice(&entries);
-        bytes.extend_from_slice(&entries_crc(first, &entries).to_le_bytes());
+        bytes.extend_from_slice(&crc(first, &entries).to_le_bytes());
         Packed { first, count, bytes: bytes.into(), entries: Some(start) }
     }
 }
@@ -90,11 +90,11 @@ impl Packed {
     /// The message with this number; where it is not what was written, the bytes that were found. Those of a row that
     /// cannot be taken apart are its first message's.
     pub(super) fn message(&self, sequence: u64) -> Result<Record, Bytes> {
-        let Some((range, crc)) = self.place(sequence) else {
+        let Some((range, stored)) = self.place(sequence) else {
             return Err(if sequence == self.first { self.bytes.clone() } else { Bytes::new() });
         };
         let bytes = self.bytes.slice(range);
-        let record = (message_crc(sequence, &bytes) == crc).then(|| Record::decode(&bytes)).flatten();
+        let record = (crc(sequence, &bytes) == stored).then(|| Record::decode(&bytes)).flatten();
         record.ok_or(bytes)
     }
 
@@ -112,21 +112,13 @@ impl Packed {
 }
 
 fn checked_entries(first: u64, count: usize, bytes: &[u8]) -> Option<usize> {
-    let (rest, crc) = bytes.split_last_chunk::<CRC_BYTES>()?;
+    let (rest, stored) = bytes.split_last_chunk::<CRC_BYTES>()?;
     let start = rest.len().checked_sub(count.checked_mul(ENTRY_BYTES)?)?;
-    (entries_crc(first, &rest[start..]) == u32::from_le_bytes(*crc)).then_some(start)
+    (crc(first, &rest[start..]) == u32::from_le_bytes(*stored)).then_some(start)
 }
 
-fn message_crc(sequence: u64, bytes: &[u8]) -> u32 {
-    crc(sequence, bytes)
-}
-
-/// The number of entries is part of it, by their length.
-fn entries_crc(first: u64, entries: &[u8]) -> u32 {
-    crc(first, entries)
-}
-
-fn crc(number: u64, bytes: &[u8]) -> u32 {
+/// Checksum of bytes in their place: those of another message or row are damage.
+pub(super) fn crc(number: u64, bytes: &[u8]) -> u32 {
     let mut crc = crc32fast::Hasher::new();
     crc.update(&number.to_le_bytes());
     crc.update(bytes);
@@ -144,10 +136,10 @@ mod tests {
         Record {
             received_at: Time::from_ms(n * 1_000),
             qos: [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce][(n % 3) as usize],
-            retain: n % 2 == 1,
+            retain: !n.is_multiple_of(2),
             replay: n as u32,
-            lane: (n % 4 > 0).then_some(Lane(u64::MAX - n)),
-            key: (n % 3 > 0).then(|| "k".repeat(n as usize)),
+            lane: (!n.is_multiple_of(4)).then_some(Lane(u64::MAX - n)),
+            key: (!n.is_multiple_of(3)).then(|| "k".repeat(n as usize)),
             topic: format!("t/{n}").into(),
             properties: vec![7; n as usize].into(),
             payload: vec![n as u8; 3 * n as usize].into(),
