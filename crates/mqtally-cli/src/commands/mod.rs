@@ -6,6 +6,7 @@ mod completions;
 mod dead_letter;
 mod explain;
 mod man;
+mod proxy;
 mod publish;
 mod reconcile;
 mod report;
@@ -56,6 +57,7 @@ pub(crate) enum Command {
     DeadLetter(Box<dead_letter::Args>),
     Reconcile(reconcile::Args),
     Broker(broker::Args),
+    Proxy(Box<proxy::Args>),
     Completions(completions::Args),
     Man(man::Args),
 }
@@ -72,6 +74,7 @@ pub(crate) fn run(cli: &Cli) -> Result<ExitStatus, Failure> {
         Command::DeadLetter(args) => dead_letter::run(args, &cli.global),
         Command::Reconcile(args) => reconcile::run(args, &cli.global),
         Command::Broker(args) => broker::run(args, &cli.global),
+        Command::Proxy(args) => proxy::run(args),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),
     }

@@ -12,7 +12,7 @@ use clap::ValueEnum;
 use clap::builder::RangedU64ValueParser;
 use mqtally_harness::process::{BrokerUnderTest, ProcessError};
 use mqtally_harness::recorder::Recorder;
-use mqtally_harness::run::{self, Group};
+use mqtally_harness::run::{self, Group, Offer};
 use mqtally_history::journal::JournalError;
 use progress::Progress;
 use setup::Setup;
@@ -149,10 +149,10 @@ async fn repeat(setup: &Setup, global: &Global) -> Result<(Judged, ExitStatus), 
 
 /// One run, judged.
 async fn play(setup: &Setup, index: u32, global: &Global) -> Result<(Judged, ExitStatus), Failure> {
-    let plan = setup.plan(index);
     let scratch = setup.scratch()?;
     let broker =
         BrokerUnderTest::start(setup.source(&scratch)?).await.map_err(|error| unavailable(&error, setup))?;
+    let plan = setup.plan(index).adapted_to(Offer::of(&broker).await);
     let place = setup.history_in(&scratch);
     let recorder = Recorder::create(place, &run::header(&plan, &broker, setup.profile))
         .map_err(|error| unrecorded(place, error))?;
