@@ -1,11 +1,12 @@
 //! The subscriber end to end: messages queued at the embedded broker, each stored, acknowledged, handled and settled.
 //!
-//! In one run, on one disk, beside *rawlog* (append and sync each 128 messages: the limit of a single writer) and a
-//! subscriber in Python that commits each message to SQLite before it acknowledges it (paho-mqtt; left out where it is not
-//! installed). CPU time is that of the subscriber's process alone.
+//! In alternating runs on one disk beside *rawlog* (append and sync in batches of the size that the subscriber's own commits
+//! had: the limit of a single writer) and a subscriber in Python that commits each message to SQLite before it acknowledges it
+//! (paho-mqtt; skipped where it is not installed, `.ci/install-referees` does that). The medians of three runs are shown. CPU
+//! time is that of the subscriber's process alone.
 //!
 //! `cargo build --release && cargo bench -p mqtally --bench subscriber`. `MQTALLY_BIN`: the program whose broker is used;
-//! `MQTALLY_BENCH_DIR`: the directory.
+//! `MQTALLY_BENCH_DIR`: the directory; `MQTALLY_BENCH_PYTHON`: the interpreter.
 
 #![allow(clippy::print_stdout, reason = "a bench prints its figures")]
 
@@ -21,6 +22,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+use tokio::runtime::Runtime;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -28,7 +30,7 @@ const MESSAGES: u64 = 50_000;
 /// The slow one gets fewer.
 const MESSAGES_PYTHON: u64 = 1_500;
 const PAYLOAD_BYTES: usize = 100;
-const BATCH: u64 = 128;
+const RUNS: usize = 3;
 const QOS: [Qos; 2] = [Qos::AtLeastOnce, Qos::ExactlyOnce];
 
 fn main() -> Result<()> {
@@ -36,42 +38,87 @@ fn main() -> Result<()> {
     let directory = tempfile::tempdir_in(parent)?;
     let broker = Broker::start(directory.path())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let raw = rawlog(&directory.path().join("raw"))?;
-    println!("{:<34}{:>10} msg/s", format!("rawlog, batches of {BATCH}"), raw.round());
+    println!(
+        "{:<6}{:>10}{:>14}{:>16}{:>11}{:>14}{:>12}{:>16}",
+        "", "msg/s", "CPU µs/msg", "messages/sync", "rawlog", "of rawlog", "paho", "times paho"
+    );
     for qos in QOS {
-        runtime.block_on(queue(&broker, "python", qos, MESSAGES_PYTHON))?;
-        let python = python(&broker, directory.path(), qos);
-        runtime.block_on(queue(&broker, "bench", qos, MESSAGES))?;
-        let store = directory.path().join(format!("store-{}", qos.as_u8()));
-        let (rate, cpu) = runtime.block_on(subscribe(&broker, &store, qos))?;
-        println!(
-            "{:<34}{:>10} msg/s, {:.2} of rawlog, {cpu:.1} µs CPU a message",
-            format!("mqtally, {qos}"),
-            rate.round(),
-            rate / raw
-        );
-        match python {
-            Ok(python) => println!(
-                "{:<34}{:>10} msg/s; mqtally is {:.0} times as fast",
-                format!("paho-mqtt + SQLite, {qos}"),
-                python.round(),
-                rate / python
-            ),
-            Err(error) => println!("paho-mqtt + SQLite, {qos}: not measured ({error})"),
+        let mut runs = Vec::new();
+        for number in 0..RUNS {
+            let place = directory.path().join(format!("run-{}-{number}", qos.as_u8()));
+            fs::create_dir(&place)?;
+            runs.push(run(&runtime, &broker, &place, qos)?);
         }
+        show(qos, &runs);
     }
     Ok(())
 }
 
-fn rawlog(path: &Path) -> Result<f64> {
+/// What one run measured.
+struct Run {
+    rate: f64,
+    cpu_us: f64,
+    batch: f64,
+    rawlog: f64,
+    /// Absent where paho-mqtt is not installed.
+    paho: Option<f64>,
+}
+
+fn run(runtime: &Runtime, broker: &Broker, place: &Path, qos: Qos) -> Result<Run> {
+    runtime.block_on(queue(broker, "bench", qos, MESSAGES))?;
+    let store = place.join("store");
+    let (rate, cpu_us) = runtime.block_on(subscribe(broker, &store, qos))?;
+    let batch = MESSAGES as f64 / synced(&store)?;
+    let rawlog = rawlog(&place.join("raw"), batch.round() as usize)?;
+    let paho = if has_paho() {
+        runtime.block_on(queue(broker, "python", qos, MESSAGES_PYTHON))?;
+        Some(python(broker, place, qos)?)
+    } else {
+        None
+    };
+    Ok(Run { rate, cpu_us, batch, rawlog, paho })
+}
+
+fn show(qos: Qos, runs: &[Run]) {
+    let of = |figure: &dyn Fn(&Run) -> f64| {
+        let mut figures: Vec<_> = runs.iter().map(figure).collect();
+        figures.sort_by(f64::total_cmp);
+        figures[figures.len() / 2]
+    };
+    print!(
+        "{:<6}{:>10.0}{:>14.1}{:>16.0}{:>11.0}{:>14.2}",
+        qos.to_string(),
+        of(&|run| run.rate),
+        of(&|run| run.cpu_us),
+        of(&|run| run.batch),
+        of(&|run| run.rawlog),
+        of(&|run| run.rate / run.rawlog),
+    );
+    if runs.iter().all(|run| run.paho.is_some()) {
+        let paho = |run: &Run| run.paho.unwrap_or_default();
+        println!("{:>12.0}{:>16.0}", of(&paho), of(&|run| run.rate / paho(run)));
+    } else {
+        println!("{:>12}{:>16}", "skipped", "no paho-mqtt");
+    }
+}
+
+/// Messages a second of the limit.
+fn rawlog(path: &Path, batch: usize) -> Result<f64> {
     let mut file = File::create(path)?;
-    let batch = vec![b'x'; (PAYLOAD_BYTES + 40) * BATCH as usize];
+    let bytes = vec![b'x'; (PAYLOAD_BYTES + 40) * batch];
+    let batches = (MESSAGES as usize / batch).max(1);
     let start = Instant::now();
-    for _ in 0..MESSAGES / BATCH {
-        file.write_all(&batch)?;
+    for _ in 0..batches {
+        file.write_all(&bytes)?;
         file.sync_data()?;
     }
-    Ok((MESSAGES / BATCH * BATCH) as f64 / start.elapsed().as_secs_f64())
+    Ok((batches * batch) as f64 / start.elapsed().as_secs_f64())
+}
+
+/// Commits that the store has synced.
+fn synced(store: &Path) -> Result<f64> {
+    let connection = rusqlite::Connection::open(store)?;
+    Ok(connection.query_row("SELECT synced FROM tally", [], |row| row.get(0))?)
 }
 
 async fn subscribe(broker: &Broker, store: &Path, qos: Qos) -> Result<(f64, f64)> {
@@ -105,7 +152,7 @@ async fn queue(broker: &Broker, client_id: &str, qos: Qos, messages: u64) -> Res
     let topic = client_id.to_owned();
     let publishing = tokio::spawn(async move {
         for number in 0..messages {
-            let mut payload = format!(r#"{{"mqtally_id":"{number}-{}"}}"#, qos.as_u8()).into_bytes();
+            let mut payload = format!(r#"{{"mqtally_id":"{number}"}}"#).into_bytes();
             payload.resize(PAYLOAD_BYTES, b' ');
             let topic = format!("{topic}/{}", number % 50).into();
             publisher
@@ -124,12 +171,23 @@ async fn queue(broker: &Broker, client_id: &str, qos: Qos, messages: u64) -> Res
     Ok(())
 }
 
-fn python(broker: &Broker, directory: &Path, qos: Qos) -> Result<f64> {
+fn interpreter() -> PathBuf {
+    let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/referees/bin/python");
+    let found = if installed.exists() { installed } else { "python3".into() };
+    std::env::var_os("MQTALLY_BENCH_PYTHON").map_or(found, PathBuf::from)
+}
+
+fn has_paho() -> bool {
+    let found =
+        Command::new(interpreter()).args(["-c", "import paho.mqtt.client"]).stderr(Stdio::null()).status();
+    found.is_ok_and(|status| status.success())
+}
+
+fn python(broker: &Broker, place: &Path, qos: Qos) -> Result<f64> {
     let port = broker.url.rsplit(':').next().unwrap_or_default();
-    let database = directory.join(format!("python-{}.db", qos.as_u8()));
-    let output = Command::new("python3")
+    let output = Command::new(interpreter())
         .args(["-c", PYTHON, port, &MESSAGES_PYTHON.to_string(), &qos.as_u8().to_string()])
-        .arg(database)
+        .arg(place.join("python"))
         .output()?;
     let text = String::from_utf8_lossy(&output.stdout);
     let seconds: f64 =

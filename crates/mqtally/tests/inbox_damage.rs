@@ -160,6 +160,39 @@ async fn a_damaged_message_is_set_aside_and_shown_not_handed_out() {
 }
 
 #[tokio::test]
+async fn a_batch_that_cannot_be_taken_apart_is_set_aside_whole() {
+    let place = killed_store(true).await;
+    let connection = rusqlite::Connection::open(place.store()).unwrap();
+    let first: i64 = connection
+        .query_row("SELECT first_seq FROM inbox ORDER BY messages DESC LIMIT 1", [], |row| row.get(0))
+        .unwrap();
+    let cut = "UPDATE inbox SET packed = substr(packed, 1, length(packed) - 1) WHERE first_seq = ?1";
+    connection.execute(cut, [first]).unwrap();
+    drop(connection);
+    assert_eq!(inspect(&place).await, Ok(WHOLE), "each counts as there: it is shown as damaged");
+    let inbox = place.open();
+    assert_eq!(statistics(&inbox).await.damaged, MESSAGES as u64 - 2);
+    let letters = DeadLetters::attach(&place.store()).unwrap();
+    let damaged = Selection { reason: Some(Reason::Damaged), ..Selection::default() };
+    assert_eq!(letters.list(&damaged, 0, 99).unwrap().letters.len(), MESSAGES - 2);
+}
+
+#[tokio::test]
+async fn damaged_done_marks_are_refused_and_where_the_loss_is_accepted_the_batch_is_handled_again() {
+    let place = killed_store(true).await;
+    let connection = rusqlite::Connection::open(place.store()).unwrap();
+    assert_eq!(connection.execute("UPDATE settled SET bits = zeroblob(length(bits))", []).unwrap(), 1);
+    drop(connection);
+    let error = refusal(&place.store(), place.settings());
+    assert!(matches!(&error, StoreError::Damaged { what, .. } if what.contains("done marks")), "{error}");
+    let mut settings = place.settings();
+    settings.store.accept_loss = true;
+    let (inbox, notices) = Inbox::open(&place.store(), settings).unwrap();
+    assert!(notices.iter().any(|notice| notice.0.contains("done marks")), "{notices:?}");
+    assert_eq!(statistics(&inbox).await.unsettled, MESSAGES as u64);
+}
+
+#[tokio::test]
 async fn a_store_older_than_its_watermark_is_refused_unless_the_loss_is_accepted() {
     let place = Place::new();
     let inbox = place.open();
@@ -225,12 +258,15 @@ async fn what_is_no_inbox_of_ours_is_refused_and_left_as_it_was() {
 }
 
 #[tokio::test]
-async fn a_newer_version_and_another_kind_are_refused() {
+async fn another_version_and_another_kind_are_refused() {
     let place = Place::new();
     place.open().close().await;
-    rusqlite::Connection::open(place.store()).unwrap().execute_batch("PRAGMA user_version=2").unwrap();
+    rusqlite::Connection::open(place.store()).unwrap().execute_batch("PRAGMA user_version=3").unwrap();
     let error = refusal(&place.store(), place.settings());
-    assert!(matches!(error, StoreError::Newer { found: 2, supported: 1, .. }), "{error}");
+    assert!(matches!(error, StoreError::Newer { found: 3, supported: 2, .. }), "{error}");
+    rusqlite::Connection::open(place.store()).unwrap().execute_batch("PRAGMA user_version=1").unwrap();
+    let error = refusal(&place.store(), place.settings());
+    assert!(matches!(error, StoreError::OlderFormat { found: 1, expected: 2, .. }), "{error}");
 
     let other = Place::new();
     let schema = || "CREATE TABLE tally(commits); INSERT INTO tally VALUES (0);".to_owned();

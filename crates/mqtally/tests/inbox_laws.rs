@@ -124,8 +124,10 @@ async fn a_remembered_packet_id_needs_only_pubrec_until_it_is_released() {
     assert_eq!(accept(&inbox, qos_2(session, 7, message("", "a"))).await, Verdict::ExchangeOpen);
     assert!(inbox.release(7).await.unwrap());
     assert!(!inbox.release(7).await.unwrap(), "an unknown PUBREL is no error");
+    accept(&inbox, qos_2(session, 8, message("", "other"))).await;
+    assert_eq!(inbox.release_all(vec![7, 8, 8]).await.unwrap(), [false, true, false]);
     assert_eq!(accept(&inbox, qos_2(session, 7, message("", "b"))).await, Verdict::New);
-    assert_eq!(payloads(&claim(&inbox, 9).await), ["a", "b"]);
+    assert_eq!(payloads(&claim(&inbox, 9).await), ["a", "other", "b"]);
 }
 
 #[tokio::test]
@@ -184,6 +186,54 @@ async fn a_window_smaller_than_the_inbox_hands_out_everything_in_order() {
         done(&inbox, &claimed).await;
     }
     assert_eq!(seen, (0..100).map(|n| n.to_string()).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_batch_that_is_settled_in_part_hands_out_the_rest_over_restarts_and_then_is_gone() {
+    let place = Place::new();
+    let mut inbox = place.open();
+    accept_all(&inbox, (0..20).map(|n| message("", &n.to_string())).collect()).await;
+    let rows = |table: &str| -> i64 {
+        let connection = rusqlite::Connection::open(place.store()).unwrap();
+        connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
+    };
+    let mut left: Vec<_> = (0..20).map(|n| n.to_string()).collect();
+    for settled in [3, 1, 15, 7] {
+        let held = claim(&inbox, 99).await;
+        let wanted = left.remove(settled % left.len());
+        let one = held.into_iter().find(|delivery| payloads(std::slice::from_ref(delivery)) == [&*wanted]);
+        done(&inbox, &[one.unwrap()]).await;
+        assert_eq!((rows("inbox"), rows("settled")), (1, 1));
+        inbox.close().await;
+        inbox = place.open_with(Settings {
+            retry: RetryPolicy { delay_ms: 0, attempts_max: 9, ..RetryPolicy::default() },
+            ..place.settings()
+        });
+        assert_eq!(statistics(&inbox).await.unsettled, left.len() as u64);
+    }
+    let rest = claim(&inbox, 99).await;
+    assert_eq!(payloads(&rest), left);
+    done(&inbox, &rest).await;
+    assert_eq!((rows("inbox"), rows("settled")), (0, 0));
+}
+
+#[tokio::test]
+async fn a_backlog_larger_than_memory_keeps_is_read_back_whole_and_in_order() {
+    let place = Place::new();
+    let inbox = place.open();
+    let text = |n: u32| format!("{n}{}", "x".repeat(if n == 7 { 9 << 20 } else { 100_000 }));
+    for n in 0..120 {
+        accept_all(&inbox, (3 * n..3 * n + 3).map(|n| message("", &text(n))).collect()).await;
+    }
+    let mut seen = 0;
+    while seen < 360 {
+        let claimed = claim(&inbox, 50).await;
+        for payload in payloads(&claimed) {
+            assert!(payload == text(seen), "message {seen}");
+            seen += 1;
+        }
+        done(&inbox, &claimed).await;
+    }
 }
 
 #[tokio::test]

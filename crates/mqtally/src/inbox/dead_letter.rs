@@ -302,25 +302,42 @@ impl ErrorNote {
     }
 }
 
-/// Copies a message of the inbox, as it is, to the dead letters.
+/// Puts a message among the dead letters; of a damaged one the bytes that were found.
 pub(super) fn insert(
     transaction: &Transaction<'_>,
     sequence: u64,
+    message: Result<&Record, Bytes>,
     (died_at, attempts, reason): (Time, u32, Reason),
     errors: &str,
 ) -> rusqlite::Result<()> {
-    let sql = format!(
-        "INSERT INTO dead({COLUMNS}, died_ms, attempts, reason, errors)
-         SELECT {COLUMNS}, ?2, ?3, ?4, ?5 FROM inbox WHERE seq = ?1"
-    );
-    let inserted = transaction.prepare_cached(&sql)?.execute((
+    let values = "?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15";
+    let sql = format!("INSERT INTO dead({COLUMNS}, died_ms, attempts, reason, errors) VALUES ({values})");
+    let stand_in;
+    let (record, crc) = match message {
+        Ok(record) => (record, record.crc(sequence)),
+        Err(found) => {
+            stand_in = Record::damaged(found);
+            (&stand_in, !stand_in.crc(sequence))
+        }
+    };
+    let values = rusqlite::params![
         sequence,
+        crc,
+        record.received_at.as_ms(),
+        record.qos as u8,
+        record.retain,
+        record.replay,
+        record.lane.map(|lane| lane.0.cast_signed()),
+        record.key.as_deref(),
+        &*record.topic,
+        &record.properties[..],
+        &record.payload[..],
         died_at.as_ms(),
         attempts,
         reason.name(),
         errors,
-    ))?;
-    super::expect_rows(inserted, 1, "an unsettled message")
+    ];
+    transaction.prepare_cached(&sql)?.execute(values).map(|_| ())
 }
 
 /// How many dead letters there are.

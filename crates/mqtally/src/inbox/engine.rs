@@ -50,7 +50,7 @@ pub(super) enum Command {
     Settle(Vec<(Lease, Outcome)>, Reply<Vec<Result<(), SettleError>>>),
     Claim(Claim),
     GiveBack(Vec<Lease>),
-    Release(u16, Reply<bool>),
+    Release(Vec<u16>, Reply<Vec<bool>>),
     SessionLost(Reply<u64>),
     Exchanges(Reply<(u32, Vec<u16>)>),
     Statistics(Reply<Statistics>),
@@ -212,7 +212,7 @@ impl Engine {
         }
         self.serve_claims(&transaction, state).map_err(failed)?;
         if state.dirty {
-            let commit = state.finish(&transaction).map_err(failed)?;
+            let commit = state.finish(&transaction, durable).map_err(failed)?;
             crash_point!(3);
             transaction.commit().map_err(failed)?;
             crash_point!(4);
@@ -256,7 +256,10 @@ impl Engine {
             }
             Command::Claim(_) => Ok(()),
             Command::GiveBack(leases) => state.give_back(transaction, &leases),
-            Command::Release(packet_id, reply) => self.turn.owe(reply, state.release(transaction, packet_id)),
+            Command::Release(packet_ids, reply) => {
+                let known = packet_ids.into_iter().map(|packet_id| state.release(packet_id));
+                self.turn.owe(reply, Ok(known.collect()))
+            }
             Command::SessionLost(reply) => self.turn.owe(reply, state.session_lost(transaction)),
             Command::Exchanges(reply) => self.turn.owe(reply, Ok(state.open_exchanges())),
             Command::Statistics(reply) => self.turn.owe(reply, state.statistics(transaction)),
@@ -356,6 +359,7 @@ impl Command {
                 (arrivals.len(), arrivals.iter().map(|a| a.payload.len() + a.topic.len()).sum())
             }
             Self::Settle(settlements, _) => (settlements.len(), 0),
+            Self::Release(packet_ids, _) => (packet_ids.len(), 0),
             _ => (1, 0),
         }
     }

@@ -37,11 +37,14 @@
 //! ```
 
 mod arrival;
+mod backlog;
 pub mod dead_letter;
 mod engine;
+mod exchanges;
 mod ids;
 mod index;
 pub mod key;
+mod pack;
 mod record;
 mod retry;
 mod schedule;
@@ -73,7 +76,7 @@ use std::sync::{Arc, mpsc};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 /// The inbox's format.
-pub(crate) const LAYOUT: Layout = Layout { kind: "inbox", version: 1, schema: state::schema };
+pub(crate) const LAYOUT: Layout = Layout { kind: "inbox", version: 2, schema: state::schema };
 
 /// What the queue before the writer holds at most, in KiB; a message counts as at least one.
 const QUEUE_KIB_MAX: usize = 16 << 10;
@@ -219,7 +222,12 @@ impl Inbox {
     /// PUBREL came: forgets the packet id, durably. PUBCOMP goes out after that, with reason 0x92 in 5.0 where the id was not
     /// known, which is what the answer says. Sent earlier, a crash would make a new message with this id a redelivery.
     pub async fn release(&self, packet_id: u16) -> Result<bool, InboxError> {
-        self.ask(1, |reply| Command::Release(packet_id, reply)).await
+        self.release_all(vec![packet_id]).await.map(|known| known == [true])
+    }
+
+    /// [Releases](Self::release) several, in order, in one transaction.
+    pub async fn release_all(&self, packet_ids: Vec<u16>) -> Result<Vec<bool>, InboxError> {
+        self.ask(packet_ids.len(), |reply| Command::Release(packet_ids, reply)).await
     }
 
     /// The broker had lost the session: drops its packet ids. Messages and keys stay. Returns how many ids were dropped.

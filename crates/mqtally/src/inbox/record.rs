@@ -1,4 +1,4 @@
-//! One row of the inbox: its bytes, its checksum, and how it is read back.
+//! A message as it is kept: its bytes in a row of the inbox, and its own row among the dead letters.
 
 use super::arrival::{Arrival, Lane};
 pub(crate) use crate::store::properties::{decode as decode_properties, encode as encode_properties};
@@ -6,9 +6,9 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use mqtally_proto::Time;
 use mqtally_proto::packet::Qos;
-use rusqlite::{Row, Statement};
+use rusqlite::Row;
 
-/// The message's columns, in the order in which [`Record::read`] expects them and [`Record::insert`] binds them.
+/// A dead letter's message, in the order in which [`Record::read`] expects it.
 pub(crate) const COLUMNS: &str =
     "seq, crc, received_ms, qos, retain, replay, lane, key, topic, props, payload";
 
@@ -22,7 +22,7 @@ pub(crate) struct Record {
     pub(crate) lane: Option<Lane>,
     pub(crate) key: Option<String>,
     pub(crate) topic: ByteString,
-    pub(crate) properties: Vec<u8>,
+    pub(crate) properties: Bytes,
     pub(crate) payload: Bytes,
 }
 
@@ -35,51 +35,100 @@ impl From<Arrival> for Record {
             replay: arrival.replay,
             lane: arrival.lane,
             key: arrival.key.map(|key| key.text),
-            properties: encode_properties(&arrival.properties),
+            properties: encode_properties(&arrival.properties).into(),
             topic: arrival.topic,
             payload: arrival.payload,
         }
     }
 }
 
+/// Time, lane, and the lengths of key, topic and properties with the small fields.
+const HEAD_BYTES: usize = 5 * 8;
+
 impl Record {
-    /// Checksum of the row at `sequence`.
-    pub(crate) fn crc(&self, sequence: u64) -> u32 {
+    /// A stand-in for a message that is damaged: the bytes that were found, to be looked at.
+    pub(crate) fn damaged(found: Bytes) -> Self {
+        Self {
+            received_at: Time::default(),
+            qos: Qos::AtMostOnce,
+            retain: false,
+            replay: 0,
+            lane: None,
+            key: None,
+            topic: ByteString::new(),
+            properties: Bytes::new(),
+            payload: found,
+        }
+    }
+
+    fn head(&self) -> [u8; HEAD_BYTES] {
         let key = self.key.as_deref().unwrap_or_default();
-        let mut head = [0; 48];
+        let flags = self.qos as u8
+            | u8::from(self.retain) << 2
+            | u8::from(self.lane.is_some()) << 3
+            | u8::from(self.key.is_some()) << 4;
         let fields = [
-            sequence,
             self.received_at.as_ms(),
-            u64::from(self.qos as u8) | u64::from(self.retain) << 8 | u64::from(self.replay) << 32,
             self.lane.map_or(0, |lane| lane.0),
-            u64::from(self.lane.is_some()) | u64::from(self.key.is_some()) << 1 | (key.len() as u64) << 32,
+            u64::from(flags) | u64::from(self.replay) << 32,
+            key.len() as u64,
             self.topic.len() as u64 | (self.properties.len() as u64) << 32,
         ];
+        let mut head = [0; HEAD_BYTES];
         for (slot, field) in head.chunks_exact_mut(8).zip(fields) {
             slot.copy_from_slice(&field.to_le_bytes());
         }
-        let mut crc = crc32fast::Hasher::new();
-        for part in [&head[..], key.as_bytes(), self.topic.as_bytes(), &self.properties, &self.payload] {
-            crc.update(part);
-        }
-        crc.finalize()
+        head
     }
 
-    /// Binds the columns to a statement's first parameters and runs it.
-    pub(crate) fn insert(&self, statement: &mut Statement<'_>, sequence: u64) -> rusqlite::Result<usize> {
-        statement.execute((
-            sequence,
-            self.crc(sequence),
-            self.received_at.as_ms(),
-            self.qos as u8,
-            self.retain,
-            self.replay,
-            self.lane.map(|lane| lane.0.cast_signed()),
-            self.key.as_deref(),
-            &*self.topic,
+    fn parts(&self) -> [&[u8]; 4] {
+        [
+            self.key.as_deref().unwrap_or_default().as_bytes(),
+            self.topic.as_bytes(),
             &self.properties,
-            &*self.payload,
-        ))
+            &self.payload,
+        ]
+    }
+
+    /// Appends the message to a row of the inbox.
+    pub(crate) fn encode(&self, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(&self.head());
+        self.parts().into_iter().for_each(|part| bytes.extend_from_slice(part));
+    }
+
+    /// Reads what [`encode`](Self::encode) wrote; the parts share the row's bytes.
+    pub(crate) fn decode(bytes: &Bytes) -> Option<Self> {
+        let head: &[u8; HEAD_BYTES] = bytes.first_chunk()?;
+        let field = |at: usize| u64::from_le_bytes(std::array::from_fn(|byte| head[at * 8 + byte]));
+        let (flags, lengths) = (field(2) as u8, field(4));
+        let mut rest = bytes.slice(HEAD_BYTES..);
+        let mut part = |length: u64| {
+            let length = usize::try_from(length).ok().filter(|length| *length <= rest.len())?;
+            Some(rest.split_to(length))
+        };
+        let key = part(field(3))?;
+        let topic = part(lengths & u64::from(u32::MAX))?;
+        let properties = part(lengths >> 32)?;
+        Some(Self {
+            received_at: Time::from_ms(field(0)),
+            qos: qos_of(flags & 3)?,
+            retain: flags & 1 << 2 != 0,
+            replay: (field(2) >> 32) as u32,
+            lane: (flags & 1 << 3 != 0).then(|| Lane(field(1))),
+            key: if flags & 1 << 4 == 0 { None } else { Some(str::from_utf8(&key).ok()?.to_owned()) },
+            topic: ByteString::try_from(topic).ok()?,
+            properties,
+            payload: rest,
+        })
+    }
+
+    /// Checksum of the dead letter with this number.
+    pub(crate) fn crc(&self, sequence: u64) -> u32 {
+        let mut crc = crc32fast::Hasher::new();
+        crc.update(&sequence.to_le_bytes());
+        crc.update(&self.head());
+        self.parts().into_iter().for_each(|part| crc.update(part));
+        crc.finalize()
     }
 
     /// Reads a row that begins with [`COLUMNS`]: its number, and the record if its checksum holds.
@@ -92,25 +141,24 @@ impl Record {
     }
 
     fn columns(row: &Row<'_>) -> rusqlite::Result<(u32, Self)> {
-        let qos = match row.get(3)? {
-            0 => Qos::AtMostOnce,
-            1 => Qos::AtLeastOnce,
-            2 => Qos::ExactlyOnce,
-            other => return Err(rusqlite::Error::IntegralValueOutOfRange(3, other)),
-        };
+        let qos = row.get(3)?;
         let record = Self {
             received_at: Time::from_ms(row.get(2)?),
-            qos,
+            qos: qos_of(qos).ok_or(rusqlite::Error::IntegralValueOutOfRange(3, qos.into()))?,
             retain: row.get(4)?,
             replay: row.get(5)?,
             lane: row.get::<_, Option<i64>>(6)?.map(|lane| Lane(lane.cast_unsigned())),
             key: row.get(7)?,
             topic: row.get_ref(8)?.as_str()?.into(),
-            properties: row.get(9)?,
+            properties: Bytes::copy_from_slice(row.get_ref(9)?.as_blob()?),
             payload: Bytes::copy_from_slice(row.get_ref(10)?.as_blob()?),
         };
         Ok((row.get(1)?, record))
     }
+}
+
+fn qos_of(number: u8) -> Option<Qos> {
+    [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce].get(usize::from(number)).copied()
 }
 
 /// Checksum of a small row of numbers.

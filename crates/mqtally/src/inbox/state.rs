@@ -4,10 +4,12 @@
 
 use super::Settings;
 use super::arrival::{Accepted, Arrival, Cause, ConflictPolicy, Exchange, Verdict};
-use super::dead_letter::{self, Reason};
+use super::backlog::{self, Backlog, Survey};
+use super::dead_letter::{self, ErrorNote, Reason};
+use super::exchanges::{self, Exchanges};
 use super::ids::{self, Ids, Seen};
 use super::key::{Key, body_hash};
-use super::record::{Record, crc_of};
+use super::record::Record;
 use super::schedule::Schedule;
 use super::statistics::Statistics;
 use super::tally::Tally;
@@ -18,29 +20,21 @@ use crate::store::sqlite::{Notice, Store};
 use mqtally_proto::Time;
 use mqtally_proto::packet::Qos;
 use rusqlite::{Connection, Transaction};
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 use std::sync::Arc;
 
-/// The inbox's tables, but for those of `ids`, `tally` and the dead letters.
+/// The inbox's tables, but for those of its parts.
 const SCHEMA: &str = "
-    CREATE TABLE inbox(
-        seq INTEGER PRIMARY KEY, crc INTEGER NOT NULL, received_ms INTEGER NOT NULL, qos INTEGER NOT NULL,
-        retain INTEGER NOT NULL, replay INTEGER NOT NULL, lane INTEGER, key TEXT, topic TEXT NOT NULL,
-        props BLOB NOT NULL, payload BLOB NOT NULL);
     CREATE TABLE retry(
         seq INTEGER PRIMARY KEY, due_ms INTEGER NOT NULL, attempts INTEGER NOT NULL, errors TEXT NOT NULL,
         crc INTEGER NOT NULL);
-    CREATE TABLE claim(fence INTEGER PRIMARY KEY, held BLOB NOT NULL);
-    CREATE TABLE qos2_in(packet_id INTEGER PRIMARY KEY, session INTEGER NOT NULL, crc INTEGER NOT NULL);";
+    CREATE TABLE claim(fence INTEGER PRIMARY KEY, held BLOB NOT NULL, crc INTEGER NOT NULL);";
 
 const CONFLICT_ERROR: &str = "its key is known with another body";
 
-const INSERT: &str = "
-    INSERT INTO inbox(seq, crc, received_ms, qos, retain, replay, lane, key, topic, props, payload)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
-
 pub(crate) fn schema() -> String {
-    [SCHEMA, ids::SCHEMA, dead_letter::SCHEMA, &super::tally::schema()].concat()
+    let tally = super::tally::schema();
+    [backlog::SCHEMA, SCHEMA, exchanges::SCHEMA, ids::SCHEMA, dead_letter::SCHEMA, &tally].concat()
 }
 
 /// Everything in memory.
@@ -49,7 +43,8 @@ pub(crate) struct State {
     pub(super) tally: Tally,
     pub(super) ids: Ids,
     pub(super) schedule: Schedule,
-    pub(super) exchanges: FxHashSet<u16>,
+    pub(super) backlog: Backlog,
+    exchanges: Exchanges,
     /// The next number that the schedule has not seen.
     pub(super) cursor: u64,
     /// Open claims: how many of their messages are still held.
@@ -78,17 +73,22 @@ impl State {
         };
         let live = (tally.live_from, tally.next_id);
         let (ids, lost) = Ids::load(store.connection(), &path, live, settings.window_ms, accept_loss)?;
-        let mut state = Self::new(settings, tally, ids);
-        let mut missing = state.count(store.connection()).map_err(failed)?;
+        let (exchanges, damaged) = Exchanges::load(store.connection()).map_err(failed)?;
+        let mut state = Self::new(settings, tally, ids, exchanges);
+        let survey = Survey::take(store.connection(), tally.next_seq).map_err(failed)?;
+        let mut missing = survey.damage();
+        missing.extend((damaged > 0).then(|| format!("{damaged} pages of QoS 2 packet ids")));
+        missing.extend(state.count(store.connection(), survey.unsettled).map_err(failed)?);
         missing.extend((lost > 0).then(|| format!("{lost} dedup keys")));
         if let Some(what) = missing.first().filter(|_| !accept_loss) {
             return Err(StoreError::Damaged { path, what: what.clone() });
         }
+        survey.give_up(store.connection()).map_err(failed)?;
         state.recover(store).map_err(failed)?;
         Ok((state, missing.into_iter().map(|what| Notice(format!("went on without {what}"))).collect()))
     }
 
-    fn new(settings: &Arc<Settings>, tally: Tally, ids: Ids) -> Self {
+    fn new(settings: &Arc<Settings>, tally: Tally, ids: Ids, exchanges: Exchanges) -> Self {
         let saved = Saved { clock: Time::from_ms(tally.clock_ms), wall: Time::from_ms(tally.wall_ms) };
         let clock = match tally.commits {
             0 => StoreClock::start(&*settings.time),
@@ -99,7 +99,8 @@ impl State {
             tally,
             ids,
             schedule: Schedule::new(settings.lookahead_max),
-            exchanges: FxHashSet::default(),
+            backlog: Backlog::default(),
+            exchanges,
             cursor: 0,
             claims: FxHashMap::default(),
             claimed: 0,
@@ -111,21 +112,18 @@ impl State {
         }
     }
 
-    /// Compares the tables with their counters; corrects the counters and says what is missing.
-    fn count(&mut self, connection: &Connection) -> rusqlite::Result<Vec<String>> {
-        let mut missing = Vec::new();
-        let tables = [
-            ("inbox", &mut self.tally.unsettled, "unsettled messages"),
-            ("retry", &mut self.tally.retrying, "retries"),
-            ("qos2_in", &mut self.tally.exchanges, "QoS 2 exchanges"),
+    /// Compares what was found with the counters; corrects the counters and says what is missing.
+    fn count(&mut self, connection: &Connection, unsettled: u64) -> rusqlite::Result<Vec<String>> {
+        let retries = connection.query_row("SELECT count(*) FROM retry", [], |row| row.get(0))?;
+        let counters = [
+            (unsettled, &mut self.tally.unsettled, "unsettled messages"),
+            (retries, &mut self.tally.retrying, "retries"),
+            (self.exchanges.len(), &mut self.tally.exchanges, "QoS 2 exchanges"),
         ];
-        for (table, counted, what) in tables {
-            let found: u64 =
-                connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))?;
-            if found != *counted {
-                missing.push(format!("{what}: {found} of {counted} are there"));
-                *counted = found;
-            }
+        let mut missing = Vec::new();
+        for (found, counted, what) in counters.into_iter().filter(|(found, counted, _)| found != *counted) {
+            missing.push(format!("{what}: {found} of {counted} are there"));
+            *counted = found;
         }
         missing.extend(dead_letter::count_differs(connection)?);
         Ok(missing)
@@ -135,28 +133,13 @@ impl State {
         let accept_loss = store.options().accept_loss;
         let transaction = store.begin(true)?;
         self.tally.opened += 1;
-        self.load_exchanges(&transaction, accept_loss)?;
         self.end_lost_claims(&transaction)?;
         self.load_waiting(&transaction)?;
         if accept_loss {
             dead_letter::correct_count(&transaction)?;
         }
-        self.finish(&transaction)?;
+        self.finish(&transaction, true)?;
         transaction.commit()
-    }
-
-    fn load_exchanges(&mut self, transaction: &Transaction<'_>, accept_loss: bool) -> rusqlite::Result<()> {
-        let mut statement = transaction.prepare("SELECT packet_id, session, crc FROM qos2_in")?;
-        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-        for row in rows {
-            let (packet_id, session, crc): (u16, u64, u32) = row?;
-            if crc == crc_of(&[u64::from(packet_id), session]) {
-                self.exchanges.insert(packet_id);
-            } else if !accept_loss {
-                return Err(super::damage("a QoS 2 packet id"));
-            }
-        }
-        Ok(())
     }
 
     /// The store's own time.
@@ -165,11 +148,16 @@ impl State {
     }
 
     /// The last step before a commit: writes what was gathered. Returns the number of the commit.
-    pub(crate) fn finish(&mut self, transaction: &Transaction<'_>) -> rusqlite::Result<u64> {
+    pub(crate) fn finish(&mut self, transaction: &Transaction<'_>, durable: bool) -> rusqlite::Result<u64> {
+        self.backlog.write(transaction, self.cursor)?;
+        self.backlog.write_marks(transaction)?;
+        self.exchanges.write(transaction)?;
         self.ids.flush(transaction)?;
         let live = self.ids.live();
         self.tally.commits += 1;
+        self.tally.synced += u64::from(durable);
         (self.tally.live_from, self.tally.next_id) = (live.start, live.end);
+        self.tally.exchanges = self.exchanges.len();
         self.tally.clock_ms = self.now().as_ms();
         self.tally.wall_ms = self.settings.time.wall().as_ms();
         self.tally.save(transaction, &self.tally_sql)?;
@@ -190,10 +178,7 @@ impl State {
     ) -> rusqlite::Result<Vec<Accepted>> {
         let now = self.now();
         self.dirty = true;
-        let accepted: rusqlite::Result<Vec<_>> =
-            arrivals.into_iter().map(|arrival| self.accept_one(transaction, arrival, now)).collect();
-        crash_point!(2);
-        accepted
+        arrivals.into_iter().map(|arrival| self.accept_one(transaction, arrival, now)).collect()
     }
 
     fn accept_one(
@@ -203,7 +188,7 @@ impl State {
         now: Time,
     ) -> rusqlite::Result<Accepted> {
         self.tally.received += 1;
-        if self.exchange_is_open(transaction, &arrival)? {
+        if self.exchange_is_open(&arrival) {
             self.tally.redelivered += 1;
             return Ok(Accepted { sequence: None, verdict: Verdict::ExchangeOpen });
         }
@@ -216,9 +201,7 @@ impl State {
                 Some(self.append(transaction, &Record::from(arrival))?)
             }
             Verdict::Conflict(ConflictPolicy::DeadLetter) => {
-                let sequence = self.insert(transaction, &Record::from(arrival))?;
-                self.cursor += u64::from(self.cursor == sequence);
-                self.bury(transaction, sequence, 0, Reason::Conflict, CONFLICT_ERROR)?;
+                self.refuse(transaction, &Record::from(arrival))?;
                 None
             }
             Verdict::Conflict(ConflictPolicy::Drop) | Verdict::Duplicate(_) | Verdict::ExchangeOpen => None,
@@ -227,24 +210,13 @@ impl State {
     }
 
     /// Remembers the packet id of a QoS 2 arrival; says whether it was remembered before.
-    fn exchange_is_open(
-        &mut self,
-        transaction: &Transaction<'_>,
-        arrival: &Arrival,
-    ) -> rusqlite::Result<bool> {
-        let Some(Exchange { session, packet_id }) = arrival.exchange else { return Ok(false) };
+    fn exchange_is_open(&mut self, arrival: &Arrival) -> bool {
+        let Some(Exchange { session, packet_id }) = arrival.exchange else { return false };
         // What was read before the session was lost is still a message; its packet id means nothing any more.
         if arrival.qos != Qos::ExactlyOnce || u64::from(session) != self.tally.session {
-            return Ok(false);
+            return false;
         }
-        if !self.exchanges.insert(packet_id) {
-            return Ok(true);
-        }
-        self.tally.exchanges += 1;
-        let values = [u64::from(packet_id), self.tally.session];
-        let sql = "INSERT INTO qos2_in(packet_id, session, crc) VALUES (?1, ?2, ?3)";
-        transaction.prepare_cached(sql)?.execute((values[0], values[1], crc_of(&values)))?;
-        Ok(false)
+        !self.exchanges.insert(packet_id)
     }
 
     fn judge(
@@ -280,7 +252,9 @@ impl State {
 
     /// Puts a message at the end of the inbox, and into the schedule where that has caught up.
     pub(super) fn append(&mut self, transaction: &Transaction<'_>, record: &Record) -> rusqlite::Result<u64> {
-        let sequence = self.insert(transaction, record)?;
+        let sequence = self.next_sequence();
+        self.backlog.append(transaction, sequence, record, self.cursor)?;
+        self.tally.unsettled += 1;
         if self.cursor == sequence && self.schedule.room() > 0 {
             self.schedule.add(sequence, record.lane, (self.settings.channel_of)(&record.topic));
             self.cursor += 1;
@@ -288,45 +262,40 @@ impl State {
         Ok(sequence)
     }
 
-    fn insert(&mut self, transaction: &Transaction<'_>, record: &Record) -> rusqlite::Result<u64> {
-        let sequence = self.tally.next_seq;
-        record.insert(&mut *transaction.prepare_cached(INSERT)?, sequence)?;
+    /// A conflict that nobody is to handle: a dead letter at once.
+    fn refuse(&mut self, transaction: &Transaction<'_>, record: &Record) -> rusqlite::Result<()> {
+        let sequence = self.next_sequence();
+        self.cursor += u64::from(self.cursor == sequence);
+        self.tally.dead_lettered += 1;
+        let wall = self.settings.time.wall();
+        let errors = ErrorNote::chain(None, wall, CONFLICT_ERROR);
+        dead_letter::insert(transaction, sequence, Ok(record), (wall, 0, Reason::Conflict), &errors)
+    }
+
+    fn next_sequence(&mut self) -> u64 {
         self.tally.next_seq += 1;
-        self.tally.unsettled += 1;
-        Ok(sequence)
+        self.tally.next_seq - 1
     }
 
     /// PUBREL came: forgets the packet id. Returns whether it was known.
-    pub(crate) fn release(
-        &mut self,
-        transaction: &Transaction<'_>,
-        packet_id: u16,
-    ) -> rusqlite::Result<bool> {
-        if !self.exchanges.remove(&packet_id) {
-            return Ok(false);
-        }
-        (self.dirty, self.tally.exchanges) = (true, self.tally.exchanges - 1);
-        let deleted =
-            transaction.prepare_cached("DELETE FROM qos2_in WHERE packet_id = ?1")?.execute([packet_id])?;
-        super::expect_rows(deleted, 1, "a QoS 2 packet id").map(|()| true)
+    pub(crate) fn release(&mut self, packet_id: u16) -> bool {
+        let known = self.exchanges.remove(packet_id);
+        self.dirty |= known;
+        known
     }
 
     /// The broker lost the session: drops its packet ids, which it will use anew. Returns how many.
     pub(crate) fn session_lost(&mut self, transaction: &Transaction<'_>) -> rusqlite::Result<u64> {
-        let dropped = std::mem::take(&mut self.tally.exchanges);
         (self.dirty, self.tally.session) = (true, self.tally.session + 1);
         self.tally.session_losses += 1;
-        self.exchanges.clear();
-        transaction.execute("DELETE FROM qos2_in", [])?;
+        let dropped = self.exchanges.clear(transaction)?;
         crash_point!(13);
         Ok(dropped)
     }
 
     /// The session's number and its packet ids.
     pub(crate) fn open_exchanges(&self) -> (u32, Vec<u16>) {
-        let mut packet_ids: Vec<_> = self.exchanges.iter().copied().collect();
-        packet_ids.sort_unstable();
-        (u32::try_from(self.tally.session).unwrap_or(u32::MAX), packet_ids)
+        (u32::try_from(self.tally.session).unwrap_or(u32::MAX), self.exchanges.packet_ids())
     }
 
     /// How long until time alone changes something.
@@ -337,7 +306,7 @@ impl State {
     /// What is counted, and what is in the store.
     pub(crate) fn statistics(&self, connection: &Connection) -> rusqlite::Result<Statistics> {
         let dead = dead_letter::count(connection)?;
-        let oldest = oldest(connection)?;
+        let oldest = backlog::oldest(connection)?;
         Ok(Statistics {
             received: self.tally.received,
             redelivered: self.tally.redelivered,
@@ -357,16 +326,10 @@ impl State {
             dead,
             keys: self.ids.len(),
             key_bytes: self.ids.bytes(),
-            exchanges: self.tally.exchanges,
+            exchanges: self.exchanges.len(),
             oldest_unsettled_ms: oldest.map(|at| self.settings.time.wall().ms_since(at)),
         })
     }
-}
-
-fn oldest(connection: &Connection) -> rusqlite::Result<Option<Time>> {
-    let mut statement = connection.prepare_cached("SELECT received_ms FROM inbox ORDER BY seq LIMIT 1")?;
-    let mut rows = statement.query([])?;
-    Ok(rows.next()?.map(|row| row.get(0)).transpose()?.map(Time::from_ms))
 }
 
 fn cause_of(arrival: &Arrival) -> Cause {

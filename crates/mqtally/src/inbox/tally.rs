@@ -27,15 +27,17 @@ macro_rules! tally {
 tally! {
     /// Transactions since the store was made.
     commits,
+    /// Of these, synced to the disk.
+    synced,
     /// Next number of a message.
     next_seq,
     /// Next position of a dedup id.
     next_id,
     /// First position whose id has not expired.
     live_from,
-    /// Rows in `inbox`.
+    /// Messages in `inbox` that are not settled.
     unsettled,
-    /// Rows in `qos2_in`.
+    /// Packet ids in `qos2_in`.
     exchanges,
     /// Rows in `retry`.
     retrying,

@@ -1,6 +1,7 @@
 //! What an inbox remembers, read beside its owner as of one moment.
 
 use super::LAYOUT;
+use super::backlog;
 use super::ids;
 use super::key::KeyId;
 use super::tally::Tally;
@@ -73,16 +74,18 @@ impl Window {
     }
 
     fn unsettled(&self, mut each: impl FnMut(Unsettled<'_>)) -> rusqlite::Result<()> {
-        let sql = "SELECT topic, key, 1 FROM dead WHERE key IS NOT NULL
-                   UNION ALL SELECT topic, key, 0 FROM inbox WHERE key IS NOT NULL";
+        let sql = "SELECT topic, key FROM dead WHERE key IS NOT NULL";
         let mut statement = self.connection.prepare(sql)?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
-            let dead = row.get(2)?;
             if let (Ok(topic), Ok(key)) = (row.get_ref(0)?.as_str(), row.get_ref(1)?.as_str()) {
-                each(Unsettled { topic, key, dead });
+                each(Unsettled { topic, key, dead: true });
             }
         }
-        Ok(())
+        backlog::each_unsettled(&self.connection, |record| {
+            if let Some(key) = &record.key {
+                each(Unsettled { topic: &record.topic, key, dead: false });
+            }
+        })
     }
 }

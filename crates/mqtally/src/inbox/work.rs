@@ -2,11 +2,12 @@
 
 use super::arrival::{Delivery, Effect, Lane, Lease, Outcome, SettleError};
 use super::dead_letter::{self, ErrorNote, Reason};
-use super::record::{COLUMNS, Record, crc_of, decode_properties};
+use super::record::{Record, crc_of, decode_properties};
 use super::schedule::Channel;
 use super::state::State;
 use super::{damage, expect_rows};
 use crate::store::fail::crash_point;
+use bytes::Bytes;
 use mqtally_proto::Time;
 use rusqlite::{OptionalExtension, Transaction};
 use std::collections::BTreeMap;
@@ -15,8 +16,6 @@ use std::time::Duration;
 
 /// A claim hands out no more bytes of payload than this, and at least one message.
 const CLAIM_BYTES_MAX: usize = 4 << 20;
-/// Rows that one look at the disk adds to the schedule.
-const FILL_ROWS_MAX: usize = 1_024;
 
 impl State {
     /// Leases up to `max` ready messages of `channel`.
@@ -26,6 +25,7 @@ impl State {
         channel: Channel,
         max: usize,
     ) -> rusqlite::Result<Vec<Delivery>> {
+        self.backlog.write(transaction, self.cursor)?;
         let taken = self.take(transaction, channel, max)?;
         let rows = self.read(transaction, &taken)?;
         let taken = &taken[..rows.len()];
@@ -65,55 +65,53 @@ impl State {
         }
     }
 
-    /// Shows the schedule the next rows on disk; says whether there were any.
+    /// Shows the schedule the next row on disk; says whether there was any.
     fn fill(&mut self, transaction: &Transaction<'_>) -> rusqlite::Result<bool> {
-        let limit = self.schedule.room().min(FILL_ROWS_MAX);
-        if self.cursor == self.tally.next_seq || limit == 0 {
+        let room = self.schedule.room();
+        if self.cursor == self.tally.next_seq || room == 0 {
             return Ok(false);
         }
-        let sql = "SELECT seq, lane, topic FROM inbox WHERE seq >= ?1 ORDER BY seq LIMIT ?2";
-        let mut statement = transaction.prepare_cached(sql)?;
-        let mut rows = statement.query((self.cursor, limit))?;
-        let mut found = 0;
-        while let Some(row) = rows.next()? {
-            let sequence: u64 = row.get(0)?;
-            let topic = row.get_ref(2)?.as_bytes().unwrap_or_default();
-            let channel = (self.settings.channel_of)(&String::from_utf8_lossy(topic));
-            if !self.schedule.contains(sequence) {
-                self.schedule.add(sequence, lane_of(row.get(1)?), channel);
-            }
-            (self.cursor, found) = (sequence + 1, found + 1);
-        }
-        if found < limit {
+        let Some((unsettled, end)) = self.backlog.next_row(transaction, self.cursor)? else {
             self.cursor = self.tally.next_seq;
+            return Ok(false);
+        };
+        for sequence in unsettled.iter().take(room) {
+            if !self.schedule.contains(*sequence) {
+                let (lane, channel) = self.way_of(transaction, *sequence)?;
+                self.schedule.add(*sequence, lane, channel);
+            }
         }
-        Ok(found > 0)
+        self.cursor = unsettled.get(room).copied().unwrap_or(end);
+        Ok(true)
     }
 
-    /// Reads the rows of `sequences`, by runs of neighbours; a row that is not what was written is `None`.
+    /// The lane and the channel of a message. A damaged one has no lane: it is not going to be handled.
+    fn way_of(
+        &mut self,
+        transaction: &Transaction<'_>,
+        sequence: u64,
+    ) -> rusqlite::Result<(Option<Lane>, Channel)> {
+        let message = self.backlog.message(transaction, sequence)?.ok();
+        let topic = message.as_ref().map_or("", |record| &record.topic);
+        let channel = (self.settings.channel_of)(topic);
+        Ok((message.and_then(|record| record.lane), channel))
+    }
+
+    /// Reads the messages with these numbers; one that is not what was written is `None`.
     /// Where they grow too many bytes it stops, and gives the rest back.
     fn read(
         &mut self,
         transaction: &Transaction<'_>,
         sequences: &[u64],
     ) -> rusqlite::Result<Vec<Option<Record>>> {
-        let sql = format!("SELECT {COLUMNS} FROM inbox WHERE seq BETWEEN ?1 AND ?2 ORDER BY seq");
-        let mut statement = transaction.prepare_cached(&sql)?;
         let (mut records, mut bytes) = (Vec::with_capacity(sequences.len()), 0);
-        'runs: for run in sequences.chunk_by(|a, b| a + 1 == *b) {
-            let mut rows = statement.query((run[0], run[run.len() - 1]))?;
-            for wanted in run {
-                if bytes > CLAIM_BYTES_MAX {
-                    break 'runs;
-                }
-                let row = rows.next()?.ok_or_else(|| damage("an unsettled message"))?;
-                let (found, record) = Record::read(row)?;
-                if found != *wanted {
-                    return Err(damage("an unsettled message"));
-                }
-                bytes += record.as_ref().map_or(0, |record| record.payload.len());
-                records.push(record);
+        for sequence in sequences {
+            if bytes > CLAIM_BYTES_MAX {
+                break;
             }
+            let record = self.backlog.message(transaction, *sequence)?.ok();
+            bytes += record.as_ref().map_or(0, |record| record.payload.len());
+            records.push(record);
         }
         sequences[records.len()..].iter().for_each(|sequence| self.schedule.put_back(*sequence));
         Ok(records)
@@ -130,14 +128,12 @@ impl State {
             return Ok(());
         }
         self.dirty = true;
-        let mut held = Vec::with_capacity(deliveries.len() * 12);
-        for delivery in deliveries {
-            held.extend_from_slice(&delivery.sequence.to_le_bytes());
-            held.extend_from_slice(&delivery.attempt.to_le_bytes());
-        }
+        let follows = |a: &Delivery, b: &Delivery| a.sequence + 1 == b.sequence && a.attempt == b.attempt;
+        let held: Vec<u8> = deliveries.chunk_by(follows).flat_map(Held::encode).collect();
         self.claims.insert(fence, deliveries.len());
-        let sql = "INSERT INTO claim(fence, held) VALUES (?1, ?2)";
-        transaction.prepare_cached(sql)?.execute((fence, held)).map(|_| ())
+        let sql = "INSERT INTO claim(fence, held, crc) VALUES (?1, ?2, ?3)";
+        let crc = claim_crc(fence, &held);
+        transaction.prepare_cached(sql)?.execute((fence, held, crc)).map(|_| ())
     }
 
     /// A claim that nobody took: its messages are ready again, and no attempt counts.
@@ -163,7 +159,10 @@ impl State {
         let settled =
             settlements.into_iter().map(|(lease, outcome)| self.settle_one(transaction, lease, outcome));
         let settled = settled.collect::<rusqlite::Result<_>>()?;
-        self.delete_done(transaction)?;
+        self.done.sort_unstable();
+        self.backlog.settle(&self.done)?;
+        self.tally.unsettled -= self.done.len() as u64;
+        self.done.clear();
         Ok(settled)
     }
 
@@ -203,19 +202,6 @@ impl State {
         self.done.push(lease.sequence);
         self.schedule.remove(lease.sequence);
         self.let_go(transaction, lease.fence)
-    }
-
-    /// Deletes what is done, by runs of neighbours.
-    fn delete_done(&mut self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
-        self.done.sort_unstable();
-        let mut statement = transaction.prepare_cached("DELETE FROM inbox WHERE seq BETWEEN ?1 AND ?2")?;
-        for run in self.done.chunk_by(|a, b| a + 1 == *b) {
-            let deleted = statement.execute((run[0], run[run.len() - 1]))?;
-            expect_rows(deleted, run.len(), "unsettled messages")?;
-        }
-        self.tally.unsettled -= self.done.len() as u64;
-        self.done.clear();
-        Ok(())
     }
 
     /// An attempt failed: the message waits for the next one, or is given up.
@@ -301,12 +287,14 @@ impl State {
             self.delete_retry(transaction, sequence)?;
         }
         let errors = ErrorNote::chain(earlier.as_deref(), wall, error);
-        dead_letter::insert(transaction, sequence, (wall, attempts, reason), &errors)?;
-        let deleted = transaction.prepare_cached("DELETE FROM inbox WHERE seq = ?1")?.execute([sequence])?;
+        let message = self.backlog.message(transaction, sequence)?;
+        let message = message.as_ref().map_err(Bytes::clone);
+        dead_letter::insert(transaction, sequence, message, (wall, attempts, reason), &errors)?;
+        self.backlog.settle(&[sequence])?;
         crash_point!(9);
         self.tally.unsettled -= 1;
         self.tally.dead_lettered += 1;
-        expect_rows(deleted, 1, "an unsettled message")
+        Ok(())
     }
 
     /// One message of a claim was settled; the last one ends the claim.
@@ -336,14 +324,20 @@ impl State {
     /// What the last process held when it died: those attempts count.
     pub(super) fn end_lost_claims(&mut self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
         let mut held = BTreeMap::new();
-        let mut statement = transaction.prepare("SELECT held FROM claim")?;
+        let mut statement = transaction.prepare("SELECT fence, held, crc FROM claim")?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
-            let blob = row.get_ref(0)?.as_blob().unwrap_or_default();
-            for pair in blob.as_chunks::<12>().0 {
-                let (sequence, attempt) = parse_held(pair);
-                let last = held.entry(sequence).or_insert(0);
-                *last = attempt.max(*last);
+            let bytes = row.get_ref(1)?.as_blob().unwrap_or_default();
+            if claim_crc(row.get(0)?, bytes) != row.get::<_, u32>(2).unwrap_or_default() {
+                // Who held what is not known: those attempts do not count.
+                self.tally.damaged += 1;
+                continue;
+            }
+            for run in bytes.as_chunks().0.iter().map(Held::decode) {
+                for sequence in run.first..run.first + u64::from(run.count) {
+                    let last = held.entry(sequence).or_insert(0);
+                    *last = run.attempt.max(*last);
+                }
             }
         }
         for (sequence, attempt) in held {
@@ -359,12 +353,11 @@ impl State {
         attempt: u32,
     ) -> rusqlite::Result<()> {
         const ERROR: &str = "the process ended while it was handled";
-        let sql = "SELECT (SELECT attempts FROM retry WHERE seq = ?1) FROM inbox WHERE seq = ?1";
-        let found: Option<Option<u32>> =
+        let sql = "SELECT attempts FROM retry WHERE seq = ?1";
+        let counted: Option<u32> =
             transaction.prepare_cached(sql)?.query_row([sequence], |row| row.get(0)).optional()?;
-        match found {
-            Some(counted) if counted.unwrap_or(0) < attempt => {}
-            _ => return Ok(()),
+        if counted.unwrap_or(0) >= attempt || !self.backlog.contains(transaction, sequence)? {
+            return Ok(());
         }
         self.tally.failed += 1;
         if self.settings.retry.is_exhausted(attempt) {
@@ -375,19 +368,20 @@ impl State {
 
     /// Shows the schedule what waits. A retry whose row is damaged is tried at once: too early, never too late.
     pub(super) fn load_waiting(&mut self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
-        let sql = "SELECT retry.seq, due_ms, attempts, errors, retry.crc, lane, topic
-                   FROM retry JOIN inbox ON inbox.seq = retry.seq ORDER BY retry.seq";
+        let sql = "SELECT seq, due_ms, attempts, errors, crc FROM retry ORDER BY seq";
         let mut statement = transaction.prepare(sql)?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
             let sequence: u64 = row.get(0)?;
-            let topic = row.get_ref(6)?.as_bytes().unwrap_or_default();
-            let channel = (self.settings.channel_of)(&String::from_utf8_lossy(topic));
+            if !self.backlog.contains(transaction, sequence)? {
+                continue;
+            }
+            let (lane, channel) = self.way_of(transaction, sequence)?;
             let (due, attempts) = read_retry(row, sequence).unwrap_or_else(|| {
                 self.tally.damaged += 1;
                 (Time::default(), 1)
             });
-            self.schedule.add_waiting(sequence, lane_of(row.get(5)?), channel, attempts, due);
+            self.schedule.add_waiting(sequence, lane, channel, attempts, due);
         }
         Ok(())
     }
@@ -409,13 +403,27 @@ fn delivery(sequence: u64, attempt: u32, fence: u64, record: Record) -> Delivery
     }
 }
 
-fn lane_of(column: Option<i64>) -> Option<Lane> {
-    column.map(|lane| Lane(lane.cast_unsigned()))
+/// Neighbours that one claim holds, at their n-th attempt.
+struct Held {
+    first: u64,
+    count: u32,
+    attempt: u32,
 }
 
-fn parse_held(pair: &[u8; 12]) -> (u64, u32) {
-    let sequence = u64::from_le_bytes(std::array::from_fn(|at| pair[at]));
-    (sequence, u32::from_le_bytes(std::array::from_fn(|at| pair[8 + at])))
+impl Held {
+    fn encode(run: &[Delivery]) -> [u8; 16] {
+        let (first, attempt) = run.first().map_or((0, 0), |delivery| (delivery.sequence, delivery.attempt));
+        (u128::from(first) | (run.len() as u128) << 64 | u128::from(attempt) << 96).to_le_bytes()
+    }
+
+    fn decode(bytes: &[u8; 16]) -> Self {
+        let fields = u128::from_le_bytes(*bytes);
+        Self { first: fields as u64, count: (fields >> 64) as u32, attempt: (fields >> 96) as u32 }
+    }
+}
+
+fn claim_crc(fence: u64, held: &[u8]) -> u32 {
+    crc_of(&[fence, u64::from(crc32fast::hash(held))])
 }
 
 fn retry_errors(transaction: &Transaction<'_>, sequence: u64) -> rusqlite::Result<Option<String>> {

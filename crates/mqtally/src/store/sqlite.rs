@@ -26,7 +26,7 @@ const CHECKPOINT_PAGES: u32 = 4_096;
 pub struct Layout {
     /// What the file holds: `inbox`, `outbox`.
     pub kind: &'static str,
-    /// Format version: what this program writes, and the newest that it reads.
+    /// Format version: what this program writes, and the only one that it reads.
     pub version: i32,
     /// Tables of an empty store. One of them is `tally`, whose only row has the column `commits`.
     pub schema: fn() -> String,
@@ -251,6 +251,9 @@ fn open_file(path: &Path, flags: OpenFlags, layout: &Layout) -> Result<Connectio
         connection.query_row("SELECT v FROM meta WHERE k = 'kind'", [], |row| row.get(0)).map_err(failed)?;
     if kind != layout.kind {
         return Err(StoreError::OtherKind { path: path.to_owned(), found: kind, expected: layout.kind });
+    }
+    if found < layout.version {
+        return Err(StoreError::OlderFormat { path: path.to_owned(), found, expected: layout.version });
     }
     if !has_schema(&connection, layout).map_err(failed)? {
         return Err(damaged(path, "the definition of its tables"));

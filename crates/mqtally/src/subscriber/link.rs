@@ -20,7 +20,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
-use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
 /// Events that are looked at before what is stored is acknowledged.
@@ -50,7 +49,9 @@ pub(super) struct Link {
     /// CONNACK was taken from the events: what comes now is of this connection.
     up: bool,
     stored: VecDeque<Stored>,
-    releases: JoinSet<(u16, Result<bool, InboxError>)>,
+    /// PUBRELs that came while others are made durable.
+    released: Vec<u16>,
+    releasing: Option<Releasing>,
     messages: usize,
     bytes: usize,
     pause: Option<Pause>,
@@ -67,6 +68,12 @@ pub(super) struct Link {
 struct End {
     how: Closed,
     error: Option<ProtocolError>,
+}
+
+/// PUBRELs on their way to the disk.
+struct Releasing {
+    durable: Pin<Box<dyn Future<Output = Result<Vec<bool>, InboxError>> + Send>>,
+    packet_ids: Vec<u16>,
 }
 
 /// Messages on their way to the disk.
@@ -105,7 +112,8 @@ impl Link {
             reconnect: Reconnect::default(),
             up: false,
             stored: VecDeque::new(),
-            releases: JoinSet::new(),
+            released: Vec::new(),
+            releasing: None,
             messages: 0,
             bytes: 0,
             pause: None,
@@ -206,7 +214,7 @@ impl Link {
             tokio::select! {
                 biased;
                 stored = next_stored(&mut self.stored) => self.acknowledge(&stored),
-                Some(released) = self.releases.join_next(), if !self.releases.is_empty() => self.complete(&released),
+                forgotten = next_forgotten(&mut self.releasing) => self.complete(&forgotten),
                 changed = self.availability.changed() => {
                     changed.map_err(|_| SubscriberError::Inbox)?;
                     self.store_changed()?;
@@ -246,6 +254,7 @@ impl Link {
                 }
             }
         }
+        self.forget_released();
         self.store().await
     }
 
@@ -325,15 +334,27 @@ impl Link {
 
     fn release(&mut self, packet_id: u16) {
         self.inherited.remove(&packet_id);
-        let inbox = self.inbox.clone();
-        self.releases.spawn(async move { (packet_id, inbox.release(packet_id).await) });
+        self.released.push(packet_id);
     }
 
-    fn complete(&mut self, released: &Result<(u16, Result<bool, InboxError>), JoinError>) {
-        match released {
-            Ok((packet_id, Ok(_))) => self.client.complete(*packet_id),
-            _ => self.stalled = true,
+    /// Has the inbox forget what was released; one batch gathers while the one before it is made durable.
+    fn forget_released(&mut self) {
+        if self.releasing.is_none() && !self.released.is_empty() {
+            let packet_ids = std::mem::take(&mut self.released);
+            let (inbox, wanted) = (self.inbox.clone(), packet_ids.clone());
+            let durable = Box::pin(async move { inbox.release_all(wanted).await });
+            self.releasing = Some(Releasing { durable, packet_ids });
         }
+    }
+
+    /// PUBCOMP, in the order of the PUBRELs [MQTT-4.6.0-4].
+    fn complete(&mut self, forgotten: &Result<Vec<bool>, InboxError>) {
+        let Some(Releasing { packet_ids, .. }) = self.releasing.take() else { return };
+        match forgotten {
+            Ok(_) => packet_ids.into_iter().for_each(|packet_id| self.client.complete(packet_id)),
+            Err(_) => self.stalled = true,
+        }
+        self.forget_released();
     }
 
     fn subscribed(&self, suback: &Suback) -> Result<(), SubscriberError> {
@@ -443,8 +464,9 @@ impl Link {
             let stored = next_stored(&mut self.stored).await;
             self.acknowledge(&stored);
         }
-        while let Some(released) = self.releases.join_next().await {
-            self.complete(&released);
+        while self.releasing.is_some() {
+            let forgotten = next_forgotten(&mut self.releasing).await;
+            self.complete(&forgotten);
         }
     }
 
@@ -459,6 +481,13 @@ impl Link {
         // What is not stored by then comes again.
         drop(tokio::time::timeout(FLUSH_TIME, self.settle_all()).await);
         self.client.disconnect(ReasonCode::SUCCESS, None).await;
+    }
+}
+
+async fn next_forgotten(releasing: &mut Option<Releasing>) -> Result<Vec<bool>, InboxError> {
+    match releasing {
+        Some(releasing) => releasing.durable.as_mut().await,
+        None => std::future::pending().await,
     }
 }
 
