@@ -36,6 +36,7 @@ mod backoff;
 mod builder;
 mod capacity;
 mod lineup;
+mod outgoing;
 mod receipt;
 mod task;
 
@@ -279,11 +280,10 @@ impl Publisher {
         published: Instant,
     ) -> Result<(Vec<Receipt>, Option<oneshot::Receiver<()>>), PublishError> {
         let created = wall_clock();
-        let issue = |(id, message)| {
-            let (receipt, ticket) = receipt::issue(id, published);
-            (receipt, Entry { id, created, message, ticket })
-        };
-        let (receipts, entries) = messages.into_iter().map(issue).unzip();
+        let ids: Vec<_> = messages.iter().map(|(id, _)| *id).collect();
+        let enter = |((id, message), (receipt, ticket))| (receipt, Entry { id, created, message, ticket });
+        let (receipts, entries) =
+            messages.into_iter().zip(receipt::issue(&ids, published)).map(enter).unzip();
         let sent = match &self.shared.sink {
             Sink::Memory => self
                 .shared

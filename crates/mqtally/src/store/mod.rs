@@ -58,6 +58,19 @@ pub enum StoreError {
         /// The newest that is understood.
         supported: i32,
     },
+    /// An earlier program wrote the file.
+    #[error(
+        "{}: has format {found}, this program reads {supported}; finish it with the program that wrote it, then name another file",
+        .path.display()
+    )]
+    Outdated {
+        /// The store's file.
+        path: PathBuf,
+        /// Its format version.
+        found: i32,
+        /// The one that is understood.
+        supported: i32,
+    },
     /// Another process holds the store.
     #[error("{}: in use by another process; stop that one, or give each its own file", .path.display())]
     InUse {
