@@ -122,7 +122,7 @@ async fn an_outbox_of_an_earlier_format_is_refused_and_left_as_it_is() {
     bench.leave(&["one"]).await;
     bench.spoil("PRAGMA user_version = 1");
     let refused = Publisher::builder(bench.broker.endpoint()).store(bench.store()).start().err().unwrap();
-    assert!(matches!(refused, StartError::Store(StoreError::Outdated { found: 1, .. })), "{refused}");
+    assert!(matches!(refused, StartError::Store(StoreError::OlderFormat { found: 1, .. })), "{refused}");
     bench.spoil("PRAGMA user_version = 2");
     assert_eq!(outbox::look(&bench.store(), 0).unwrap().0.rows, 1);
 }

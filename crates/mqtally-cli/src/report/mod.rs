@@ -1,5 +1,6 @@
 //! A report as bytes: one file a format. Somebody else writes them.
 
+pub(crate) mod failed;
 #[cfg(test)]
 mod fixture;
 pub(crate) mod json;

@@ -58,18 +58,18 @@ pub enum StoreError {
         /// The newest that is understood.
         supported: i32,
     },
-    /// An earlier program wrote the file.
+    /// An older program wrote the file, in a form that this one does not read.
     #[error(
-        "{}: has format {found}, this program reads {supported}; finish it with the program that wrote it, then name another file",
+        "{}: has format {found}, this program reads format {expected}; let the program that wrote it work it off, or name another file",
         .path.display()
     )]
-    Outdated {
+    OlderFormat {
         /// The store's file.
         path: PathBuf,
         /// Its format version.
         found: i32,
-        /// The one that is understood.
-        supported: i32,
+        /// The format version that this program reads.
+        expected: i32,
     },
     /// Another process holds the store.
     #[error("{}: in use by another process; stop that one, or give each its own file", .path.display())]

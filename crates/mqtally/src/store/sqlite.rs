@@ -26,7 +26,7 @@ const CHECKPOINT_PAGES: u32 = 4_096;
 pub struct Layout {
     /// What the file holds: `inbox`, `outbox`.
     pub kind: &'static str,
-    /// Format version: what this program writes, and the newest that it reads.
+    /// Format version: what this program writes, and the only one that it reads.
     pub version: i32,
     /// Tables of an empty store. One of them is `tally`, whose only row has the column `commits`.
     pub schema: fn() -> String,
@@ -253,7 +253,7 @@ fn open_file(path: &Path, flags: OpenFlags, layout: &Layout) -> Result<Connectio
         return Err(StoreError::Newer { path: path.to_owned(), found, supported: layout.version });
     }
     if found < layout.version {
-        return Err(StoreError::Outdated { path: path.to_owned(), found, supported: layout.version });
+        return Err(StoreError::OlderFormat { path: path.to_owned(), found, expected: layout.version });
     }
     if !has_schema(&connection, layout).map_err(failed)? {
         return Err(damaged(path, "the definition of its tables"));
