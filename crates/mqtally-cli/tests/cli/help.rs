@@ -4,7 +4,7 @@ use crate::program::Program;
 
 #[test]
 fn every_command_explains_itself() {
-    for command in ["", "test", "check", "explain", "pub", "reconcile", "completions", "man"] {
+    for command in ["", "test", "check", "explain", "pub", "outbox", "reconcile", "completions", "man"] {
         let ended = Program::new().run(&format!("{command} --help"));
         assert_eq!((ended.status, ended.stderr.as_str()), (0, ""), "{command}");
         insta::assert_snapshot!(format!("help {command}").trim(), ended.stdout);

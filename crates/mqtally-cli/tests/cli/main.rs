@@ -6,3 +6,4 @@ mod misuse;
 mod program;
 mod publishing;
 mod reconciling;
+mod refusing;

@@ -209,7 +209,17 @@ impl Builder {
         let random = Mutex::new(fastrand::Rng::new());
         let (on_full, status, closed) = (self.on_full, status_out, AtomicBool::new(false));
         Publisher {
-            shared: Arc::new(Shared { sink, inputs, capacity, on_full, status, closed, notices, random }),
+            shared: Arc::new(Shared {
+                sink,
+                inputs,
+                capacity,
+                on_full,
+                status,
+                closed,
+                earlier: rows - failed,
+                notices,
+                random,
+            }),
         }
     }
 }

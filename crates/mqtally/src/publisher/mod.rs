@@ -74,6 +74,7 @@ struct Shared {
     on_full: OnFull,
     status: watch::Receiver<Status>,
     closed: AtomicBool,
+    earlier: u64,
     notices: Vec<Notice>,
     random: Mutex<fastrand::Rng>,
 }
@@ -227,6 +228,11 @@ impl Publisher {
     /// How the publisher fares, now and when it changes.
     pub fn status(&self) -> watch::Receiver<Status> {
         self.shared.status.clone()
+    }
+
+    /// Messages of earlier processes that waited in the outbox when it was opened.
+    pub fn earlier(&self) -> u64 {
+        self.shared.earlier
     }
 
     /// What was found and repaired in the outbox when it was opened; to be shown.

@@ -13,7 +13,6 @@ use crate::output::{Output, Target};
 use crate::report::{Look, receipts};
 use clap::ValueEnum;
 use clap::builder::RangedU64ValueParser;
-use mqtally::outbox;
 use mqtally::publisher::{Builder, Message, Publisher, StartError};
 use mqtally_proto::packet::{Properties, Property, Qos, Version};
 use mqtally_proto::{Time, topic};
@@ -179,12 +178,18 @@ pub(crate) fn run(args: &Args, global: &Global) -> Result<ExitStatus, Failure> {
         rate: args.rate,
         timeout: args.timeout.map(Duration::from_secs),
         store: args.store.clone(),
-        earlier: args.store.as_deref().map_or(Ok(0), |store| waiting(store, args.drain))?,
+        earlier: 0,
     };
+    if let Some(store) = args.store.as_deref().filter(|store| args.drain && !store.exists()) {
+        let advice = "name the file that was given to --store before";
+        let place = store.display().to_string();
+        return Err(Failure::new(ExitStatus::Io, "there is no store to drain", place, advice));
+    }
     let json = args.json.as_ref().map(Output::prepare).transpose()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let (summary, interrupted) = runtime.map_err(|error| no_runtime(&error))?.block_on(async {
         let publisher = builder.start().map_err(|error| unstarted(&error))?;
+        let job = Job { earlier: publisher.earlier(), ..job };
         Ok(send::run(publisher, job, Progress::new(global)).await)
     })?;
     if !matches!(json, Some(Output::Stdout)) {
@@ -307,22 +312,6 @@ fn version(args: &Args) -> Version {
         Protocol::V3 => Version::V3_1_1,
         Protocol::V5 => Version::V5_0,
     }
-}
-
-/// How many messages wait in the store. One that is not there yet holds none, unless it is all that there is to send.
-fn waiting(store: &Path, drain: bool) -> Result<u64, Failure> {
-    let place = || store.display().to_string();
-    match (store.exists(), drain) {
-        (false, false) => return Ok(0),
-        (false, true) => {
-            let advice = "name the file that was given to --store before";
-            return Err(Failure::new(ExitStatus::Io, "there is no store to drain", place(), advice));
-        }
-        (true, _) => {}
-    }
-    let (totals, _) =
-        outbox::look(store, 0).map_err(|error| Failure::told(ExitStatus::Io, &error, place()))?;
-    Ok(totals.rows - totals.failed)
 }
 
 fn unstarted(error: &StartError) -> Failure {
