@@ -27,6 +27,17 @@ pub(crate) struct TlsArgs {
     key: Option<PathBuf>,
 }
 
+impl TlsArgs {
+    /// Fails where a file cannot be read: no attempt to connect would change that.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        [&self.cafile, &self.cert, &self.key].into_iter().flatten().try_for_each(|file| {
+            let unreadable =
+                |error| Failure::io("cannot read the PEM file", file, &error, "name a file that can be read");
+            File::open(file).map(drop).map_err(unreadable)
+        })
+    }
+}
+
 impl From<&TlsArgs> for Tls {
     fn from(TlsArgs { cafile, cert, key }: &TlsArgs) -> Tls {
         let identity = |(certificate, key): (&PathBuf, &PathBuf)| Identity {

@@ -93,7 +93,7 @@ type List<'a> = (&'a [[u8; SLOT_BYTES]], &'a [u8]);
 fn list(first: u64, count: u32, packed: &[u8]) -> Option<List<'_>> {
     let (list, rest) = packed.split_at_checked((count as usize).checked_mul(SLOT_BYTES)?)?;
     let (crc, bodies) = rest.split_first_chunk::<4>()?;
-    (checksum(first, list) == u32::from_le_bytes(*crc)).then(|| (list.as_chunks().0, bodies))
+    (checksum(first, list) == u32::from_le_bytes(*crc)).then_some((list.as_chunks().0, bodies))
 }
 
 fn split_slot(slot: &[u8; SLOT_BYTES]) -> (u32, u32) {

@@ -205,6 +205,7 @@ pub(crate) fn run(args: &Args, global: &Global) -> Result<ExitStatus, Failure> {
 }
 
 fn builder(args: &Args) -> Result<Builder, Failure> {
+    args.tls.check()?;
     let endpoint = endpoint(&args.broker, args.password_file.as_deref())?.with_tls((&args.tls).into());
     let version = version(args);
     let builder = Publisher::builder(endpoint).connection(|settings| {
