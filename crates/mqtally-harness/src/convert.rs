@@ -29,12 +29,12 @@ impl Converter {
         Self { run, version, aliases: FxHashMap::default(), names: FxHashMap::default() }
     }
 
-    /// What the history keeps of `packet`.
-    pub fn convert(&mut self, packet: &wire::Packet) -> seen::Packet {
+    /// What the history keeps of `packet`, which took `len` bytes on the wire.
+    pub fn convert(&mut self, packet: &wire::Packet, len: usize) -> seen::Packet {
         match packet {
-            wire::Packet::Connect(connect) => seen::Packet::Connect(convert_connect(connect)),
+            wire::Packet::Connect(connect) => seen::Packet::Connect(convert_connect(self.run, connect)),
             wire::Packet::Connack(connack) => seen::Packet::Connack(convert_connack(connack)),
-            wire::Packet::Publish(publish) => seen::Packet::Publish(self.convert_publish(publish)),
+            wire::Packet::Publish(publish) => seen::Packet::Publish(self.convert_publish(publish, len)),
             wire::Packet::Puback(ack) => seen::Packet::Puback(ack.packet_id, ack.reason.0),
             wire::Packet::Pubrec(ack) => seen::Packet::Pubrec(ack.packet_id, ack.reason.0),
             wire::Packet::Pubrel(ack) => seen::Packet::Pubrel(ack.packet_id, ack.reason.0),
@@ -64,7 +64,7 @@ impl Converter {
         }
     }
 
-    fn convert_publish(&mut self, publish: &wire::Publish) -> seen::Publish {
+    fn convert_publish(&mut self, publish: &wire::Publish, len: usize) -> seen::Publish {
         let topic_alias = find(&publish.properties, |property| match property {
             Property::TopicAlias(alias) => Some(*alias),
             _ => None,
@@ -77,13 +77,11 @@ impl Converter {
             packet_id: publish.packet_id.unwrap_or(0),
             topic,
             identity: Identity::of(self.run, &publish.payload),
-            payload_len: u32::try_from(publish.payload.len()).unwrap_or(u32::MAX),
+            packet_len: saturated(len),
+            payload_len: saturated(publish.payload.len()),
             payload_crc: crc32fast::hash(&publish.payload),
             properties: forwarded_properties(&publish.properties),
-            message_expiry: find(&publish.properties, |property| match property {
-                Property::MessageExpiryInterval(seconds) => Some(*seconds),
-                _ => None,
-            }),
+            message_expiry: message_expiry(&publish.properties),
             subscription_ids: subscription_ids(&publish.properties),
             topic_alias: topic_alias.filter(|_| self.version == wire::Version::V5_0),
         }
@@ -125,15 +123,13 @@ pub fn version(version: wire::Version) -> seen::Version {
     }
 }
 
-fn convert_connect(connect: &wire::Connect) -> seen::Connect {
+fn convert_connect(run: u32, connect: &wire::Connect) -> seen::Connect {
     let mut converted = seen::Connect {
         clean_start: connect.clean_start,
-        session_expiry: 0,
         keep_alive: connect.keep_alive,
-        receive_maximum: u16::MAX,
-        maximum_packet_size: None,
-        will: connect.will.is_some(),
+        will: connect.will.as_ref().map(|will| Box::new(convert_will(run, will))),
         authenticated: connect.username.is_some(),
+        ..seen::Connect::default()
     };
     if connect.version == wire::Version::V3_1_1 && !connect.clean_start {
         converted.session_expiry = u32::MAX;
@@ -143,25 +139,56 @@ fn convert_connect(connect: &wire::Connect) -> seen::Connect {
             Property::SessionExpiryInterval(seconds) => converted.session_expiry = *seconds,
             Property::ReceiveMaximum(maximum) => converted.receive_maximum = *maximum,
             Property::MaximumPacketSize(bytes) => converted.maximum_packet_size = Some(*bytes),
+            Property::TopicAliasMaximum(maximum) => converted.topic_alias_maximum = *maximum,
             _ => {}
         }
     }
     converted
 }
 
+fn convert_will(run: u32, will: &wire::Will) -> seen::Will {
+    let delay = find(&will.properties, |property| match property {
+        Property::WillDelayInterval(seconds) => Some(*seconds),
+        _ => None,
+    });
+    let message = seen::Publish {
+        dup: false,
+        qos: will.qos as u8,
+        retain: will.retain,
+        packet_id: 0,
+        topic: Arc::from(&*will.topic),
+        identity: Identity::of(run, &will.payload),
+        packet_len: 0,
+        payload_len: saturated(will.payload.len()),
+        payload_crc: crc32fast::hash(&will.payload),
+        properties: forwarded_properties(&will.properties),
+        message_expiry: message_expiry(&will.properties),
+        subscription_ids: Vec::new(),
+        topic_alias: None,
+    };
+    seen::Will { delay_s: delay.unwrap_or(0), message }
+}
+
 fn convert_connack(connack: &wire::Connack) -> seen::Connack {
     let mut converted = seen::Connack {
         session_present: connack.session_present,
         reason: connack.reason.0,
-        session_expiry: None,
-        receive_maximum: u16::MAX,
-        maximum_qos: 2,
+        ..seen::Connack::default()
     };
     for property in &connack.properties.0 {
         match property {
             Property::SessionExpiryInterval(seconds) => converted.session_expiry = Some(*seconds),
             Property::ReceiveMaximum(maximum) => converted.receive_maximum = *maximum,
             Property::MaximumQos(qos) => converted.maximum_qos = *qos,
+            Property::MaximumPacketSize(bytes) => converted.maximum_packet_size = Some(*bytes),
+            Property::TopicAliasMaximum(maximum) => converted.topic_alias_maximum = *maximum,
+            Property::ServerKeepAlive(seconds) => converted.server_keep_alive = Some(*seconds),
+            Property::RetainAvailable(it) => converted.unavailable.retain = *it == 0,
+            Property::WildcardSubscriptionAvailable(it) => converted.unavailable.wildcards = *it == 0,
+            Property::SubscriptionIdentifierAvailable(it) => {
+                converted.unavailable.subscription_ids = *it == 0;
+            }
+            Property::SharedSubscriptionAvailable(it) => converted.unavailable.shared = *it == 0,
             _ => {}
         }
     }
@@ -206,12 +233,23 @@ fn forwarded_properties(properties: &wire::Properties) -> Option<Box<seen::Publi
     (forwarded != seen::PublishProperties::default()).then(|| Box::new(forwarded))
 }
 
+fn message_expiry(properties: &wire::Properties) -> Option<u32> {
+    find(properties, |property| match property {
+        Property::MessageExpiryInterval(seconds) => Some(*seconds),
+        _ => None,
+    })
+}
+
 fn subscription_ids(properties: &wire::Properties) -> Vec<u32> {
     let identifiers = properties.0.iter().filter_map(|property| match property {
         Property::SubscriptionIdentifier(identifier) => Some(*identifier),
         _ => None,
     });
     identifiers.collect()
+}
+
+fn saturated(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
 fn find<T>(properties: &wire::Properties, wanted: impl FnMut(&Property) -> Option<T>) -> Option<T> {
@@ -246,16 +284,16 @@ mod tests {
     fn an_alias_stands_for_the_topic_it_was_last_sent_with() {
         let mut converter = Converter::new(1, Version::V5_0);
         let alias = || vec![Property::TopicAlias(3)];
-        assert_eq!(topic_of(converter.convert(&publish("a/b", alias()))), "a/b");
-        assert_eq!(topic_of(converter.convert(&publish("", alias()))), "a/b");
-        assert_eq!(topic_of(converter.convert(&publish("c", alias()))), "c");
-        assert_eq!(topic_of(converter.convert(&publish("", alias()))), "c");
-        assert_eq!(topic_of(converter.convert(&publish("", vec![Property::TopicAlias(9)]))), "");
+        assert_eq!(topic_of(converter.convert(&publish("a/b", alias()), 0)), "a/b");
+        assert_eq!(topic_of(converter.convert(&publish("", alias()), 0)), "a/b");
+        assert_eq!(topic_of(converter.convert(&publish("c", alias()), 0)), "c");
+        assert_eq!(topic_of(converter.convert(&publish("", alias()), 0)), "c");
+        assert_eq!(topic_of(converter.convert(&publish("", vec![Property::TopicAlias(9)]), 0)), "");
     }
 
     #[test]
     fn a_payload_without_a_marker_is_unmarked_and_has_its_checksum() {
-        let packet = Converter::new(1, Version::V3_1_1).convert(&publish("a", Vec::new()));
+        let packet = Converter::new(1, Version::V3_1_1).convert(&publish("a", Vec::new()), 9);
         let seen::Packet::Publish(publish) = packet else { panic!("expected a PUBLISH") };
         assert_eq!(publish.identity, Identity::Unmarked);
         assert_eq!((publish.payload_len, publish.payload_crc), (5, crc32fast::hash(b"hello")));
@@ -266,11 +304,26 @@ mod tests {
     fn user_properties_keep_their_order() {
         let pair = |name: &'static str| Property::UserProperty(name.into(), "v".into());
         let packet =
-            Converter::new(1, Version::V5_0).convert(&publish("a", vec![pair("z"), pair("a"), pair("z")]));
+            Converter::new(1, Version::V5_0).convert(&publish("a", vec![pair("z"), pair("a"), pair("z")]), 0);
         let seen::Packet::Publish(publish) = packet else { panic!("expected a PUBLISH") };
         let names: Vec<_> =
             publish.properties.iter().flat_map(|all| &all.user_properties).map(|pair| &*pair.0).collect();
         assert_eq!(names, ["z", "a", "z"]);
+    }
+
+    #[test]
+    fn a_will_is_what_the_server_is_to_publish_after_its_delay() {
+        let will = wire::Will {
+            topic: "last/words".into(),
+            payload: Bytes::from_static(b"gone"),
+            qos: Qos::ExactlyOnce,
+            retain: true,
+            properties: Properties(vec![Property::WillDelayInterval(5), Property::MessageExpiryInterval(60)]),
+        };
+        let will = convert_will(1, &will);
+        assert_eq!((will.delay_s, will.message.message_expiry), (5, Some(60)));
+        assert_eq!((will.message.qos, will.message.retain, &*will.message.topic), (2, true, "last/words"));
+        assert_eq!(will.message.payload_crc, crc32fast::hash(b"gone"));
     }
 
     #[test]
@@ -286,7 +339,7 @@ mod tests {
                 password: None,
                 properties: Properties(properties),
             };
-            convert_connect(&connect).session_expiry
+            convert_connect(1, &connect).session_expiry
         };
         assert_eq!(connect(Version::V3_1_1, false, vec![]), u32::MAX);
         assert_eq!(connect(Version::V3_1_1, true, vec![]), 0);

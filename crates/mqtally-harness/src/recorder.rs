@@ -8,7 +8,7 @@
 
 use crate::convert::{self, Converter};
 use mqtally::connection::{self, Closed, Tap, Tapped};
-use mqtally_history::event::{BrokerEvent, Closing, ConnectionId, Event, EventKind, Header};
+use mqtally_history::event::{BrokerEvent, Closing, ConnectionId, Event, EventKind, Header, Role};
 use mqtally_history::journal::{self, JournalError};
 use mqtally_history::marker::{Identity, MessageId};
 use mqtally_history::packet as seen;
@@ -105,8 +105,8 @@ impl Recorder {
             let mut wires = lock(&wires);
             match tapped {
                 Tapped::Opened(_) => drop(wires.insert(number, recorder.opened(client.clone(), version))),
-                Tapped::Sending(packet, _) => {
-                    wires.get_mut(&number).into_iter().for_each(|wire| wire.sent(packet));
+                Tapped::Sending(packet, bytes) => {
+                    wires.get_mut(&number).into_iter().for_each(|wire| wire.sent(packet, bytes.len()));
                 }
                 Tapped::Received(observed) => {
                     wires.get_mut(&number).into_iter().for_each(|wire| wire.received(observed));
@@ -183,8 +183,12 @@ impl Recorder {
         let mut journal = self.lock();
         journal.connections += 1;
         let connection = ConnectionId(journal.connections);
-        let opened =
-            EventKind::Opened { connection, client: client.clone(), version: convert::version(version) };
+        let opened = EventKind::Opened {
+            connection,
+            client: client.clone(),
+            version: convert::version(version),
+            role: Role::Own,
+        };
         journal.write(self.0.began, opened);
         self.0.open.send_modify(|open| *open += 1);
         let converter = || Converter::new(self.0.run, version);
@@ -242,8 +246,8 @@ struct Wire {
 }
 
 impl Wire {
-    fn sent(&mut self, packet: &Packet) {
-        let packet = self.sent.convert(packet);
+    fn sent(&mut self, packet: &Packet, len: usize) {
+        let packet = self.sent.convert(packet, len);
         if matches!(packet, seen::Packet::Publish(_)) {
             self.recorder.0.published.fetch_add(1, Ordering::Relaxed);
         }
@@ -259,7 +263,7 @@ impl Wire {
             });
         }
         let Some(packet) = &observed.packet else { return };
-        let packet = self.received.convert(packet);
+        let packet = self.received.convert(packet, observed.raw.len());
         let delivered = match &packet {
             seen::Packet::Publish(publish) => Some(publish.identity),
             _ => None,

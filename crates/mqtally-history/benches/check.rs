@@ -4,7 +4,7 @@
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
 use mqtally_history::checker::Checker;
-use mqtally_history::event::{ConnectionId, Event, EventKind, Header};
+use mqtally_history::event::{ConnectionId, Event, EventKind, Header, Role};
 use mqtally_history::journal::{Reader, Writer};
 use mqtally_history::marker::{Identity, Marker, MessageId, Purpose};
 use mqtally_history::packet::{Connack, Connect, Filter, Packet, Publish, Subscribe, Version};
@@ -72,22 +72,8 @@ fn history() -> Vec<Event> {
 fn join(kinds: &mut Vec<EventKind>, client: u32) {
     let connection = ConnectionId(client);
     let name = format!("client-{client}").into();
-    let connect = Connect {
-        clean_start: false,
-        session_expiry: 3600,
-        keep_alive: 60,
-        receive_maximum: u16::MAX,
-        maximum_packet_size: None,
-        will: false,
-        authenticated: false,
-    };
-    let connack = Connack {
-        session_present: false,
-        reason: 0,
-        session_expiry: None,
-        receive_maximum: u16::MAX,
-        maximum_qos: 2,
-    };
+    let connect = Connect { session_expiry: 3600, keep_alive: 60, ..Connect::default() };
+    let connack = Connack::default();
     let filter = Filter {
         filter: "alerts/+".into(),
         qos: 1,
@@ -95,7 +81,7 @@ fn join(kinds: &mut Vec<EventKind>, client: u32) {
         retain_as_published: false,
         retain_handling: 0,
     };
-    kinds.push(EventKind::Opened { connection, client: name, version: Version::V5_0 });
+    kinds.push(EventKind::Opened { connection, client: name, version: Version::V5_0, role: Role::Own });
     kinds.push(EventKind::Sent(connection, Packet::Connect(connect)));
     kinds.push(EventKind::Received(connection, Packet::Connack(connack)));
     if client > 0 {
@@ -114,6 +100,7 @@ fn publish(topic: &Arc<str>, packet_id: u16, sequence: u64) -> Publish {
         packet_id,
         topic: Arc::clone(topic),
         identity: Identity::Ours(Marker { run: 1, message, attempt: 0, qos: 1, purpose: Purpose::Load }),
+        packet_len: 120,
         payload_len: 100,
         payload_crc: sequence as u32,
         properties: None,

@@ -100,10 +100,12 @@ pub enum EventKind {
         client: Arc<str>,
         /// The version it will speak.
         version: Version,
+        /// Whose client it is.
+        role: Role,
     },
-    /// A packet is about to be written.
+    /// A packet is about to be written to the broker.
     Sent(ConnectionId, Packet),
-    /// A packet was read.
+    /// A packet of the broker's was read.
     Received(ConnectionId, Packet),
     /// A frame was read that is unlawful, or lawful only in part; a packet that can be understood follows as its own event.
     Unlawful {
@@ -167,6 +169,16 @@ pub enum EventKind {
     },
 }
 
+/// Whose client a connection belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// The run's own: what it received it has seen, and it is not judged.
+    Own,
+    /// Somebody's program behind the proxy: judged as the broker is. What was received for it may never have reached
+    /// it; only what it sends later proves that.
+    Subject,
+}
+
 /// How a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Closing {
@@ -178,6 +190,8 @@ pub enum Closing {
     Rst,
     /// It broke, or the peer vanished.
     Broken,
+    /// We fell silent for good (a black hole): for the broker it is still open.
+    Vanished,
 }
 
 /// What happened to the broker.
@@ -191,6 +205,10 @@ pub enum BrokerEvent {
     Killed,
     /// It ended by itself.
     Exited,
+    /// We paused it (SIGSTOP): it keeps its connections and answers nothing.
+    Paused,
+    /// It goes on (SIGCONT).
+    Resumed,
 }
 
 /// What a subscribing application decided about a delivery.

@@ -71,10 +71,37 @@ pub struct Connect {
     pub receive_maximum: u16,
     /// The client's maximum packet size, when it sets one.
     pub maximum_packet_size: Option<u32>,
-    /// Whether a will is set.
-    pub will: bool,
+    /// How many topic aliases the client accepts; 0 is none.
+    pub topic_alias_maximum: u16,
+    /// The will, when one is set.
+    pub will: Option<Box<Will>>,
     /// Whether a user name is given.
     pub authenticated: bool,
+}
+
+impl Default for Connect {
+    /// What a CONNECT without a single property means, with Clean Start 0 and no keep-alive.
+    fn default() -> Self {
+        Self {
+            clean_start: false,
+            session_expiry: 0,
+            keep_alive: 0,
+            receive_maximum: u16::MAX,
+            maximum_packet_size: None,
+            topic_alias_maximum: 0,
+            will: None,
+            authenticated: false,
+        }
+    }
+}
+
+/// The will of a CONNECT.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Will {
+    /// Seconds that the server waits before it publishes it.
+    pub delay_s: u32,
+    /// What the server is to publish. It has no packet id (0), no length as a packet (0) and DUP 0.
+    pub message: Publish,
 }
 
 /// CONNACK.
@@ -90,6 +117,44 @@ pub struct Connack {
     pub receive_maximum: u16,
     /// The server's maximum QoS (2 where absent).
     pub maximum_qos: u8,
+    /// The server's maximum packet size, bytes, when it sets one.
+    pub maximum_packet_size: Option<u32>,
+    /// How many topic aliases the server accepts; 0 is none.
+    pub topic_alias_maximum: u16,
+    /// The keep-alive, seconds, that the client has to use instead of its own.
+    pub server_keep_alive: Option<u16>,
+    /// What of MQTT the server does not have.
+    pub unavailable: Unavailable,
+}
+
+impl Default for Connack {
+    /// What a CONNACK that accepts without a single property means: no session present, everything available.
+    fn default() -> Self {
+        Self {
+            session_present: false,
+            reason: 0,
+            session_expiry: None,
+            receive_maximum: u16::MAX,
+            maximum_qos: 2,
+            maximum_packet_size: None,
+            topic_alias_maximum: 0,
+            server_keep_alive: None,
+            unavailable: Unavailable::default(),
+        }
+    }
+}
+
+/// What a server of 5.0 says in its CONNACK that it does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Unavailable {
+    /// Retained messages.
+    pub retain: bool,
+    /// Wildcards in topic filters.
+    pub wildcards: bool,
+    /// Subscription identifiers.
+    pub subscription_ids: bool,
+    /// Shared subscriptions.
+    pub shared: bool,
 }
 
 /// PUBLISH.
@@ -103,10 +168,12 @@ pub struct Publish {
     pub retain: bool,
     /// Packet id; 0 at QoS 0.
     pub packet_id: u16,
-    /// Topic name, with a topic alias already resolved by the recorder.
+    /// Topic name, with a topic alias already resolved by the recorder; empty when the alias was never set up.
     pub topic: Arc<str>,
     /// Which message it carries.
     pub identity: Identity,
+    /// Length of the whole packet on the wire, in bytes; 0 where it is not known.
+    pub packet_len: u32,
     /// Payload length in bytes.
     pub payload_len: u32,
     /// CRC-32 (IEEE) of the payload.

@@ -170,11 +170,10 @@ fn change(args: &Args, messages: &FailedMessages) -> Result<ExitStatus, Failure>
         };
         exit::print(done.iter().map(line).collect::<String>().as_bytes())
     };
-    match args.numbers.as_slice() {
-        [] => {
-            args.each_page(messages, |page| act(&page.iter().map(|found| found.seq).collect::<Vec<_>>()))?
-        }
-        numbers => act(numbers)?,
+    if args.numbers.is_empty() {
+        args.each_page(messages, |page| act(&page.iter().map(|found| found.seq).collect::<Vec<_>>()))?;
+    } else {
+        act(&args.numbers)?;
     }
     let did = match (args.action, args.dry_run) {
         (Action::Retry, false) => "to be sent by the next 'mqtally pub' with this store",

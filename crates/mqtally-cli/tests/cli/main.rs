@@ -4,6 +4,7 @@ mod help;
 mod judging;
 mod misuse;
 mod program;
+mod proxying;
 mod publishing;
 mod reconciling;
 mod refusing;

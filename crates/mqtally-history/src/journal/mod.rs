@@ -19,7 +19,7 @@ pub use writer::Writer;
 use std::io;
 
 const MAGIC: &[u8; 8] = b"mqtallyj";
-const FORMAT: u16 = 1;
+const FORMAT: u16 = 2;
 /// No record is longer; the recorder truncates frames long before.
 const RECORD_LEN_MAX: usize = 4 << 20;
 
@@ -34,6 +34,15 @@ pub enum JournalError {
         "format version {found} is newer than {FORMAT}, the newest that this version reads: update mqtally"
     )]
     Newer {
+        /// Its version.
+        found: u16,
+    },
+    /// The format is older than any that this program reads.
+    #[error(
+        "format version {found} is older than {FORMAT}, the oldest that this version reads: \
+         judge it with the version that wrote it, or record it again"
+    )]
+    Older {
         /// Its version.
         found: u16,
     },

@@ -22,7 +22,7 @@ impl<R: Read> Reader<R> {
     /// Reads magic, version and header.
     ///
     /// # Errors
-    /// [`JournalError::Foreign`] and [`JournalError::Newer`]; or the header cannot be read.
+    /// [`JournalError::Foreign`], [`JournalError::Newer`] and [`JournalError::Older`]; or the header cannot be read.
     pub fn new(mut inner: R) -> Result<Self, JournalError> {
         read_format(&mut inner)?;
         let mut reader = Self {
@@ -136,6 +136,6 @@ fn read_format(inner: &mut impl Read) -> Result<(), JournalError> {
     match u16::from_be_bytes(format) {
         FORMAT => Ok(()),
         found if found > FORMAT => Err(JournalError::Newer { found }),
-        _ => Err(JournalError::Foreign),
+        found => Err(JournalError::Older { found }),
     }
 }

@@ -3,9 +3,12 @@
 use super::*;
 use crate::event::{
     BrokerEvent, BrokerKind, Closing, ConnectionId, Counters, Event, EventKind, Header, Outcome, Requirement,
+    Role,
 };
 use crate::marker::{Identity, Marker, MessageId, Purpose};
-use crate::packet::{Connack, Connect, Filter, Packet, Publish, PublishProperties, Subscribe, Version};
+use crate::packet::{
+    Connack, Connect, Filter, Packet, Publish, PublishProperties, Subscribe, Unavailable, Version, Will,
+};
 use crate::profile::Profile;
 use proptest::prelude::*;
 
@@ -30,6 +33,7 @@ fn publish() -> Publish {
         packet_id: 65_535,
         topic: "alerts/temperature_high".into(),
         identity: Identity::Ours(Marker { run: 7, message, attempt: 1, qos: 2, purpose: Purpose::Sentinel }),
+        packet_len: 160,
         payload_len: 100,
         payload_crc: 0xdead_beef,
         properties: Some(Box::new(PublishProperties {
@@ -53,7 +57,11 @@ fn samples() -> Vec<EventKind> {
         keep_alive: 30,
         receive_maximum: 65_535,
         maximum_packet_size: Some(u32::MAX),
-        will: true,
+        topic_alias_maximum: 10,
+        will: Some(Box::new(Will {
+            delay_s: 7,
+            message: Publish { packet_id: 0, packet_len: 0, ..publish() },
+        })),
         authenticated: false,
     };
     let connack = Connack {
@@ -62,6 +70,10 @@ fn samples() -> Vec<EventKind> {
         session_expiry: Some(0),
         receive_maximum: 10,
         maximum_qos: 1,
+        maximum_packet_size: Some(1_024),
+        topic_alias_maximum: u16::MAX,
+        server_keep_alive: Some(0),
+        unavailable: Unavailable { retain: true, wildcards: false, subscription_ids: true, shared: false },
     };
     let filter = Filter {
         filter: "sensors/+".into(),
@@ -103,11 +115,13 @@ fn samples() -> Vec<EventKind> {
     let counters = Counters { received: 5, duplicates: 1, conflicts: 1, errors: 1, processed: 3 };
     let mut kinds = vec![
         EventKind::GroupStarted { group: "qos".into(), version: Version::V3_1_1 },
-        EventKind::Opened { connection, client: "sub-1".into(), version: Version::V5_0 },
+        EventKind::Opened { connection, client: "sub-1".into(), version: Version::V5_0, role: Role::Subject },
         EventKind::Unlawful { connection, problem: "reserved bit".into(), bytes: vec![0xff; 256] },
         EventKind::Closed(connection, Closing::Rst),
+        EventKind::Closed(connection, Closing::Vanished),
         EventKind::StateWiped { client: "sub-1".into() },
         EventKind::Broker(BrokerEvent::Killed),
+        EventKind::Broker(BrokerEvent::Resumed),
         EventKind::Fault { kind: "cut".into(), client: Some("sub-1".into()) },
         EventKind::Fault { kind: "cut".into(), client: None },
         EventKind::Labelled { message, label: "alert".into(), shown_id: 1 },
@@ -174,10 +188,11 @@ fn a_journal_cut_anywhere_is_truncated_and_gives_what_is_whole() {
 }
 
 #[test]
-fn another_programs_file_and_a_newer_format_are_told_apart() {
+fn another_programs_file_and_another_format_are_told_apart() {
     assert!(matches!(read(b"").1, Some(JournalError::Foreign)));
     assert!(matches!(read(b"\x7fELF and more of it").1, Some(JournalError::Foreign)));
-    assert!(matches!(read(b"mqtallyj\x00\x02").1, Some(JournalError::Newer { found: 2 })));
+    assert!(matches!(read(b"mqtallyj\x00\x03").1, Some(JournalError::Newer { found: 3 })));
+    assert!(matches!(read(b"mqtallyj\x00\x01").1, Some(JournalError::Older { found: 1 })));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! links that are cut. Everything follows from a seed.
 
 use fastrand::Rng;
-use mqtally_history::event::{BrokerEvent, Closing, ConnectionId, Event, EventKind};
+use mqtally_history::event::{BrokerEvent, Closing, ConnectionId, Event, EventKind, Role};
 use mqtally_history::marker::{Identity, Marker, MessageId, Purpose};
 use mqtally_history::packet::{Connack, Connect, Filter, Packet, Publish, Subscribe, Version};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -205,19 +205,13 @@ impl Run {
         it.due.clear();
         let name = Arc::clone(&it.name);
         let version = self.plan.version;
-        self.record(EventKind::Opened { connection: ConnectionId(link as u32), client: name, version });
-        self.send(
-            client,
-            Packet::Connect(Connect {
-                clean_start: false,
-                session_expiry: u32::MAX,
-                keep_alive: 0,
-                receive_maximum: u16::MAX,
-                maximum_packet_size: None,
-                will: false,
-                authenticated: false,
-            }),
-        );
+        self.record(EventKind::Opened {
+            connection: ConnectionId(link as u32),
+            client: name,
+            version,
+            role: Role::Own,
+        });
+        self.send(client, Packet::Connect(Connect { session_expiry: u32::MAX, ..Connect::default() }));
     }
 
     fn take_over(&mut self, client: usize) {
@@ -288,6 +282,7 @@ impl Run {
             packet_id: if qos > 0 { it.next_id } else { 0 },
             topic: topic.into(),
             identity: Identity::Ours(Marker { run: 1, message, attempt: 0, qos, purpose }),
+            packet_len: 90,
             payload_len: 64,
             payload_crc: message.sequence as u32 * 7 + number as u32,
             properties: None,
@@ -457,13 +452,7 @@ impl Broker {
         if forgets {
             session.in_flight.clear();
         }
-        let connack = Connack {
-            session_present: exists && !denied,
-            reason: 0,
-            session_expiry: None,
-            receive_maximum: u16::MAX,
-            maximum_qos: 2,
-        };
+        let connack = Connack { session_present: exists && !denied, ..Connack::default() };
         out.push((link, Packet::Connack(connack)));
         self.redeliver(link, client, out);
         self.pump(client, out);

@@ -4,7 +4,9 @@ use super::tags::{self, Plain, identity, packet};
 use super::{INTERNED_LEN_MAX, INTERNED_MAX};
 use crate::event::{ConnectionId, Counters, Event, EventKind, Header, Requirement};
 use crate::marker::{Identity, Marker, MessageId};
-use crate::packet::{Connack, Connect, Filter, Packet, Publish, PublishProperties, Subscribe};
+use crate::packet::{
+    Connack, Connect, Filter, Packet, Publish, PublishProperties, Subscribe, Unavailable, Will,
+};
 use std::sync::Arc;
 
 /// Reads one body after the other, in the order in which they were built.
@@ -69,6 +71,7 @@ impl Fields<'_> {
                 connection: self.connection()?,
                 client: self.interned()?,
                 version: self.plain()?,
+                role: self.plain()?,
             },
             tags::SENT => EventKind::Sent(self.connection()?, self.packet()?),
             tags::RECEIVED => EventKind::Received(self.connection()?, self.packet()?),
@@ -128,9 +131,14 @@ impl Fields<'_> {
             keep_alive: self.small()?,
             receive_maximum: self.small()?,
             maximum_packet_size: self.option()?,
-            will: self.flag()?,
+            topic_alias_maximum: self.small()?,
             authenticated: self.flag()?,
+            will: self.present(Self::will)?.map(Box::new),
         })
+    }
+
+    fn will(&mut self) -> Option<Will> {
+        Some(Will { delay_s: self.small()?, message: self.publish()? })
     }
 
     fn connack(&mut self) -> Option<Connack> {
@@ -140,6 +148,15 @@ impl Fields<'_> {
             session_expiry: self.option()?,
             receive_maximum: self.small()?,
             maximum_qos: self.byte()?,
+            maximum_packet_size: self.option()?,
+            topic_alias_maximum: self.small()?,
+            server_keep_alive: self.option()?,
+            unavailable: Unavailable {
+                retain: self.flag()?,
+                wildcards: self.flag()?,
+                subscription_ids: self.flag()?,
+                shared: self.flag()?,
+            },
         })
     }
 
@@ -150,6 +167,7 @@ impl Fields<'_> {
             retain: flags & 2 != 0,
             qos: flags >> 4,
             packet_id: self.small()?,
+            packet_len: self.small()?,
             topic: self.interned()?,
             identity: self.identity()?,
             payload_len: self.small()?,

@@ -4,7 +4,7 @@ use super::tags::{self, Plain, identity, packet};
 use super::{INTERNED_LEN_MAX, INTERNED_MAX};
 use crate::event::{Counters, Event, EventKind, Header};
 use crate::marker::{Identity, MessageId};
-use crate::packet::{Connack, Connect, Packet, Publish, PublishProperties, Subscribe};
+use crate::packet::{Connack, Connect, Packet, Publish, PublishProperties, Subscribe, Unavailable};
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
 
@@ -71,11 +71,12 @@ impl Encoder {
                 self.interned(group);
                 self.flag(*drained);
             }
-            EventKind::Opened { connection, client, version } => {
+            EventKind::Opened { connection, client, version, role } => {
                 self.tag(tags::OPENED, delta);
                 self.number(connection.0);
                 self.interned(client);
                 self.plain(*version);
+                self.plain(*role);
             }
             EventKind::Sent(connection, packet) => {
                 self.tag(tags::SENT, delta);
@@ -158,7 +159,10 @@ impl Encoder {
         match it {
             Packet::Connect(connect) => self.connect(connect),
             Packet::Connack(connack) => self.connack(connack),
-            Packet::Publish(publish) => self.publish(publish),
+            Packet::Publish(publish) => {
+                self.out.push(packet::PUBLISH);
+                self.publish(publish);
+            }
             Packet::Puback(id, reason) => self.ack(packet::PUBACK, *id, *reason),
             Packet::Pubrec(id, reason) => self.ack(packet::PUBREC, *id, *reason),
             Packet::Pubrel(id, reason) => self.ack(packet::PUBREL, *id, *reason),
@@ -189,8 +193,13 @@ impl Encoder {
         self.number(connect.keep_alive);
         self.number(connect.receive_maximum);
         self.option(connect.maximum_packet_size);
-        self.flag(connect.will);
+        self.number(connect.topic_alias_maximum);
         self.flag(connect.authenticated);
+        self.flag(connect.will.is_some());
+        if let Some(will) = &connect.will {
+            self.number(will.delay_s);
+            self.publish(&will.message);
+        }
     }
 
     fn connack(&mut self, connack: &Connack) {
@@ -200,6 +209,11 @@ impl Encoder {
         self.option(connack.session_expiry);
         self.number(connack.receive_maximum);
         self.out.push(connack.maximum_qos);
+        self.option(connack.maximum_packet_size);
+        self.number(connack.topic_alias_maximum);
+        self.option(connack.server_keep_alive);
+        let Unavailable { retain, wildcards, subscription_ids, shared } = connack.unavailable;
+        [retain, wildcards, subscription_ids, shared].into_iter().for_each(|each| self.flag(each));
     }
 
     /// Flags stand in one byte, together with which of the rare fields follow.
@@ -212,8 +226,9 @@ impl Encoder {
             | u8::from(publish.retain) << 1
             | u8::from(rare) << 2
             | publish.qos.min(15) << 4;
-        self.out.extend([packet::PUBLISH, flags]);
+        self.out.push(flags);
         self.number(publish.packet_id);
+        self.number(publish.packet_len);
         self.interned(&publish.topic);
         self.identity(&publish.identity);
         self.number(publish.payload_len);

@@ -1,6 +1,6 @@
 //! The numbers that stand for variants. They are part of the format: a number is never given a second meaning.
 
-use crate::event::{BrokerEvent, BrokerKind, Closing, Outcome};
+use crate::event::{BrokerEvent, BrokerKind, Closing, Outcome, Role};
 use crate::marker::Purpose;
 use crate::packet::Version;
 use crate::profile::Profile;
@@ -63,11 +63,15 @@ impl Plain for BrokerKind {
 impl Plain for Profile {
     const ALL: &'static [Self] = &[Self::Volatile, Self::Graceful, Self::Durable, Self::PowerSafe];
 }
+impl Plain for Role {
+    const ALL: &'static [Self] = &[Self::Own, Self::Subject];
+}
 impl Plain for Closing {
-    const ALL: &'static [Self] = &[Self::ByBroker, Self::Fin, Self::Rst, Self::Broken];
+    const ALL: &'static [Self] = &[Self::ByBroker, Self::Fin, Self::Rst, Self::Broken, Self::Vanished];
 }
 impl Plain for BrokerEvent {
-    const ALL: &'static [Self] = &[Self::Started, Self::Terminated, Self::Killed, Self::Exited];
+    const ALL: &'static [Self] =
+        &[Self::Started, Self::Terminated, Self::Killed, Self::Exited, Self::Paused, Self::Resumed];
 }
 impl Plain for Outcome {
     const ALL: &'static [Self] = &[Self::Processed, Self::Duplicate, Self::Conflict, Self::Failed];
