@@ -92,7 +92,7 @@ impl Bench {
                     Event::Session(SessionEvent::Subscribed(_)) => ready.send(()).unwrap(),
                     Event::Session(SessionEvent::Message(publish)) => take_down(&arrivals, &publish),
                     Event::Closed { .. } => return,
-                    _ => {}
+                    Event::Session(_) => {}
                 }
             }
         });
