@@ -54,6 +54,7 @@ torture-sub rounds="500":
 # kill -9 of the publisher at random and at every crash point: what was accepted arrives.
 torture-pub rounds="4":
     MQTALLY_KILL_ROUNDS={{rounds}} cargo test --release -p mqtally --test publisher_kill -- --nocapture
+    MQTALLY_KILL_ROUNDS={{rounds}}0 cargo test --release -p mqtally-cli --test torture_pub -- --nocapture
 
 # Coverage-guided fuzzing of TARGET (decode, broker or session) by libFuzzer, with the ordinary toolchain.
 fuzz target="decode" seconds="60":

@@ -1,15 +1,55 @@
-//! The broker that was named, with the password that was not.
+//! The broker that was named, with the password that was not, and whom to trust there.
 
 use crate::exit::{ExitStatus, Failure, redact};
 use mqtally::endpoint::{Endpoint, EndpointError};
+use mqtally::tls::{Identity, Roots, Tls};
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Environment variable for the password itself, which no flag takes: flags are seen by everybody on the machine.
 const PASSWORD_VARIABLE: &str = "MQTALLY_PASSWORD";
 /// Nobody's password is longer; a file that is was named by mistake.
 const PASSWORD_LEN_MAX: u64 = 65_535;
+
+/// Whom to trust, and who we are, on mqtts:// and wss://.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Broker")]
+pub(crate) struct TlsArgs {
+    /// Trust the certificates in this PEM file instead of the system's
+    #[arg(long, value_name = "FILE")]
+    cafile: Option<PathBuf>,
+    /// Our certificate, with those between it and its authority, as PEM
+    #[arg(long, value_name = "FILE", requires = "key")]
+    cert: Option<PathBuf>,
+    /// The private key of our certificate, as PEM
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
+}
+
+impl TlsArgs {
+    /// Fails where a file cannot be read: no attempt to connect would change that.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        [&self.cafile, &self.cert, &self.key].into_iter().flatten().try_for_each(|file| {
+            let unreadable =
+                |error| Failure::io("cannot read the PEM file", file, &error, "name a file that can be read");
+            File::open(file).map(drop).map_err(unreadable)
+        })
+    }
+}
+
+impl From<&TlsArgs> for Tls {
+    fn from(TlsArgs { cafile, cert, key }: &TlsArgs) -> Tls {
+        let identity = |(certificate, key): (&PathBuf, &PathBuf)| Identity {
+            certificate: certificate.clone(),
+            key: key.clone(),
+        };
+        Tls {
+            roots: cafile.clone().map_or(Roots::System, Roots::CaFile),
+            identity: cert.as_ref().zip(key.as_ref()).map(identity),
+        }
+    }
+}
 
 /// The endpoint at `url`, with the password from the file or the environment.
 pub(crate) fn endpoint(url: &str, password_file: Option<&Path>) -> Result<Endpoint, Failure> {

@@ -98,7 +98,7 @@ async fn a_full_disk_is_an_error_where_that_was_asked_for() {
 async fn a_damaged_message_is_kept_as_failed_and_stops_no_other() {
     let bench = Bench::new().await;
     bench.leave(&["one", "two", "three"]).await;
-    bench.spoil("UPDATE outbox SET payload = x'00' WHERE seq = 2");
+    bench.spoil("UPDATE batch SET packed = CAST(replace(packed, 'two', 'tvo') AS BLOB) WHERE first = 2");
     let publisher = bench.publisher(OnFull::Wait);
     assert_eq!(publisher.close(PATIENCE).await, 0);
     assert_eq!(bench.broker.payloads(), ["one", "three"]);
@@ -114,6 +114,17 @@ async fn an_outbox_that_went_back_in_time_is_refused() {
     bench.spoil("UPDATE tally SET commits = 0");
     let refused = Publisher::builder(bench.broker.endpoint()).store(bench.store()).start().err().unwrap();
     assert!(matches!(refused, StartError::Store(StoreError::Older { .. })), "{refused}");
+}
+
+#[tokio::test]
+async fn an_outbox_of_an_earlier_format_is_refused_and_left_as_it_is() {
+    let bench = Bench::new().await;
+    bench.leave(&["one"]).await;
+    bench.spoil("PRAGMA user_version = 1");
+    let refused = Publisher::builder(bench.broker.endpoint()).store(bench.store()).start().err().unwrap();
+    assert!(matches!(refused, StartError::Store(StoreError::OlderFormat { found: 1, .. })), "{refused}");
+    bench.spoil("PRAGMA user_version = 2");
+    assert_eq!(outbox::look(&bench.store(), 0).unwrap().0.rows, 1);
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ mod completions;
 mod dead_letter;
 mod explain;
 mod man;
+mod outbox;
 mod proxy;
 mod publish;
 mod reconcile;
@@ -56,6 +57,7 @@ pub(crate) enum Command {
     #[command(name = "sub")]
     Subscribe(Box<subscribe::Args>),
     DeadLetter(Box<dead_letter::Args>),
+    Outbox(outbox::Args),
     Reconcile(reconcile::Args),
     Sim(sim::Args),
     Broker(broker::Args),
@@ -74,6 +76,7 @@ pub(crate) fn run(cli: &Cli) -> Result<ExitStatus, Failure> {
         Command::Publish(args) => publish::run(args, &cli.global),
         Command::Subscribe(args) => subscribe::run(args, &cli.global),
         Command::DeadLetter(args) => dead_letter::run(args, &cli.global),
+        Command::Outbox(args) => outbox::run(args),
         Command::Reconcile(args) => reconcile::run(args, &cli.global),
         Command::Sim(args) => sim::run(args, &cli.global),
         Command::Broker(args) => broker::run(args, &cli.global),

@@ -1,6 +1,7 @@
 //! A report as bytes: one file a format. Somebody else writes them.
 
 mod comparison;
+pub(crate) mod failed;
 #[cfg(test)]
 mod fixture;
 mod html;

@@ -230,7 +230,9 @@ fn advice(summary: &Summary) -> String {
         text += &format!("send what is left with: mqtally pub --drain --store {store}\n");
     }
     if summary.failed > 0 {
-        text += &format!("failed messages are kept in {store} and are not sent again\n");
+        text += &format!(
+            "failed messages are kept, and not sent again unless you say so: mqtally outbox ls --store {store}\n"
+        );
     }
     text
 }

@@ -4,9 +4,20 @@ use crate::program::Program;
 
 #[test]
 fn every_command_explains_itself() {
-    for command in
-        ["", "test", "check", "report", "explain", "pub", "reconcile", "sim", "proxy", "completions", "man"]
-    {
+    for command in [
+        "",
+        "test",
+        "check",
+        "report",
+        "explain",
+        "pub",
+        "outbox",
+        "reconcile",
+        "sim",
+        "proxy",
+        "completions",
+        "man",
+    ] {
         let ended = Program::new().run(&format!("{command} --help"));
         assert_eq!((ended.status, ended.stderr.as_str()), (0, ""), "{command}");
         insta::assert_snapshot!(format!("help {command}").trim(), ended.stdout);

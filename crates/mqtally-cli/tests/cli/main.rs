@@ -7,4 +7,5 @@ mod program;
 mod proxying;
 mod publishing;
 mod reconciling;
+mod refusing;
 mod simulating;

@@ -32,9 +32,9 @@ impl Drop for Broker {
 }
 
 /// An address that nobody listens on.
-const NOBODY: &str = "mqtt://127.0.0.1:9";
+pub(crate) const NOBODY: &str = "mqtt://127.0.0.1:9";
 
-fn with_input(program: &Program, arguments: &str, input: &str) -> Ended {
+pub(crate) fn with_input(program: &Program, arguments: &str, input: &str) -> Ended {
     let mut command = program.command(arguments);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("it starts");
@@ -43,7 +43,7 @@ fn with_input(program: &Program, arguments: &str, input: &str) -> Ended {
 }
 
 /// The output with what differs from run to run replaced: ids, times and rates.
-fn steady(text: &str) -> String {
+pub(crate) fn steady(text: &str) -> String {
     let word = |word: &str| match word {
         _ if word.len() == 36 && word.matches('-').count() == 4 => "ID".to_owned(),
         _ if word.parse::<f64>().is_ok() && word.contains('.') => "TIME".to_owned(),
@@ -192,6 +192,12 @@ fn misuse_is_told_in_a_line() {
     check("-t a -m x --user-property x", 64, "NAME=VALUE");
     check("-t a -m x --protocol 3.1.1 --user-property x=y", 64, "no user properties");
     check("-t a -m x --broker http://h", 64, "no transport for MQTT");
+    check("-t a -m x --protocol 3.1.1 --expiry 1m", 64, "no message expiry");
+    check("-t a -m x --expiry 0s", 64, "--expiry");
+    check("-t a -m x --will-topic a/#", 64, "not a topic to publish to");
+    check("-t a -m x --will-payload gone", 64, "--will-topic");
+    check("-t a -m x --cert ours.pem", 64, "--key");
+    check("-t a -m x --cafile none.pem", 74, "cannot read the PEM file");
 }
 
 #[test]

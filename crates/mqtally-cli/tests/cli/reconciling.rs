@@ -58,7 +58,7 @@ impl Bench {
     /// Publishes line after line until it is killed, or its standard input is.
     fn publisher(&self, topic: &str, qos: u32) -> Running {
         let arguments = format!(
-            "pub --broker mqtt://{} -t {topic} -q {qos} --lines --rate 3000 --store out.db",
+            "pub --broker mqtt://{} -t {topic} -q {qos} --lines --rate 1000 --store out.db",
             self.broker.address
         );
         let mut command = self.program.command(&arguments);
@@ -80,13 +80,16 @@ impl Bench {
 
     /// Until everything that arrived is processed and this is the status.
     fn reconciled(&self, arguments: &str, status: i32) -> Value {
-        let mut found = Value::Null;
-        until(&format!("status {status} {arguments}"), || {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
             let ended = self.reconcile(&format!("--json - {arguments}"));
-            found = serde_json::from_str(&ended.stdout).unwrap_or_default();
-            ended.status == status && found["total"]["waiting"] == 0
-        });
-        found
+            let found: Value = serde_json::from_str(&ended.stdout).unwrap_or_default();
+            if ended.status == status && found["total"]["waiting"] == 0 {
+                return found;
+            }
+            assert!(Instant::now() < deadline, "status {} instead of {status}: {found}", ended.status);
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// 0 where nothing is there yet.

@@ -170,15 +170,38 @@ impl Client {
     /// Cancel-safe: dropped before it is ready, it has done nothing.
     pub async fn publish(&self, token: u64, publish: Publish) -> Result<(), PublishError> {
         let mut offered = Some(publish);
-        loop {
+        while !self.offer(token, &mut offered)? {
             let room = self.shared.room.notified();
             tokio::pin!(room);
             room.as_mut().enable();
             if self.offer(token, &mut offered)? {
-                return Ok(());
+                break;
             }
             room.await;
         }
+        Ok(())
+    }
+
+    /// Accepts messages under one lock as long as `next`, which is told for which QoS there is room, has any. One that
+    /// cannot be sent comes back with its token, and ends it. `next` must not call the client.
+    pub(crate) fn publish_ready(
+        &self,
+        mut next: impl FnMut(&dyn Fn(Qos) -> bool) -> Option<(u64, Publish)>,
+    ) -> Result<(), (u64, PublishError)> {
+        let mut session = self.shared.session();
+        let mut accepted = false;
+        let mut offer = || {
+            while let Some((token, publish)) = next(&|qos| session.has_room(qos)) {
+                session.publish(token, publish).map_err(|error| (token, error))?;
+                accepted = true;
+            }
+            Ok(())
+        };
+        let offered = offer();
+        if accepted {
+            self.shared.wake.notify_one();
+        }
+        offered
     }
 
     /// Answers a received message: see [`Session::acknowledge`].

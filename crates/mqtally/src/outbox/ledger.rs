@@ -1,8 +1,9 @@
 //! All that an outbox knows of its messages, read beside its owner.
 
+use super::pack::{Head, Record};
 use super::settled::{self, Settled};
 use super::tables::{self, LAYOUT, Tally};
-use super::{StoreError, Uuid};
+use super::{Failed, StoreError, Stored, Uuid, held};
 use crate::store::sqlite;
 use bytestring::ByteString;
 use mqtally_proto::packet::Qos;
@@ -56,15 +57,30 @@ pub fn ledger(path: &Path, each: impl FnMut(Published)) -> Result<Ledger, StoreE
 
 fn read(connection: &mut Connection, mut each: impl FnMut(Published)) -> rusqlite::Result<Ledger> {
     let snapshot = connection.transaction()?;
-    let accepted = Tally::load(&snapshot)?.next_seq - 1;
+    let tally = Tally::load(&snapshot)?;
+    let accepted = (tally.next_seq - 1).saturating_sub(tally.retried);
     let mut known = 0;
     let mut count = |published| {
         known += 1;
         each(published);
     };
-    tables::each_held(&snapshot, &mut count)?;
+    held::each(&snapshot, 0, |record| {
+        unsent(&record).into_iter().for_each(&mut count);
+        true
+    })?;
+    tables::failed(&snapshot, 0, usize::MAX)?.into_iter().filter_map(failed).for_each(&mut count);
     settled::each(&snapshot, |place, Settled { id, seq, topic, qos }| {
         count(Published { id, seq, topic, qos, standing: Standing::Settled { place } });
     })?;
     Ok(Ledger { accepted, forgotten: accepted.saturating_sub(known) })
+}
+
+fn unsent(record: &Record<'_>) -> Option<Published> {
+    let Head { id, topic, qos, .. } = record.head()?;
+    Some(Published { id, seq: record.seq, topic: topic.into(), qos, standing: Standing::Unsent })
+}
+
+fn failed(Failed { seq, stored, .. }: Failed) -> Option<Published> {
+    let Stored { id, message, .. } = stored?;
+    Some(Published { id, seq, topic: message.topic, qos: message.qos, standing: Standing::Failed })
 }

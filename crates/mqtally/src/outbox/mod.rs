@@ -20,8 +20,11 @@
 //! | 26 | after everybody was told | promised: delivered |
 //! | 27 | opened, what is in flight in other sessions forgotten, not committed | forgotten by the next opening |
 
+mod failed;
+mod held;
 mod ledger;
-mod row;
+mod message;
+mod pack;
 mod settled;
 mod tables;
 mod uuid;
@@ -29,16 +32,18 @@ mod writer;
 
 pub use crate::store::StoreError;
 pub use crate::store::sqlite::Notice;
+pub use failed::FailedMessages;
 pub use ledger::{Ledger, Published, Standing, ledger};
-pub use row::{Message, Stored};
+pub use message::{Message, Stored};
 pub use settled::{SETTLED_AGE_MS_MAX, SETTLED_IDS_MAX};
 pub use uuid::{Uuid, UuidError};
 
 use crate::client::Steps;
 use crate::store::sqlite::{self, Store};
+use bytestring::ByteString;
 use mqtally_proto::Time;
 use mqtally_proto::inflight::Stage;
-use mqtally_proto::packet::ReasonCode;
+use mqtally_proto::packet::{Qos, ReasonCode};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
@@ -97,7 +102,7 @@ pub struct Totals {
 /// What is in the outbox at `path`, and its oldest `limit` failed messages. Its owner may be at work meanwhile.
 pub fn look(path: &Path, limit: usize) -> Result<(Totals, Vec<Failed>), StoreError> {
     let connection = sqlite::attach(path, &tables::LAYOUT)?;
-    let look = || Ok((Tally::load(&connection)?.totals(), tables::failed(&connection, limit)?));
+    let look = || Ok((Tally::load(&connection)?.totals(), tables::failed(&connection, 0, limit)?));
     look().map_err(|error| StoreError::from_sqlite(path, error))
 }
 
@@ -116,8 +121,19 @@ pub(crate) struct Settled {
     pub(crate) seq: u64,
     /// As counted by [`Message::size`].
     pub(crate) bytes: u64,
-    /// Absent when it was delivered.
-    pub(crate) failure: Option<Failure>,
+    pub(crate) fate: Fate,
+}
+
+/// What became of a message.
+#[derive(Debug)]
+pub(crate) enum Fate {
+    /// The broker has it; what is remembered of it comes along.
+    Delivered {
+        id: Uuid,
+        topic: ByteString,
+        qos: Qos,
+    },
+    Failed(Failure),
 }
 
 /// What is asked of the writer.
@@ -215,7 +231,6 @@ impl<T: Send + 'static> Outbox<T> {
 mod tests {
     use super::*;
     use crate::client::Step;
-    use mqtally_proto::packet::Qos;
 
     struct Bench {
         directory: tempfile::TempDir,

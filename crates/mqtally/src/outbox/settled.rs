@@ -1,14 +1,14 @@
 //! Ids of messages that left the outbox, so that both ends can be compared.
 //!
 //! A row of `settled` holds what one commit settled, in that order, with the names of its topics once each and a
-//! checksum. It is written in the transaction that deletes the messages. Rows are dropped whole when they are too many
+//! checksum. It is written in the transaction that lets go of the messages. Rows are dropped whole when they are too many
 //! or too old; nothing else has to be forgotten with them.
 
 use super::Uuid;
 use bytestring::ByteString;
 use mqtally_proto::Time;
 use mqtally_proto::packet::Qos;
-use rusqlite::{Connection, Row, Transaction};
+use rusqlite::{Connection, Transaction};
 use rustc_hash::FxHashMap;
 
 pub(super) const SCHEMA: &str = "
@@ -32,22 +32,6 @@ pub(super) struct Settled {
     pub(super) seq: u64,
     pub(super) topic: ByteString,
     pub(super) qos: Qos,
-}
-
-/// Takes a message out of the outbox. The outer absence says that it was not there, the inner that its row is damaged.
-pub(super) fn take(transaction: &Transaction<'_>, seq: u64) -> rusqlite::Result<Option<Option<Settled>>> {
-    let sql = "DELETE FROM outbox WHERE seq = ?1 RETURNING msg_id, topic, qos";
-    let mut statement = transaction.prepare_cached(sql)?;
-    let mut rows = statement.query([seq])?;
-    let taken = rows.next()?.map(|row| read(row, seq).ok());
-    // A statement that is not run to its end may count as interrupted.
-    rows.next()?;
-    Ok(taken)
-}
-
-fn read(row: &Row<'_>, seq: u64) -> rusqlite::Result<Settled> {
-    let topic = row.get_ref(1)?.as_str()?.into();
-    Ok(Settled { id: Uuid(row.get(0)?), seq, topic, qos: Qos::from_u8(row.get(2)?).unwrap_or_default() })
 }
 
 /// Remembers these, after the `before` that were settled before them, and forgets what is too old.

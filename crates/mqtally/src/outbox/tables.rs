@@ -1,35 +1,31 @@
 //! The outbox's tables, and each statement on them.
 //!
-//! A row of `outbox` never changes, so its checksum covers all of it. That a message is in flight or has failed stands
-//! in a small row of its own, `flight` or `failed`; a message that has neither waits.
+//! Messages lie in packs, see [`held`]. That one is in flight stands in a small row of its own; one that failed has left
+//! its pack for a row of `failed`, so that it keeps no others there. What is in a pack and not in flight waits.
 
-use super::row::{self, Message, Stored};
-use super::settled::{self, Settled};
-use super::{Failed, Failure, Published, Standing, Uuid};
+use super::pack::Record;
+use super::{Failed, Failure, held, settled};
 use crate::store::sqlite::Layout;
 use mqtally_proto::Time;
 use mqtally_proto::inflight::Stage;
-use mqtally_proto::packet::{Qos, ReasonCode};
+use mqtally_proto::packet::ReasonCode;
 use rusqlite::{Connection, Row, Transaction};
 
 pub(super) const LAYOUT: Layout =
-    Layout { kind: "outbox", version: 1, schema: || [SCHEMA, settled::SCHEMA].concat() };
+    Layout { kind: "outbox", version: 2, schema: || [SCHEMA, held::SCHEMA, settled::SCHEMA].concat() };
 
 const SCHEMA: &str = "
-    CREATE TABLE outbox(
-        seq INTEGER PRIMARY KEY, crc INTEGER NOT NULL, msg_id BLOB NOT NULL, created_ms INTEGER NOT NULL,
-        qos INTEGER NOT NULL, retain INTEGER NOT NULL, topic TEXT NOT NULL, props BLOB NOT NULL,
-        payload BLOB NOT NULL);
     CREATE TABLE flight(
         seq INTEGER PRIMARY KEY, packet_id INTEGER NOT NULL, session_epoch INTEGER NOT NULL,
         released INTEGER NOT NULL);
     CREATE TABLE failed(
-        seq INTEGER PRIMARY KEY, failed_ms INTEGER NOT NULL, reason INTEGER, detail TEXT NOT NULL);
+        seq INTEGER PRIMARY KEY, failed_ms INTEGER NOT NULL, reason INTEGER, detail TEXT NOT NULL,
+        crc INTEGER NOT NULL, record BLOB NOT NULL);
     CREATE TABLE tally(
         commits INTEGER NOT NULL, next_seq INTEGER NOT NULL, session_epoch INTEGER NOT NULL,
         session_of TEXT NOT NULL, rows INTEGER NOT NULL, bytes INTEGER NOT NULL, failed INTEGER NOT NULL,
-        settled INTEGER NOT NULL);
-    INSERT INTO tally VALUES (0, 1, 0, '', 0, 0, 0, 0);";
+        settled INTEGER NOT NULL, retried INTEGER NOT NULL);
+    INSERT INTO tally VALUES (0, 1, 0, '', 0, 0, 0, 0, 0);";
 
 /// The only row of `tally`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,13 +37,15 @@ pub(super) struct Tally {
     pub(super) session_epoch: u64,
     /// Whose session that is, and where.
     pub(super) session_of: String,
-    /// Rows of `outbox`, and the bytes of their messages.
+    /// Messages in packs and in `failed`, and their bytes.
     pub(super) rows: u64,
     pub(super) bytes: u64,
     /// Rows of `failed`.
     pub(super) failed: u64,
     /// Ids that were ever put into `settled`.
     pub(super) settled: u64,
+    /// Failed messages that were put back under another number.
+    pub(super) retried: u64,
 }
 
 impl Tally {
@@ -62,6 +60,7 @@ impl Tally {
                 bytes: row.get(5)?,
                 failed: row.get(6)?,
                 settled: row.get(7)?,
+                retried: row.get(8)?,
             })
         })
     }
@@ -69,8 +68,9 @@ impl Tally {
     pub(super) fn save(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
         let sql =
             "UPDATE tally SET commits = ?1, next_seq = ?2, session_epoch = ?3, session_of = ?4, rows = ?5,
-            bytes = ?6, failed = ?7, settled = ?8";
-        let Self { commits, next_seq, session_epoch, session_of, rows, bytes, failed, settled } = self;
+            bytes = ?6, failed = ?7, settled = ?8, retried = ?9";
+        let Self { commits, next_seq, session_epoch, session_of, rows, bytes, failed, settled, retried } =
+            self;
         transaction.prepare_cached(sql)?.execute((
             commits,
             next_seq,
@@ -80,6 +80,7 @@ impl Tally {
             bytes,
             failed,
             settled,
+            retried,
         ))?;
         Ok(())
     }
@@ -91,24 +92,6 @@ pub(super) struct Flight {
     pub(super) seq: u64,
     pub(super) packet_id: u16,
     pub(super) stage: Stage,
-}
-
-pub(super) fn insert(
-    transaction: &Transaction<'_>,
-    seq: u64,
-    id: Uuid,
-    created: Time,
-    message: &Message,
-) -> rusqlite::Result<()> {
-    let sql = "INSERT INTO outbox(seq, crc, msg_id, created_ms, qos, retain, topic, props, payload)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
-    row::insert(&mut *transaction.prepare_cached(sql)?, seq, id, created, message)
-}
-
-/// Removes a message that is settled, as [`settled::take`] does; it is no longer in flight.
-pub(super) fn remove(transaction: &Transaction<'_>, seq: u64) -> rusqlite::Result<Option<Option<Settled>>> {
-    land(transaction, seq)?;
-    settled::take(transaction, seq)
 }
 
 pub(super) fn fly(transaction: &Transaction<'_>, flight: Flight, session_epoch: u64) -> rusqlite::Result<()> {
@@ -141,78 +124,35 @@ pub(super) fn flights(connection: &Connection, session_epoch: u64) -> rusqlite::
     flights.collect()
 }
 
+/// Keeps a message as failed; its pack lets go of it.
 pub(super) fn fail(
     transaction: &Transaction<'_>,
-    seq: u64,
+    record: Record<'_>,
     at: Time,
     failure: &Failure,
-) -> rusqlite::Result<bool> {
-    land(transaction, seq)?;
-    let sql = "INSERT OR IGNORE INTO failed(seq, failed_ms, reason, detail) VALUES (?1, ?2, ?3, ?4)";
-    let reason = failure.reason.map(|reason| reason.0);
-    Ok(transaction.prepare_cached(sql)?.execute((seq, at.as_ms(), reason, &failure.detail))? > 0)
-}
-
-/// Waiting messages after `after`, in order, `limit` at most; those whose checksum does not hold come as a number.
-pub(super) fn waiting(
-    connection: &Connection,
-    after: u64,
-    limit: usize,
-) -> rusqlite::Result<Vec<(u64, Option<Stored>)>> {
-    let sql = format!(
-        "SELECT {} FROM outbox o WHERE seq > ?1
-             AND NOT EXISTS (SELECT 1 FROM failed f WHERE f.seq = o.seq)
-             AND NOT EXISTS (SELECT 1 FROM flight f WHERE f.seq = o.seq)
-         ORDER BY seq LIMIT ?2",
-        row::COLUMNS
-    );
-    connection.prepare_cached(&sql)?.query_map((after, limit), row::read)?.collect()
-}
-
-pub(super) fn message(connection: &Connection, seq: u64) -> rusqlite::Result<Option<Stored>> {
-    let sql = format!("SELECT {} FROM outbox WHERE seq = ?1", row::COLUMNS);
-    let mut statement = connection.prepare_cached(&sql)?;
-    let mut rows = statement.query_map([seq], row::read)?;
-    Ok(rows.next().transpose()?.and_then(|(_, stored)| stored))
-}
-
-/// The messages that were given up, oldest first.
-pub(super) fn failed(connection: &Connection, limit: usize) -> rusqlite::Result<Vec<Failed>> {
-    let sql = format!(
-        "SELECT {}, failed_ms, reason, detail FROM outbox JOIN failed USING (seq) ORDER BY seq LIMIT ?1",
-        row::COLUMNS
-    );
-    let mut statement = connection.prepare_cached(&sql)?;
-    let failed = statement.query_map([limit], |row| {
-        let (seq, stored) = row::read(row)?;
-        let reason = row.get::<_, Option<u8>>(10)?.map(ReasonCode);
-        let failure = Failure { reason, detail: row.get(11)? };
-        Ok(Failed { seq, stored, failed_at: Time::from_ms(row.get(9)?), failure })
-    })?;
-    failed.collect()
-}
-
-/// The messages that are in the outbox, in the order of publishing. A row whose topic or id cannot be read is left out.
-pub(super) fn each_held(connection: &Connection, each: &mut impl FnMut(Published)) -> rusqlite::Result<()> {
-    let sql = "SELECT seq, msg_id, topic, qos, EXISTS (SELECT 1 FROM failed f WHERE f.seq = o.seq)
-               FROM outbox o ORDER BY seq";
-    let mut statement = connection.prepare(sql)?;
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
-        let standing = if row.get(4)? { Standing::Failed } else { Standing::Unsent };
-        if let Ok(published) = published(row, standing) {
-            each(published);
-        }
-    }
+) -> rusqlite::Result<()> {
+    let sql = "INSERT OR IGNORE INTO failed(seq, failed_ms, reason, detail, crc, record)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    let (Record { seq, crc, body }, reason) = (record, failure.reason.map(|reason| reason.0));
+    transaction.prepare_cached(sql)?.execute((seq, at.as_ms(), reason, &failure.detail, crc, body))?;
     Ok(())
 }
 
-fn published(row: &Row<'_>, standing: Standing) -> rusqlite::Result<Published> {
-    Ok(Published {
-        id: Uuid(row.get(1)?),
-        seq: row.get(0)?,
-        topic: row.get_ref(2)?.as_str()?.into(),
-        qos: Qos::from_u8(row.get(3)?).unwrap_or_default(),
-        standing,
-    })
+/// The messages that were given up, from number `from` on, oldest first.
+pub(super) fn failed(connection: &Connection, from: u64, limit: usize) -> rusqlite::Result<Vec<Failed>> {
+    let sql = "SELECT seq, failed_ms, reason, detail, crc, record FROM failed WHERE seq >= ?1 ORDER BY seq LIMIT ?2";
+    let limit = limit.min(u32::MAX as usize); // SQLite's numbers have a sign
+    connection.prepare_cached(sql)?.query_map((from, limit), read_failed)?.collect()
+}
+
+fn read_failed(row: &Row<'_>) -> rusqlite::Result<Failed> {
+    let body = row.get_ref(5)?.as_blob().unwrap_or_default();
+    let record = Record { seq: row.get(0)?, crc: row.get(4)?, body };
+    let failure = Failure { reason: row.get::<_, Option<u8>>(2)?.map(ReasonCode), detail: row.get(3)? };
+    Ok(Failed { seq: record.seq, stored: record.stored(), failed_at: Time::from_ms(row.get(1)?), failure })
+}
+
+pub(super) fn forget_failed(transaction: &Transaction<'_>, seq: u64) -> rusqlite::Result<()> {
+    transaction.prepare_cached("DELETE FROM failed WHERE seq = ?1")?.execute([seq])?;
+    Ok(())
 }

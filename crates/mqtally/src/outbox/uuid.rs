@@ -35,7 +35,7 @@ impl Uuid {
         Self(bytes)
     }
 
-    fn text(self) -> [u8; TEXT_BYTES] {
+    pub(crate) fn text(self) -> [u8; TEXT_BYTES] {
         let mut text = [b'-'; TEXT_BYTES];
         let mut at = 0;
         for byte in self.0 {

@@ -1,8 +1,10 @@
 //! The thread that writes: collect, commit, tell.
 
+use super::held::{self, Finder, Leaving};
+use super::pack::{PACK_BYTES, PACK_MESSAGES_MAX, Record, pack};
 use super::settled::{self, Settled as Remembered};
 use super::tables::{self, Flight, Tally};
-use super::{Command, Entry, Failure, Found, Report, Restored, Settled, StoreError, Stored, Totals};
+use super::{Command, Entry, Failure, Fate, Found, Report, Restored, Settled, StoreError, Stored, Totals};
 use crate::client::{Step, Steps};
 use crate::store::clock::{SystemTimeSource, TimeSource};
 use crate::store::fail::crash_point;
@@ -18,8 +20,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc as tokio_mpsc, oneshot};
 
 /// What one transaction takes in.
-const BATCH_MESSAGES: usize = 1_024;
-const BATCH_BYTES: u64 = 256 * 1024;
+const BATCH_MESSAGES: usize = PACK_MESSAGES_MAX;
+const BATCH_BYTES: u64 = PACK_BYTES;
 /// How long settled messages stay in an idle outbox, and how far the watermark may be behind on a dead machine.
 const TICK: Duration = Duration::from_secs(1);
 /// Pause between two attempts to write to a store that refuses.
@@ -192,7 +194,14 @@ impl<T> Writer<T> {
         let durable = batch.must_sync();
         let transaction = store.begin(durable).map_err(failed)?;
         let (state, wall) = (&mut self.state, self.clock.wall());
-        let change = Change { transaction: &transaction, state, wall, remembered: Vec::new() };
+        let change = Change {
+            transaction: &transaction,
+            state,
+            wall,
+            finder: Finder::default(),
+            leaving: Leaving::default(),
+            remembered: Vec::new(),
+        };
         change.apply(batch, self.epoch_base, &self.session_of).map_err(failed)?;
         self.state.tally.commits = commit;
         self.state.tally.save(&transaction).map_err(failed)?;
@@ -254,8 +263,15 @@ impl<T> Writer<T> {
             self.reopen()?;
         }
         let Some(store) = &self.store else { return Ok(Vec::new()) };
-        tables::waiting(store.connection(), after, limit)
-            .map_err(|error| StoreError::from_sqlite(&self.path, error))
+        let mut rows = Vec::new();
+        held::each(store.connection(), after, |record| {
+            if !self.state.flights.contains_key(&record.seq) {
+                rows.push((record.seq, record.stored()));
+            }
+            rows.len() < limit
+        })
+        .map_err(|error| StoreError::from_sqlite(&self.path, error))?;
+        Ok(rows)
     }
 
     fn sync_mark(&mut self) {
@@ -273,7 +289,7 @@ impl<T> Writer<T> {
         for (Flight { seq, packet_id, stage }, stored) in restored {
             match stored {
                 Some(stored) => whole.push(Restored { stored, packet_id, stage }),
-                None => self.settled.push(Settled { seq, bytes: 0, failure: Some(Failure::damaged()) }),
+                None => self.settled.push(Settled::damaged(seq)),
             }
         }
         whole
@@ -298,9 +314,11 @@ impl Tally {
     }
 }
 
-impl Failure {
-    pub(crate) fn damaged() -> Self {
-        Self { reason: None, detail: "its row in the outbox is damaged".into() }
+impl Settled {
+    /// A message that cannot be read.
+    pub(crate) fn damaged(seq: u64) -> Self {
+        let failure = Failure { reason: None, detail: "its row in the outbox is damaged".into() };
+        Self { seq, bytes: 0, fate: Fate::Failed(failure) }
     }
 }
 
@@ -351,7 +369,7 @@ impl<T> Batch<T> {
         !self.entries.is_empty()
             || !self.steps.is_empty()
             || self.began.is_some()
-            || self.settled.iter().any(|settled| settled.failure.is_some())
+            || self.settled.iter().any(|settled| matches!(settled.fate, Fate::Failed(_)))
     }
 
     /// Settled messages alone can wait, until there are many.
@@ -365,6 +383,8 @@ struct Change<'a> {
     transaction: &'a Transaction<'a>,
     state: &'a mut State,
     wall: mqtally_proto::Time,
+    finder: Finder,
+    leaving: Leaving,
     /// What this transaction settles, in order.
     remembered: Vec<Remembered>,
 }
@@ -372,9 +392,7 @@ struct Change<'a> {
 impl Change<'_> {
     /// Steps before settlements: what a step says of a message is older than its end.
     fn apply<T>(mut self, batch: &Batch<T>, epoch_base: u64, session_of: &str) -> rusqlite::Result<()> {
-        for entry in &batch.entries {
-            self.insert(entry)?;
-        }
+        self.insert(&batch.entries)?;
         for step in &batch.steps {
             self.begin_session(epoch_base + step.begun, session_of)?;
             self.step(*step)?;
@@ -387,16 +405,22 @@ impl Change<'_> {
             self.settle(settled)?;
         }
         self.remember()?;
+        self.leaving.write(self.transaction)?;
         crash_point!(23);
         Ok(())
     }
 
-    fn insert<T>(&mut self, entry: &Entry<T>) -> rusqlite::Result<()> {
+    fn insert<T>(&mut self, mut entries: &[Entry<T>]) -> rusqlite::Result<()> {
         let tally = &mut self.state.tally;
-        tables::insert(self.transaction, tally.next_seq, entry.id, entry.created, &entry.message)?;
-        tally.next_seq += 1;
-        tally.rows += 1;
-        tally.bytes += entry.message.size();
+        while !entries.is_empty() {
+            let (now, later) = entries.split_at(pack_length(entries));
+            let messages = now.iter().map(|Entry { id, created, message, .. }| (*id, *created, message));
+            held::append(self.transaction, tally.next_seq, now.len(), &pack(tally.next_seq, messages))?;
+            tally.next_seq += now.len() as u64;
+            tally.rows += now.len() as u64;
+            tally.bytes += now.iter().map(|entry| entry.message.size()).sum::<u64>();
+            entries = later;
+        }
         Ok(())
     }
 
@@ -426,25 +450,50 @@ impl Change<'_> {
     /// The packet id was given to another message, so this one's handshake is over: with PUBCOMP if it was released,
     /// otherwise refused. The settlement that says so is on its way here.
     fn overtaken(&mut self, seq: u64) -> rusqlite::Result<()> {
-        match self.state.flights.remove(&seq) {
-            Some((_, Stage::Released)) => self.remove(seq, None),
-            _ => tables::land(self.transaction, seq),
+        tables::land(self.transaction, seq)?;
+        let Some((_, Stage::Released)) = self.state.flights.remove(&seq) else { return Ok(()) };
+        let stored = self.finder.stored(self.transaction, seq)?;
+        if self.leaving.take(self.transaction, seq)? {
+            let bytes = stored.as_ref().map_or(0, |stored| stored.message.size());
+            self.count_out(bytes);
+            self.remembered.extend(stored.map(|Stored { seq, id, message, .. }| Remembered {
+                id,
+                seq,
+                topic: message.topic,
+                qos: message.qos,
+            }));
         }
+        Ok(())
     }
 
     fn settle(&mut self, settled: &Settled) -> rusqlite::Result<()> {
-        let Settled { seq, bytes, failure } = settled;
+        let Settled { seq, bytes, fate } = settled;
         if let Some((packet_id, _)) = self.state.flights.remove(seq) {
             self.state.holders.remove(&packet_id);
+            tables::land(self.transaction, *seq)?;
         }
-        match failure {
-            None => self.remove(*seq, Some(*bytes)),
-            Some(failure) => {
-                let added = tables::fail(self.transaction, *seq, self.wall, failure)?;
-                self.state.tally.failed += u64::from(added);
-                Ok(())
+        if !self.leaving.take(self.transaction, *seq)? {
+            return Ok(());
+        }
+        match fate {
+            Fate::Delivered { id, topic, qos } => {
+                self.count_out(*bytes);
+                self.remembered.push(Remembered { id: *id, seq: *seq, topic: topic.clone(), qos: *qos });
+            }
+            Fate::Failed(failure) => {
+                let record = self.finder.record(self.transaction, *seq)?;
+                let record = record.unwrap_or(Record { seq: *seq, crc: 0, body: &[] });
+                tables::fail(self.transaction, record, self.wall, failure)?;
+                self.state.tally.failed += 1;
             }
         }
+        Ok(())
+    }
+
+    fn count_out(&mut self, bytes: u64) {
+        let tally = &mut self.state.tally;
+        tally.rows = tally.rows.saturating_sub(1);
+        tally.bytes = tally.bytes.saturating_sub(bytes);
     }
 
     fn remember(&mut self) -> rusqlite::Result<()> {
@@ -455,20 +504,17 @@ impl Change<'_> {
         self.state.tally.settled += self.remembered.len() as u64;
         settled::append(self.transaction, before, self.wall, &self.remembered)
     }
+}
 
-    fn remove(&mut self, seq: u64, bytes: Option<u64>) -> rusqlite::Result<()> {
-        let bytes = match bytes {
-            Some(bytes) => bytes,
-            None => tables::message(self.transaction, seq)?.map_or(0, |stored| stored.message.size()),
-        };
-        if let Some(removed) = tables::remove(self.transaction, seq)? {
-            self.remembered.extend(removed);
-            let tally = &mut self.state.tally;
-            tally.rows = tally.rows.saturating_sub(1);
-            tally.bytes = tally.bytes.saturating_sub(bytes);
-        }
-        Ok(())
-    }
+/// How many of these, at least one, go into the next row.
+fn pack_length<T>(entries: &[Entry<T>]) -> usize {
+    let mut bytes = 0;
+    let fits = |entry: &&Entry<T>| {
+        let room = bytes < PACK_BYTES;
+        bytes += entry.message.size();
+        room
+    };
+    entries.iter().take(PACK_MESSAGES_MAX).take_while(fits).count()
 }
 
 fn forget_other_sessions(store: &mut Store, epoch: u64) -> rusqlite::Result<()> {
@@ -480,6 +526,7 @@ fn forget_other_sessions(store: &mut Store, epoch: u64) -> rusqlite::Result<()> 
 
 fn restore(store: &Store, epoch: u64) -> rusqlite::Result<Vec<(Flight, Option<Stored>)>> {
     let flights = tables::flights(store.connection(), epoch)?;
-    let restore = |flight: Flight| Ok((flight, tables::message(store.connection(), flight.seq)?));
+    let mut finder = Finder::default();
+    let restore = |flight: Flight| Ok((flight, finder.stored(store.connection(), flight.seq)?));
     flights.into_iter().map(restore).collect()
 }

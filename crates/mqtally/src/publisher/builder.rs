@@ -2,8 +2,9 @@
 
 use super::capacity::{Capacity, Room};
 use super::lineup::Lineup;
-use super::task::{Task, publish_of};
-use super::{Backoff, Publisher, Shared, Sink, Status};
+use super::outgoing::Outgoing;
+use super::task::Task;
+use super::{Backoff, Publisher, Shared, Sink, Status, wall_clock};
 use crate::client::{Client, Gate, Settings};
 use crate::endpoint::Endpoint;
 use crate::outbox::{self, Command, Found, Message, Outbox, Restored, StoreError, Totals};
@@ -181,8 +182,9 @@ impl Builder {
         let version = options.version;
         let cleansing = version == Version::V3_1_1 && options.session_expiry_interval > 0 && !resumes;
         let mut lineup = Lineup::new(outbox.is_some());
+        let mut outgoing = Outgoing::new(version);
         let (client, events) =
-            Client::resume(self.settings, |session| restore(session, restored, version, &mut lineup));
+            Client::resume(self.settings, |session| restore(session, restored, &mut outgoing, &mut lineup));
         let Totals { rows, bytes, failed } = totals;
         let capacity = Arc::new(Capacity::new(self.room, Room { messages: rows, bytes }));
         let (status, status_out) = watch::channel(Status { failed_kept: failed, ..Status::default() });
@@ -197,7 +199,7 @@ impl Builder {
             lineup,
             capacity: Arc::clone(&capacity),
             status,
-            version,
+            outgoing,
             backoff: self.backoff,
             subscribers_required: self.subscribers_required,
             cleansing,
@@ -207,7 +209,17 @@ impl Builder {
         let random = Mutex::new(fastrand::Rng::new());
         let (on_full, status, closed) = (self.on_full, status_out, AtomicBool::new(false));
         Publisher {
-            shared: Arc::new(Shared { sink, inputs, capacity, on_full, status, closed, notices, random }),
+            shared: Arc::new(Shared {
+                sink,
+                inputs,
+                capacity,
+                on_full,
+                status,
+                closed,
+                earlier: rows - failed,
+                notices,
+                random,
+            }),
         }
     }
 }
@@ -233,11 +245,12 @@ fn gate(outbox: &Outbox<super::Ticket>) -> Gate {
 }
 
 /// What was in flight goes on under its packet ids.
-fn restore(session: &mut Session, restored: Vec<Restored>, version: Version, lineup: &mut Lineup) {
-    for Restored { stored, packet_id, stage } in restored {
-        lineup.depart(&stored);
+fn restore(session: &mut Session, restored: Vec<Restored>, outgoing: &mut Outgoing, lineup: &mut Lineup) {
+    let now = wall_clock();
+    for Restored { mut stored, packet_id, stage } in restored {
+        lineup.depart(&mut stored, None);
         let seq = stored.seq;
         // Packet ids are unique in the outbox.
-        let _ = session.restore(seq, packet_id, stage, publish_of(stored, version));
+        let _ = session.restore(seq, packet_id, stage, outgoing.publish_again(stored, now));
     }
 }

@@ -23,33 +23,41 @@ pub(crate) const LOAD_MAX: usize = 512;
 pub(crate) struct Lineup {
     /// Whether there is an outbox.
     stored: bool,
-    waiting: VecDeque<Stored>,
+    waiting: VecDeque<Waiting>,
     waiting_bytes: u64,
     /// The last message that was put in line.
     tail: u64,
     /// Whether there may be messages in the outbox behind `tail`.
     behind: bool,
     loading: bool,
-    /// Who waits for an answer, of messages here and in the outbox.
+    /// Who waits for an answer to messages that are only in the outbox.
     tickets: FxHashMap<u64, Ticket>,
     flights: FxHashMap<u64, Flight>,
-    /// QoS and number of what is in flight, by topic.
-    lanes: FxHashMap<ByteString, (Qos, u32)>,
+    /// What is in flight, by topic.
+    lanes: FxHashMap<ByteString, Lane>,
 }
 
-/// A message that was given to the session.
+/// Messages of one topic in flight.
 #[derive(Debug)]
-struct Flight {
-    id: Uuid,
-    topic: ByteString,
+struct Lane {
     qos: Qos,
-    bytes: u64,
+    in_flight: u32,
+    /// The name that they share, so that it is not allocated for each.
+    topic: ByteString,
 }
 
-/// A message that has left the line for good.
+/// A message in line, and who waits for an answer.
 #[derive(Debug)]
-pub(crate) struct Landed {
+struct Waiting {
+    stored: Stored,
+    ticket: Option<Ticket>,
+}
+
+/// A message that was given to the session; then one that has left the line for good.
+#[derive(Debug)]
+pub(crate) struct Flight {
     pub(crate) id: Uuid,
+    pub(crate) topic: ByteString,
     pub(crate) qos: Qos,
     pub(crate) bytes: u64,
     pub(crate) ticket: Option<Ticket>,
@@ -73,10 +81,11 @@ impl Lineup {
 
     /// A message became durable, in order.
     pub(crate) fn accept(&mut self, stored: Stored, ticket: Ticket) {
-        self.tickets.insert(stored.seq, ticket);
         self.behind |= self.stored && self.is_heavy();
-        if !self.behind {
-            self.line_up(stored);
+        if self.behind {
+            self.tickets.insert(stored.seq, ticket);
+        } else {
+            self.line_up(stored, Some(ticket));
         }
     }
 
@@ -84,7 +93,13 @@ impl Lineup {
     pub(crate) fn loaded(&mut self, rows: impl IntoIterator<Item = Stored>, end: bool) {
         self.loading = false;
         self.behind = !end;
-        rows.into_iter().for_each(|stored| self.line_up(stored));
+        for stored in rows {
+            // What an earlier process had in flight may have been read before its session was known to be lost.
+            if !self.flights.contains_key(&stored.seq) {
+                let ticket = self.tickets.remove(&stored.seq);
+                self.line_up(stored, ticket);
+            }
+        }
     }
 
     /// A message that cannot be read has no place in line, and keeps nobody behind it.
@@ -95,7 +110,7 @@ impl Lineup {
 
     /// Messages that are not settled, as far as they are in memory or somebody waits for them.
     pub(crate) fn len(&self) -> u64 {
-        self.waiting.len().max(self.tickets.len()) as u64
+        (self.waiting.len() + self.flights.len() + self.tickets.len()) as u64
     }
 
     /// Behind which message to read on in the outbox, if it is time to.
@@ -107,35 +122,43 @@ impl Lineup {
 
     /// The next message, if the session has room for its QoS and nothing of its topic would be overtaken.
     pub(crate) fn next(&mut self, has_room: impl FnOnce(Qos) -> bool) -> Option<Stored> {
-        let Message { topic, qos, .. } = &self.waiting.front()?.message;
-        let free = self.lanes.get(topic).is_none_or(|(in_flight, _)| in_flight == qos);
-        if !free || !has_room(*qos) {
+        let Message { topic, qos, .. } = &self.waiting.front()?.stored.message;
+        if !has_room(*qos) || self.lanes.get(topic).is_some_and(|lane| lane.qos != *qos) {
             return None;
         }
-        let stored = self.waiting.pop_front()?;
+        let Waiting { mut stored, ticket } = self.waiting.pop_front()?;
         self.waiting_bytes -= stored.message.size();
-        self.depart(&stored);
+        self.depart(&mut stored, ticket);
         Some(stored)
     }
 
     /// The session has this message.
-    pub(crate) fn depart(&mut self, stored: &Stored) {
-        let Message { topic, qos, .. } = &stored.message;
-        self.lanes.entry(topic.clone()).or_insert((*qos, 0)).1 += 1;
-        let flight = Flight { id: stored.id, topic: topic.clone(), qos: *qos, bytes: stored.message.size() };
-        self.flights.insert(stored.seq, flight);
+    pub(crate) fn depart(&mut self, stored: &mut Stored, ticket: Option<Ticket>) {
+        let Stored { seq, id, message, .. } = stored;
+        match self.lanes.get_mut(&message.topic) {
+            Some(lane) => {
+                lane.in_flight += 1;
+                message.topic = lane.topic.clone();
+            }
+            None => {
+                let (topic, qos) = (message.topic.clone(), message.qos);
+                self.lanes.insert(topic.clone(), Lane { qos, in_flight: 1, topic });
+            }
+        }
+        let (topic, bytes) = (message.topic.clone(), message.size());
+        self.flights.insert(*seq, Flight { id: *id, topic, qos: message.qos, bytes, ticket });
     }
 
     /// The session is done with this message.
-    pub(crate) fn land(&mut self, seq: u64) -> Option<Landed> {
-        let Flight { id, topic, qos, bytes } = self.flights.remove(&seq)?;
-        if let Some((_, in_flight)) = self.lanes.get_mut(&topic) {
-            *in_flight -= 1;
-            if *in_flight == 0 {
-                self.lanes.remove(&topic);
+    pub(crate) fn land(&mut self, seq: u64) -> Option<Flight> {
+        let flight = self.flights.remove(&seq)?;
+        if let Some(lane) = self.lanes.get_mut(&flight.topic) {
+            lane.in_flight -= 1;
+            if lane.in_flight == 0 {
+                self.lanes.remove(&flight.topic);
             }
         }
-        Some(Landed { id, qos, bytes, ticket: self.tickets.remove(&seq) })
+        Some(flight)
     }
 
     /// Whether everything that was accepted is settled.
@@ -143,10 +166,10 @@ impl Lineup {
         self.waiting.is_empty() && self.flights.is_empty() && !self.behind
     }
 
-    fn line_up(&mut self, stored: Stored) {
+    fn line_up(&mut self, stored: Stored, ticket: Option<Ticket>) {
         self.tail = stored.seq;
         self.waiting_bytes += stored.message.size();
-        self.waiting.push_back(stored);
+        self.waiting.push_back(Waiting { stored, ticket });
     }
 
     fn is_heavy(&self) -> bool {
@@ -174,7 +197,7 @@ mod tests {
     }
 
     fn ticket() -> Ticket {
-        receipt::issue(Uuid([0; 16]), Instant::now()).1
+        receipt::issue(&[Uuid([0; 16])], Instant::now()).next().unwrap().1
     }
 
     fn lineup(messages: &[(&'static str, Qos)]) -> Lineup {

@@ -36,6 +36,7 @@ mod backoff;
 mod builder;
 mod capacity;
 mod lineup;
+mod outgoing;
 mod receipt;
 mod task;
 
@@ -73,6 +74,7 @@ struct Shared {
     on_full: OnFull,
     status: watch::Receiver<Status>,
     closed: AtomicBool,
+    earlier: u64,
     notices: Vec<Notice>,
     random: Mutex<fastrand::Rng>,
 }
@@ -228,6 +230,11 @@ impl Publisher {
         self.shared.status.clone()
     }
 
+    /// Messages of earlier processes that waited in the outbox when it was opened.
+    pub fn earlier(&self) -> u64 {
+        self.shared.earlier
+    }
+
     /// What was found and repaired in the outbox when it was opened; to be shown.
     pub fn notices(&self) -> &[Notice] {
         &self.shared.notices
@@ -279,11 +286,10 @@ impl Publisher {
         published: Instant,
     ) -> Result<(Vec<Receipt>, Option<oneshot::Receiver<()>>), PublishError> {
         let created = wall_clock();
-        let issue = |(id, message)| {
-            let (receipt, ticket) = receipt::issue(id, published);
-            (receipt, Entry { id, created, message, ticket })
-        };
-        let (receipts, entries) = messages.into_iter().map(issue).unzip();
+        let ids: Vec<_> = messages.iter().map(|(id, _)| *id).collect();
+        let enter = |((id, message), (receipt, ticket))| (receipt, Entry { id, created, message, ticket });
+        let (receipts, entries) =
+            messages.into_iter().zip(receipt::issue(&ids, published)).map(enter).unzip();
         let sent = match &self.shared.sink {
             Sink::Memory => self
                 .shared

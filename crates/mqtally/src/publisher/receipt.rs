@@ -5,15 +5,16 @@ use mqtally_proto::packet::{Qos, ReasonCode};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
-use tokio::sync::oneshot;
 
 /// The promise that a stored message is delivered; awaited, the proof. Dropped, it changes nothing.
 #[derive(Debug)]
 pub struct Receipt {
     id: Uuid,
-    answer: oneshot::Receiver<Result<Acknowledged, DeliveryError>>,
+    sheet: Arc<Sheet>,
+    line: u32,
 }
 
 /// The broker has finally acknowledged the message.
@@ -77,42 +78,149 @@ impl Receipt {
     }
 }
 
-/// Cancel-safe: a receipt can be awaited by reference, again and again, until it is ready.
+/// Cancel-safe: a receipt can be awaited by reference, again and again; it goes on giving its answer.
 impl Future for Receipt {
     type Output = Result<Acknowledged, DeliveryError>;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let answer = ready!(Pin::new(&mut self.answer).poll(context));
-        Poll::Ready(answer.unwrap_or(Err(DeliveryError::Unsettled { id: self.id })))
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self { id, sheet, line } = &*self;
+        let id = *id;
+        Poll::Ready(match &mut sheet.lines()[*line as usize] {
+            waiting @ Line::Open => {
+                *waiting = Line::Awaited(context.waker().clone());
+                return Poll::Pending;
+            }
+            Line::Awaited(waker) => {
+                waker.clone_from(context.waker());
+                return Poll::Pending;
+            }
+            Line::Acknowledged { qos, reason, after } => Ok(Acknowledged {
+                id,
+                qos: *qos,
+                reason: *reason,
+                stored_after: sheet.stored_after(),
+                acknowledged_after: *after,
+            }),
+            Line::Failed(failure) => Err(DeliveryError::Failed { id, failure: failure.clone() }),
+            Line::Unsettled => Err(DeliveryError::Unsettled { id }),
+        })
     }
 }
 
-/// The other end of a receipt, and the times so far.
+/// What there is to say of messages that were published together: one allocation for all of them.
 #[derive(Debug)]
-pub(crate) struct Ticket {
-    answer: oneshot::Sender<Result<Acknowledged, DeliveryError>>,
+struct Sheet {
     published: Instant,
-    stored_after: Duration,
+    /// When they became durable.
+    stored: OnceLock<Instant>,
+    lines: Mutex<Box<[Line]>>,
 }
 
-/// A receipt and its ticket, for a message that is published now.
-pub(crate) fn issue(id: Uuid, published: Instant) -> (Receipt, Ticket) {
-    let (answer, answered) = oneshot::channel();
-    (Receipt { id, answer: answered }, Ticket { answer, published, stored_after: Duration::ZERO })
+#[derive(Debug)]
+enum Line {
+    Open,
+    Awaited(Waker),
+    Acknowledged { qos: Qos, reason: ReasonCode, after: Duration },
+    Failed(Failure),
+    Unsettled,
+}
+
+impl Sheet {
+    fn lines(&self) -> MutexGuard<'_, Box<[Line]>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stored_after(&self) -> Duration {
+        self.stored.get().map_or(Duration::ZERO, |stored| stored.saturating_duration_since(self.published))
+    }
+
+    fn answer(&self, line: u32, answer: Line) {
+        let former = std::mem::replace(&mut self.lines()[line as usize], answer);
+        if let Line::Awaited(waker) = former {
+            waker.wake();
+        }
+    }
+}
+
+/// The other end of a receipt. Dropped without an answer, it says that there will be none.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    /// Absent once it was answered.
+    sheet: Option<Arc<Sheet>>,
+    line: u32,
+}
+
+/// Receipts and their tickets, for messages that are published together, now.
+pub(crate) fn issue(ids: &[Uuid], published: Instant) -> impl Iterator<Item = (Receipt, Ticket)> {
+    let lines = Mutex::new(ids.iter().map(|_| Line::Open).collect());
+    let sheet = Arc::new(Sheet { published, stored: OnceLock::new(), lines });
+    (0..).zip(ids).map(move |(line, id)| {
+        let ticket = Ticket { sheet: Some(Arc::clone(&sheet)), line };
+        (Receipt { id: *id, sheet: Arc::clone(&sheet), line }, ticket)
+    })
 }
 
 impl Ticket {
-    pub(crate) fn stored(&mut self, now: Instant) {
-        self.stored_after = now.saturating_duration_since(self.published);
+    pub(crate) fn stored(&self, now: Instant) {
+        if let Some(sheet) = &self.sheet {
+            sheet.stored.get_or_init(|| now);
+        }
     }
 
-    pub(crate) fn acknowledge(self, id: Uuid, qos: Qos, reason: ReasonCode, now: Instant) {
-        let acknowledged_after = now.saturating_duration_since(self.published);
-        let Self { answer, stored_after, .. } = self;
-        let _ = answer.send(Ok(Acknowledged { id, qos, reason, stored_after, acknowledged_after }));
+    pub(crate) fn acknowledge(mut self, qos: Qos, reason: ReasonCode, now: Instant) {
+        if let Some(sheet) = self.sheet.take() {
+            let after = now.saturating_duration_since(sheet.published);
+            sheet.answer(self.line, Line::Acknowledged { qos, reason, after });
+        }
     }
 
-    pub(crate) fn fail(self, id: Uuid, failure: Failure) {
-        let _ = self.answer.send(Err(DeliveryError::Failed { id, failure }));
+    pub(crate) fn fail(mut self, failure: Failure) {
+        if let Some(sheet) = self.sheet.take() {
+            sheet.answer(self.line, Line::Failed(failure));
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if let Some(sheet) = self.sheet.take() {
+            sheet.answer(self.line, Line::Unsettled);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn each_receipt_gets_its_own_answer_and_only_who_waits_is_woken() {
+        let ids = [1, 2, 3].map(|n| Uuid([n; 16]));
+        let (mut receipts, mut tickets): (Vec<_>, Vec<_>) = issue(&ids, Instant::now()).unzip();
+        let woken = Arc::<Woken>::default();
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut poll = |at: usize| Pin::new(&mut receipts[at]).poll(&mut Context::from_waker(&waker));
+        assert!(poll(1).is_pending() && poll(1).is_pending());
+        let failure = Failure { reason: None, detail: "no".into() };
+        tickets.pop().unwrap().fail(failure.clone());
+        assert_eq!(woken.0.load(Ordering::Relaxed), 0, "nobody waits for the third");
+        tickets.pop().unwrap().acknowledge(Qos::AtLeastOnce, ReasonCode::SUCCESS, Instant::now());
+        drop(tickets);
+        assert_eq!(woken.0.load(Ordering::Relaxed), 1);
+        assert!(matches!(poll(1), Poll::Ready(Ok(Acknowledged { id, .. })) if id == ids[1]));
+        assert!(matches!(poll(1), Poll::Ready(Ok(_))), "and again");
+        assert_eq!(poll(0), Poll::Ready(Err(DeliveryError::Unsettled { id: ids[0] })));
+        assert_eq!(poll(2), Poll::Ready(Err(DeliveryError::Failed { id: ids[2], failure })));
     }
 }

@@ -3,15 +3,14 @@
 //! The session and its socket belong to the [`Client`]; this decides what it is given and what its answers mean.
 
 use super::capacity::{Capacity, Room};
-use super::lineup::{LOAD_MAX, Landed, Lineup, failure_of};
+use super::lineup::{Flight, LOAD_MAX, Lineup, failure_of};
+use super::outgoing::Outgoing;
 use super::receipt::Ticket;
-use super::{Backoff, Link, Status};
+use super::{Backoff, Link, Status, wall_clock};
 use crate::client::{Client, ConnectError, Event, Events};
 use crate::connection::Closed;
-use crate::inbox::key::ID_PROPERTY;
-use crate::outbox::{Command, Entry, Failure, Outbox, Report, Settled, Stored};
-use bytestring::ByteString;
-use mqtally_proto::packet::{Property, Publish, ReasonCode, Version};
+use crate::outbox::{Command, Entry, Failure, Fate, Outbox, Report, Settled, Stored};
+use mqtally_proto::packet::ReasonCode;
 use mqtally_proto::session;
 use std::future::Future;
 use std::pin::Pin;
@@ -44,7 +43,7 @@ pub(super) struct Task {
     pub(super) lineup: Lineup,
     pub(super) capacity: Arc<Capacity>,
     pub(super) status: watch::Sender<Status>,
-    pub(super) version: Version,
+    pub(super) outgoing: Outgoing,
     pub(super) backoff: Backoff,
     pub(super) subscribers_required: bool,
     /// The next connection only ends a 3.1.1 session that an earlier client may have left: 3.1.1 cannot begin a
@@ -84,7 +83,7 @@ impl Task {
         let mut events = Vec::new();
         self.connect(&mut course);
         loop {
-            self.hand_on(&mut course).await;
+            self.hand_on(&mut course);
             if course.closing.is_some() && self.lineup.is_empty() {
                 break;
             }
@@ -119,7 +118,7 @@ impl Task {
     }
 
     /// Settles what is settled, and gives the session what it has room for.
-    async fn hand_on(&mut self, course: &mut Course) {
+    fn hand_on(&mut self, course: &mut Course) {
         if !course.settled.is_empty() {
             let settled = std::mem::take(&mut course.settled);
             self.ask(Command::Settle(settled));
@@ -127,19 +126,30 @@ impl Task {
         if let Some(after) = self.lineup.wants() {
             self.ask(Command::Load { after, limit: LOAD_MAX });
         }
-        while course.online
-            && let Some(stored) = self.lineup.next(|qos| self.client.has_room(qos))
-        {
-            let (seq, publish) = (stored.seq, self.publish_of(stored));
-            if let Err(error) = self.client.publish(seq, publish).await {
-                let failure = Failure { reason: Some(error.reason()), detail: error.to_string() };
-                self.give_up(seq, failure, course);
-            }
-        }
+        while course.online && self.publish(course) {}
     }
 
-    fn publish_of(&self, stored: Stored) -> Publish {
-        publish_of(stored, self.version)
+    /// As many as there is room for. Says whether one has failed, so that there may be room for more.
+    fn publish(&mut self, course: &mut Course) -> bool {
+        let Self { client, lineup, outgoing, .. } = self;
+        let (now, mut expired) = (wall_clock(), Vec::new());
+        let unsendable = client.publish_ready(|has_room| {
+            while let Some(stored) = lineup.next(has_room) {
+                let seq = stored.seq;
+                match outgoing.publish(stored, now) {
+                    Ok(publish) => return Some((seq, publish)),
+                    Err(failure) => expired.push((seq, failure)),
+                }
+            }
+            None
+        });
+        let mut failed = expired;
+        if let Err((seq, error)) = unsendable {
+            failed.push((seq, Failure { reason: Some(error.reason()), detail: error.to_string() }));
+        }
+        let any = !failed.is_empty();
+        failed.into_iter().for_each(|(seq, failure)| self.give_up(seq, failure, course));
+        any
     }
 
     fn take(&mut self, input: Input, course: &mut Course) {
@@ -159,7 +169,7 @@ impl Task {
         match report {
             Report::Stored(stored) => {
                 let now = std::time::Instant::now();
-                for (stored, mut ticket) in stored {
+                for (stored, ticket) in stored {
                     ticket.stored(now);
                     self.lineup.accept(stored, ticket);
                 }
@@ -175,7 +185,7 @@ impl Task {
         self.lineup.loaded(rows.into_iter().filter_map(|(_, stored)| stored), end);
         for seq in damaged {
             self.lineup.skip(seq);
-            course.settled.push(Settled { seq, bytes: 0, failure: Some(Failure::damaged()) });
+            course.settled.push(Settled::damaged(seq));
             self.count_failed();
         }
     }
@@ -219,6 +229,10 @@ impl Task {
         }
         if freed.messages > 0 {
             self.capacity.free(freed);
+            self.status.send_if_modified(|status| {
+                status.acknowledged += freed.messages;
+                false
+            });
         }
     }
 
@@ -230,30 +244,26 @@ impl Task {
         course: &mut Course,
         freed: &mut Room,
     ) {
-        let Some(Landed { id, qos, bytes, ticket }) = self.lineup.land(seq) else { return };
+        let Some(Flight { id, topic, qos, bytes, ticket }) = self.lineup.land(seq) else { return };
         freed.messages += 1;
         freed.bytes += bytes;
         if self.outbox.is_some() {
-            course.settled.push(Settled { seq, bytes, failure: None });
+            course.settled.push(Settled { seq, bytes, fate: Fate::Delivered { id, topic, qos } });
         }
         if let Some(ticket) = ticket {
-            ticket.acknowledge(id, qos, reason, now);
+            ticket.acknowledge(qos, reason, now);
         }
-        self.status.send_if_modified(|status| {
-            status.acknowledged += 1;
-            false
-        });
     }
 
     /// The message failed: it stays in the outbox as failed, where there is one.
     fn give_up(&mut self, seq: u64, failure: Failure, course: &mut Course) {
-        let Some(Landed { id, bytes, ticket, .. }) = self.lineup.land(seq) else { return };
+        let Some(Flight { bytes, ticket, .. }) = self.lineup.land(seq) else { return };
         match self.outbox {
-            Some(_) => course.settled.push(Settled { seq, bytes, failure: Some(failure.clone()) }),
+            Some(_) => course.settled.push(Settled { seq, bytes, fate: Fate::Failed(failure.clone()) }),
             None => self.capacity.free(Room { messages: 1, bytes }),
         }
         if let Some(ticket) = ticket {
-            ticket.fail(id, failure);
+            ticket.fail(failure);
         }
         self.count_failed();
     }
@@ -356,26 +366,6 @@ impl Course {
             settled: Vec::new(),
             closing: None,
         }
-    }
-}
-
-/// The message as it goes out, with its name where the version has a place for it.
-pub(super) fn publish_of(stored: Stored, version: Version) -> Publish {
-    let Stored { id, message, .. } = stored;
-    let mut properties = message.properties;
-    match version {
-        Version::V5_0 => properties
-            .push(Property::UserProperty(ByteString::from_static(ID_PROPERTY), id.to_string().into())),
-        Version::V3_1_1 => properties.0.clear(),
-    }
-    Publish {
-        dup: false,
-        qos: message.qos,
-        retain: message.retain,
-        topic: message.topic,
-        packet_id: None,
-        properties,
-        payload: message.payload,
     }
 }
 

@@ -243,14 +243,14 @@ fn open_file(path: &Path, flags: OpenFlags, layout: &Layout) -> Result<Connectio
     if application != APPLICATION_ID {
         return Err(StoreError::Foreign { path: path.to_owned() });
     }
-    let found: i32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(failed)?;
-    if found > layout.version {
-        return Err(StoreError::Newer { path: path.to_owned(), found, supported: layout.version });
-    }
     let kind: String =
         connection.query_row("SELECT v FROM meta WHERE k = 'kind'", [], |row| row.get(0)).map_err(failed)?;
     if kind != layout.kind {
         return Err(StoreError::OtherKind { path: path.to_owned(), found: kind, expected: layout.kind });
+    }
+    let found: i32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(failed)?;
+    if found > layout.version {
+        return Err(StoreError::Newer { path: path.to_owned(), found, supported: layout.version });
     }
     if found < layout.version {
         return Err(StoreError::OlderFormat { path: path.to_owned(), found, expected: layout.version });

@@ -6,22 +6,22 @@ mod send;
 mod source;
 
 use super::Global;
-use crate::broker_url::endpoint;
+use super::subscribe::words;
+use crate::broker_url::{TlsArgs, endpoint};
 use crate::exit::{self, ExitStatus, Failure};
 use crate::output::{Output, Target};
 use crate::report::{Look, receipts};
 use clap::ValueEnum;
 use clap::builder::RangedU64ValueParser;
-use mqtally::outbox;
 use mqtally::publisher::{Builder, Message, Publisher, StartError};
 use mqtally_proto::packet::{Properties, Property, Qos, Version};
-use mqtally_proto::topic;
+use mqtally_proto::{Time, topic};
 use payload::{Payload, Wrapping};
 use progress::Progress;
 use source::Source;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// How long the broker keeps the session of a publisher that keeps nothing itself, seconds.
 const SHORT_SESSION: u32 = 300;
@@ -93,6 +93,9 @@ pub(crate) struct Args {
     /// Keep what is not acknowledged in this file, and send first what it holds from before
     #[arg(long, value_name = "FILE", help_heading = "Delivery")]
     store: Option<PathBuf>,
+    /// Let a message that is not delivered expire after this time (MQTT 5); the time in the store counts
+    #[arg(long, value_name = "TIME", value_parser = words::duration, help_heading = "Delivery")]
+    expiry: Option<Duration>,
     /// Messages in flight at most
     #[arg(long, value_name = "N", default_value = "100", help_heading = "Delivery")]
     #[arg(value_parser = RangedU64ValueParser::<u16>::new().range(1..=65_535))]
@@ -113,6 +116,35 @@ pub(crate) struct Args {
     /// Version of MQTT to speak
     #[arg(long, value_enum, default_value = "5", help_heading = "Broker")]
     protocol: Protocol,
+    #[command(flatten)]
+    tls: TlsArgs,
+
+    /// Let the broker publish a last will to this topic if we vanish without a word
+    #[arg(long, value_name = "TOPIC", help_heading = "Last will")]
+    will_topic: Option<String>,
+    /// What the last will says
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        help_heading = "Last will",
+        requires = "will_topic"
+    )]
+    #[arg(hide_default_value = true)]
+    will_payload: String,
+    /// Quality of service of the last will: 0, 1 or 2
+    #[arg(
+        long,
+        value_name = "QOS",
+        default_value = "0",
+        help_heading = "Last will",
+        requires = "will_topic"
+    )]
+    #[arg(value_parser = RangedU64ValueParser::<u8>::new().range(0..=2))]
+    will_qos: u8,
+    /// Ask the broker to keep the last will for later subscribers
+    #[arg(long, help_heading = "Last will", requires = "will_topic")]
+    will_retain: bool,
 
     /// Write the summary as JSON to this file, or to standard output instead of the one for people
     #[arg(long, value_name = "FILE|-", num_args = 0..=1, default_missing_value = "-", help_heading = "Results")]
@@ -146,12 +178,18 @@ pub(crate) fn run(args: &Args, global: &Global) -> Result<ExitStatus, Failure> {
         rate: args.rate,
         timeout: args.timeout.map(Duration::from_secs),
         store: args.store.clone(),
-        earlier: args.store.as_deref().map_or(Ok(0), |store| waiting(store, args.drain))?,
+        earlier: 0,
     };
+    if let Some(store) = args.store.as_deref().filter(|store| args.drain && !store.exists()) {
+        let advice = "name the file that was given to --store before";
+        let place = store.display().to_string();
+        return Err(Failure::new(ExitStatus::Io, "there is no store to drain", place, advice));
+    }
     let json = args.json.as_ref().map(Output::prepare).transpose()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let (summary, interrupted) = runtime.map_err(|error| no_runtime(&error))?.block_on(async {
         let publisher = builder.start().map_err(|error| unstarted(&error))?;
+        let job = Job { earlier: publisher.earlier(), ..job };
         Ok(send::run(publisher, job, Progress::new(global)).await)
     })?;
     if !matches!(json, Some(Output::Stdout)) {
@@ -167,7 +205,8 @@ pub(crate) fn run(args: &Args, global: &Global) -> Result<ExitStatus, Failure> {
 }
 
 fn builder(args: &Args) -> Result<Builder, Failure> {
-    let endpoint = endpoint(&args.broker, args.password_file.as_deref())?;
+    args.tls.check()?;
+    let endpoint = endpoint(&args.broker, args.password_file.as_deref())?.with_tls((&args.tls).into());
     let version = version(args);
     let builder = Publisher::builder(endpoint).connection(|settings| {
         let options = &mut settings.options;
@@ -181,9 +220,28 @@ fn builder(args: &Args) -> Result<Builder, Failure> {
             options.session_expiry_interval = if version == Version::V5_0 { SHORT_SESSION } else { 0 };
         }
     });
+    let builder = match will(args)? {
+        Some(will) => builder.will(will),
+        None => builder,
+    };
     Ok(match &args.store {
         Some(path) => builder.store(path),
         None => builder,
+    })
+}
+
+fn will(args: &Args) -> Result<Option<Message>, Failure> {
+    let Some(topic) = &args.will_topic else { return Ok(None) };
+    check_topic(topic, "--will-topic")?;
+    let payload = args.will_payload.clone().into_bytes();
+    let will = Message::new(topic.as_str(), payload, Qos::from_u8(args.will_qos).unwrap_or_default());
+    Ok(Some(Message { retain: args.will_retain, ..will }))
+}
+
+fn check_topic(topic: &str, flag: &str) -> Result<(), Failure> {
+    topic::validate_name(topic).map_err(|error| {
+        let what = format!("not a topic to publish to: {error}");
+        Failure::usage(what, format!("{flag} {topic}"), "name one topic, without wildcards")
     })
 }
 
@@ -209,18 +267,12 @@ fn content(file: &Path) -> Result<Vec<u8>, Failure> {
 fn payload(args: &Args) -> Result<Payload, Failure> {
     let topic = args.topic.clone().unwrap_or_default();
     if !args.drain {
-        topic::validate_name(&topic).map_err(|error| {
-            Failure::usage(
-                format!("not a topic to publish to: {error}"),
-                format!("--topic {topic}"),
-                "name one topic, without wildcards",
-            )
-        })?;
+        check_topic(&topic, "--topic")?;
     }
     let message = Message {
         qos: Qos::from_u8(args.qos).unwrap_or_default(),
         retain: args.retain,
-        properties: user_properties(args)?,
+        properties: properties(args)?,
         ..Message::new(topic, Vec::new(), Qos::AtMostOnce)
     };
     let wrapping = args.envelope.then(|| Wrapping {
@@ -231,16 +283,26 @@ fn payload(args: &Args) -> Result<Payload, Failure> {
     Ok(Payload { message, message_type: args.message_type.clone(), wrapping, json: args.jsonl })
 }
 
-fn user_properties(args: &Args) -> Result<Properties, Failure> {
-    let wrong = |what: &str, advice: &str| Err(Failure::usage(what, "--user-property", advice));
-    if !args.user_property.is_empty() && version(args) == Version::V3_1_1 {
-        return wrong("MQTT 3.1.1 has no user properties", "speak --protocol 5, or use --envelope");
-    }
+fn properties(args: &Args) -> Result<Properties, Failure> {
+    let wrong = |what: &str, flag: &str, advice: &str| Err(Failure::usage(what, flag, advice));
+    let is_old = version(args) == Version::V3_1_1;
     let mut properties = Properties::default();
+    match args.expiry.map(|expiry| u32::try_from(expiry.as_secs())) {
+        None => {}
+        Some(_) if is_old => {
+            return wrong("MQTT 3.1.1 has no message expiry", "--expiry", "speak --protocol 5");
+        }
+        Some(Ok(seconds @ 1..)) => properties.push(Property::MessageExpiryInterval(seconds)),
+        Some(_) => return wrong("no time that a message can live", "--expiry", "give 1s to 136 years"),
+    }
+    if !args.user_property.is_empty() && is_old {
+        let advice = "speak --protocol 5, or use --envelope";
+        return wrong("MQTT 3.1.1 has no user properties", "--user-property", advice);
+    }
     for property in &args.user_property {
         match property.split_once('=') {
             Some((name, value)) => properties.push(Property::UserProperty(name.into(), value.into())),
-            None => return wrong("a user property without a value", "write NAME=VALUE"),
+            None => return wrong("a user property without a value", "--user-property", "write NAME=VALUE"),
         }
     }
     Ok(properties)
@@ -253,28 +315,17 @@ fn version(args: &Args) -> Version {
     }
 }
 
-/// How many messages wait in the store. One that is not there yet holds none, unless it is all that there is to send.
-fn waiting(store: &Path, drain: bool) -> Result<u64, Failure> {
-    let place = || store.display().to_string();
-    match (store.exists(), drain) {
-        (false, false) => return Ok(0),
-        (false, true) => {
-            let advice = "name the file that was given to --store before";
-            return Err(Failure::new(ExitStatus::Io, "there is no store to drain", place(), advice));
-        }
-        (true, _) => {}
-    }
-    let (totals, _) =
-        outbox::look(store, 0).map_err(|error| Failure::told(ExitStatus::Io, &error, place()))?;
-    Ok(totals.rows - totals.failed)
-}
-
 fn unstarted(error: &StartError) -> Failure {
     let status = match error {
         StartError::Store(_) => ExitStatus::Io,
         StartError::NoClientId => ExitStatus::Usage,
     };
     Failure::told(status, error, "mqtally pub")
+}
+
+pub(super) fn wall_clock() -> Time {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Time::from_ms(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
 }
 
 fn random() -> u64 {

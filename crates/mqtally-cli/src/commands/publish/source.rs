@@ -31,13 +31,14 @@ impl Source {
         let (lines, lines_out) = mpsc::channel(WAITING_MAX);
         std::thread::spawn(move || {
             let mut input = io::stdin().lock();
-            let mut number = 0;
-            while let Some(content) = next_line(&mut input, json) {
-                number += 1;
-                if content.as_ref().is_ok_and(Vec::is_empty) && json {
-                    continue;
-                }
-                if lines.blocking_send(Line { number, content }).is_err() {
+            for number in 1.. {
+                let (content, last) = match next_line(&mut input, json) {
+                    Ok(None) => return,
+                    Ok(Some(Ok(line))) if line.is_empty() && json => continue,
+                    Ok(Some(content)) => (content, false),
+                    Err(error) => (Err(format!("the input cannot be read ({error}) and ends here")), true),
+                };
+                if lines.blocking_send(Line { number, content }).is_err() || last {
                     return;
                 }
             }
@@ -62,21 +63,21 @@ impl Source {
     }
 }
 
-/// A line without its end; `None` at the end of the input. An error of the input is its end, and is told.
-fn next_line(input: &mut impl BufRead, json: bool) -> Option<Result<Vec<u8>, String>> {
+/// A line without its end, or why it is no message; `None` at the end of the input.
+fn next_line(input: &mut impl BufRead, json: bool) -> io::Result<Option<Result<Vec<u8>, String>>> {
     let mut line = Vec::new();
-    match input.by_ref().take(LINE_BYTES_MAX as u64).read_until(b'\n', &mut line) {
-        Ok(0) => return None,
-        Ok(_) if line.len() == LINE_BYTES_MAX && line.last() != Some(&b'\n') => {
-            return input.skip_until(b'\n').ok().map(|_| Err(format!("longer than {LINE_BYTES_MAX} bytes")));
+    match input.by_ref().take(LINE_BYTES_MAX as u64).read_until(b'\n', &mut line)? {
+        0 => return Ok(None),
+        LINE_BYTES_MAX if !line.ends_with(b"\n") => {
+            input.skip_until(b'\n')?;
+            return Ok(Some(Err(format!("longer than {LINE_BYTES_MAX} bytes"))));
         }
-        Ok(_) => {}
-        Err(error) => return (error.kind() == io::ErrorKind::Interrupted).then(|| Err(error.to_string())),
+        _ => {}
     }
     if line.ends_with(b"\n") {
         line.truncate(line.len() - if line.ends_with(b"\r\n") { 2 } else { 1 });
     }
-    Some(if json { checked(line) } else { Ok(line) })
+    Ok(Some(if json { checked(line) } else { Ok(line) }))
 }
 
 fn checked(line: Vec<u8>) -> Result<Vec<u8>, String> {
@@ -95,7 +96,7 @@ mod tests {
 
     fn read(mut input: &[u8], json: bool) -> Vec<Result<String, String>> {
         let mut lines = Vec::new();
-        while let Some(line) = next_line(&mut input, json) {
+        while let Some(line) = next_line(&mut input, json).expect("it can be read") {
             lines.push(line.map(|line| String::from_utf8(line).expect("UTF-8")));
         }
         lines

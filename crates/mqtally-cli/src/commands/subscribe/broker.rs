@@ -1,10 +1,9 @@
 //! Which broker, and who we are there.
 
-use crate::broker_url;
+use crate::broker_url::{self, TlsArgs};
 use crate::exit::Failure;
 use clap::ValueEnum;
 use mqtally::endpoint::Endpoint;
-use mqtally::tls::{Identity, Roots, Tls};
 use mqtally_proto::packet::Version;
 use std::path::PathBuf;
 
@@ -23,15 +22,8 @@ pub(super) struct BrokerArgs {
     /// Version of MQTT to speak
     #[arg(long, value_enum, default_value = "5")]
     protocol: Protocol,
-    /// Trust the certificates in this PEM file instead of the system's
-    #[arg(long, value_name = "FILE")]
-    cafile: Option<PathBuf>,
-    /// Our certificate, with those between it and its authority, as PEM
-    #[arg(long, value_name = "FILE", requires = "key")]
-    cert: Option<PathBuf>,
-    /// The private key of our certificate, as PEM
-    #[arg(long, value_name = "FILE", requires = "cert")]
-    key: Option<PathBuf>,
+    #[command(flatten)]
+    tls: TlsArgs,
     /// Seconds of silence after which the connection is checked; 0 never does
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub(super) keep_alive: u16,
@@ -47,24 +39,13 @@ enum Protocol {
 
 impl BrokerArgs {
     pub(super) fn endpoint(&self) -> Result<Endpoint, Failure> {
-        Ok(broker_url::endpoint(&self.broker, self.password_file.as_deref())?.with_tls(self.tls()))
+        Ok(broker_url::endpoint(&self.broker, self.password_file.as_deref())?.with_tls((&self.tls).into()))
     }
 
     pub(super) fn version(&self) -> Version {
         match self.protocol {
             Protocol::V3 => Version::V3_1_1,
             Protocol::V5 => Version::V5_0,
-        }
-    }
-
-    fn tls(&self) -> Tls {
-        let identity = |(certificate, key): (&PathBuf, &PathBuf)| Identity {
-            certificate: certificate.clone(),
-            key: key.clone(),
-        };
-        Tls {
-            roots: self.cafile.clone().map_or(Roots::System, Roots::CaFile),
-            identity: self.cert.as_ref().zip(self.key.as_ref()).map(identity),
         }
     }
 }
