@@ -42,6 +42,16 @@ async fn publish(publisher: &Publisher, topic: &str, qos: Qos, payloads: std::op
 }
 
 #[tokio::test]
+async fn nothing_is_safe_at_once() {
+    let bench = Bench::new().await;
+    for publisher in [bench.stored(), bench.builder().start().unwrap()] {
+        for _ in 0..100 {
+            assert!(publisher.publish_all(Vec::new()).await.unwrap().is_empty());
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_receipt_is_the_brokers_final_acknowledgement() {
     let bench = Bench::new().await;
     for (publisher, stored) in [(bench.builder().start().unwrap(), false), (bench.stored(), true)] {

@@ -179,7 +179,7 @@ mod tests {
         check("cutt after c2s PUBREL", "unknown fault 'cutt' at column 1; did you mean 'cut'?");
         check("cut aftre c2s PUBREL", "unknown word 'aftre' at column 5; did you mean 'after'?");
         check("cut after s2b PUBREL", "unknown direction 's2b' at column 11; did you mean 's2c'?");
-        check("cut after c2s PUBREK 3", "unknown packet 'PUBREK' at column 15; did you mean 'PUBREL'?");
+        check("cut after c2s PUBCOP 3", "unknown packet 'PUBCOP' at column 15; did you mean 'PUBCOMP'?");
         check(
             "delay s2c 200",
             "the delay is no duration from 1ms to a day, such as 200ms, 5s or 2m: '200' at column 11",
