@@ -3,10 +3,11 @@
 use mqtally_history::report::Report;
 
 /// The levels that the topics of all streams and messages begin with, with the `/` behind them; empty when there
-/// are none. The last level of a topic is never one of them.
+/// are none. The last level of a topic is never one of them. Topics of the server's own, such as `$SYS`, share nothing.
 pub(super) fn shared(report: &Report) -> &str {
     let streams = report.streams.iter().map(|stream| stream.topic.as_str());
-    shared_parts(streams.chain(report.messages.iter().map(|message| message.topic.as_str())), '/')
+    let topics = streams.chain(report.messages.iter().map(|message| message.topic.as_str()));
+    shared_parts(topics.filter(|topic| !topic.starts_with('$')), '/')
 }
 
 /// What the client ids of all sessions begin with, up to a `-`.
@@ -75,6 +76,7 @@ mod tests {
         check(&["run/71/a", "run/72/a"], "run/");
         check(&["run/温/a", "run/度/a"], "run/");
         check(&["a", "a"], "");
+        check(&["run/7/a", "$SYS/run/7", "run/7/b"], "run/7/");
         check(&["a/b"], "a/");
         check(&["a/b", "c"], "");
         check(&[], "");
