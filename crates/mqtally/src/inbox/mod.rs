@@ -42,10 +42,13 @@ mod engine;
 mod ids;
 mod index;
 pub mod key;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod record;
 mod retry;
 mod schedule;
 mod state;
+mod statement;
 mod statistics;
 mod tally;
 mod window;
@@ -58,6 +61,7 @@ pub use arrival::{
 pub use engine::Availability;
 pub use retry::RetryPolicy;
 pub use schedule::Channel;
+pub use statement::{Statement, Value};
 pub use statistics::Statistics;
 pub use window::{Unsettled, Window};
 
@@ -172,6 +176,30 @@ impl Inbox {
             .name("mqtally-inbox".into())
             .spawn(move || engine.run(store, state))
             .map_err(|source| StoreError::Io { path: path.to_owned(), act: "start the writer", source })?;
+        Ok((Self { commands, queue: Arc::new(Semaphore::new(QUEUE_KIB_MAX)), availability }, notices))
+    }
+
+    /// Joins the inbox at `url` as `member`, or makes it. The member is one process at a time; QoS 2 packet ids and the session's
+    /// number are its own, everything else is shared with the other members. [`Settings::store`] means nothing here.
+    /// Blocks until it is connected. Also returns what a person should know.
+    #[cfg(feature = "postgres")]
+    pub fn open_shared(
+        url: &crate::store::postgres::Url,
+        member: &str,
+        settings: Settings,
+    ) -> Result<(Self, Vec<Notice>), StoreError> {
+        let (commands, receiver) = mpsc::channel();
+        let (sender, availability) = watch::channel(Availability::Available);
+        let engine = postgres::Engine {
+            settings: Arc::new(settings),
+            url: url.clone(),
+            member: member.to_owned(),
+            commands: receiver,
+            availability: sender,
+            parked: VecDeque::new(),
+            held: rustc_hash::FxHashMap::default(),
+        };
+        let notices = engine.start()?;
         Ok((Self { commands, queue: Arc::new(Semaphore::new(QUEUE_KIB_MAX)), availability }, notices))
     }
 
