@@ -1,6 +1,7 @@
 //! `mqtally dead-letter`: messages that were given up.
 
 use super::Global;
+use super::store::Store;
 use super::subscribe::{self, words};
 use crate::exit::{self, ExitStatus, Failure};
 use clap::ValueEnum;
@@ -45,7 +46,7 @@ pub(crate) struct Args {
     #[arg(value_name = "NUMBER")]
     numbers: Vec<u64>,
     /// The store of 'mqtally sub'
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE|URL")]
     store: PathBuf,
     /// One JSON object a line instead of text
     #[arg(long)]
@@ -102,7 +103,12 @@ enum ReasonName {
 
 pub(crate) fn run(args: &Args, _global: &Global) -> Result<ExitStatus, Failure> {
     args.check()?;
-    let mut letters = DeadLetters::attach(&args.store).map_err(|error| subscribe::store_failure(&error))?;
+    let attached = match Store::at(&args.store)? {
+        Store::File(path) => DeadLetters::attach(&path),
+        #[cfg(feature = "postgres")]
+        Store::Shared(url) => DeadLetters::attach_shared(&url),
+    };
+    let mut letters = attached.map_err(args.store_failure())?;
     match args.action {
         Action::Ls => list(args, &letters),
         Action::Show => show(args, &letters),

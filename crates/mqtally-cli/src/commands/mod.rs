@@ -8,6 +8,7 @@ mod explain;
 mod man;
 mod publish;
 mod reconcile;
+mod store;
 mod subscribe;
 mod test;
 

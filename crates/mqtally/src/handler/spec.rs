@@ -1,6 +1,8 @@
 //! Handlers as they are typed, and which of them takes a topic.
 
 use super::{Handler, Kind, OpenError, Options, exec, jsonl, sqlite, stdio, webhook};
+#[cfg(feature = "postgres")]
+use crate::store::postgres;
 use mqtally_proto::topic::{self, TopicError};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -8,7 +10,11 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 /// Every form, for messages.
+#[cfg(not(feature = "postgres"))]
 const FORMS: &str = "print, jsonl:FILE, exec:CMD, stdio:CMD, http(s)://URL or sqlite:FILE?table=NAME";
+#[cfg(feature = "postgres")]
+const FORMS: &str = "print, jsonl:FILE, exec:CMD, stdio:CMD, http(s)://URL, sqlite:FILE?table=NAME or \
+                     postgres://USER@HOST/DATABASE?table=NAME";
 
 /// A handler as it is typed.
 ///
@@ -37,6 +43,9 @@ pub enum Spec {
         /// The table.
         table: String,
     },
+    /// `postgres://USER@HOST/DATABASE?table=NAME`: a row for each message.
+    #[cfg(feature = "postgres")]
+    Postgres(postgres::Url),
 }
 
 /// Why a handler or route cannot be understood. Each message says what to write.
@@ -57,6 +66,14 @@ pub enum SpecError {
     /// No table, or something else than a table.
     #[error("sqlite:FILE needs a table and takes nothing else; write sqlite:FILE?table=NAME")]
     NoTable,
+    /// Not a database that can be written to.
+    #[cfg(feature = "postgres")]
+    #[error(transparent)]
+    Server(#[from] postgres::UrlError),
+    /// No table.
+    #[cfg(feature = "postgres")]
+    #[error("a postgres:// handler needs a table; write postgres://USER@HOST/DATABASE?table=NAME")]
+    NoTableAtServer,
     /// A table that cannot be.
     #[error("{0:?} cannot be a table here: {1}; use another name")]
     Table(String, &'static str),
@@ -85,6 +102,8 @@ impl Spec {
             Self::Stdio(command) => Kind::Stdio(stdio::Stdio::new(command, options)),
             Self::Webhook(url) => Kind::Webhook(webhook::Webhook::new(url, options)?),
             Self::Sqlite { path, table } => Kind::Sqlite(sqlite::Sqlite::open(path, table, options)?),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(url) => Kind::Postgres(super::postgres::Postgres::open(url, options)?),
         }))
     }
 }
@@ -103,6 +122,8 @@ impl FromStr for Spec {
             "stdio" => Ok(Self::Stdio(given(rest, "stdio", "command", "CMD")?.to_owned())),
             "http" | "https" => webhook::check_url(text).map(|()| Self::Webhook(text.to_owned())),
             "sqlite" => table_in(given(rest, "sqlite", "file", "FILE?table=NAME")?),
+            #[cfg(feature = "postgres")]
+            "postgres" | "postgresql" if has_colon => server(text),
             "mqtt" | "mqtts" | "ws" | "wss" | "postgres" | "postgresql" if has_colon => {
                 Err(SpecError::NotSupported(scheme.to_owned()))
             }
@@ -135,6 +156,18 @@ fn table_in(rest: &str) -> Result<Spec, SpecError> {
     Ok(Spec::Sqlite { path: path.into(), table: table.to_owned() })
 }
 
+#[cfg(feature = "postgres")]
+fn server(text: &str) -> Result<Spec, SpecError> {
+    let url: postgres::Url = text.parse()?;
+    match url.table() {
+        None => Err(SpecError::NoTableAtServer),
+        Some(table) if table == super::postgres::MARKS => {
+            Err(SpecError::Table(table.to_owned(), "it holds the marks of messages that are done"))
+        }
+        Some(_) => Ok(Spec::Postgres(url)),
+    }
+}
+
 /// As it was typed, but of a URL only the host: what follows may be a secret.
 impl fmt::Display for Spec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -146,6 +179,8 @@ impl fmt::Display for Spec {
             Self::Stdio(command) => write!(f, "stdio:{command}"),
             Self::Webhook(url) => f.write_str(&webhook::without_secrets(url)),
             Self::Sqlite { path, table } => write!(f, "sqlite:{}?table={table}", shown(path)),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(url) => write!(f, "{url}"),
         }
     }
 }

@@ -145,6 +145,7 @@ pub struct Inbox {
     commands: mpsc::Sender<Envelope>,
     queue: Arc<Semaphore>,
     availability: watch::Receiver<Availability>,
+    joined_before: Option<bool>,
 }
 
 /// Arrivals in the queue; they become durable whether or not this is awaited.
@@ -176,7 +177,8 @@ impl Inbox {
             .name("mqtally-inbox".into())
             .spawn(move || engine.run(store, state))
             .map_err(|source| StoreError::Io { path: path.to_owned(), act: "start the writer", source })?;
-        Ok((Self { commands, queue: Arc::new(Semaphore::new(QUEUE_KIB_MAX)), availability }, notices))
+        let queue = Arc::new(Semaphore::new(QUEUE_KIB_MAX));
+        Ok((Self { commands, queue, availability, joined_before: None }, notices))
     }
 
     /// Joins the inbox at `url` as `member`, or makes it. The member is one process at a time; QoS 2 packet ids and the session's
@@ -199,8 +201,9 @@ impl Inbox {
             parked: VecDeque::new(),
             held: rustc_hash::FxHashMap::default(),
         };
-        let notices = engine.start()?;
-        Ok((Self { commands, queue: Arc::new(Semaphore::new(QUEUE_KIB_MAX)), availability }, notices))
+        let (joined_before, notices) = engine.start()?;
+        let queue = Arc::new(Semaphore::new(QUEUE_KIB_MAX));
+        Ok((Self { commands, queue, availability, joined_before: Some(joined_before) }, notices))
     }
 
     /// Queues arrivals, in the order of the calls. Waits while the queue is full.
@@ -268,6 +271,12 @@ impl Inbox {
     /// Whether messages can be taken, now and whenever that changes.
     pub fn availability(&self) -> watch::Receiver<Availability> {
         self.availability.clone()
+    }
+
+    /// Whether this member of a shared inbox had taken anything before it joined now. `None`: the inbox has one consumer, and its
+    /// statistics tell.
+    pub(crate) fn was_joined_before(&self) -> Option<bool> {
+        self.joined_before
     }
 
     /// Finishes what is queued, makes the watermark durable and lets go of the store. What is leased is handed out again

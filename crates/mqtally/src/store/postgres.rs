@@ -18,6 +18,10 @@ use tokio_postgres::{Client, Config, NoTls};
 
 /// Schema of a store whose URL names none.
 pub const SCHEMA: &str = "mqtally";
+/// The advisory lock ("mqty") under which tables are made; two that make one table at once fail. Who has waited for it would
+/// not see what the other one made before it has looked into a table.
+pub(crate) const LOCK_TABLES: &str =
+    "SELECT pg_advisory_xact_lock(1836151929, 0); SELECT FROM pg_class LIMIT 0";
 /// Oldest server that is known to do what the statements ask for.
 const SERVER_VERSION_MIN: u32 = 150_000;
 /// Where Debian's, Red Hat's and the project's own packages put the server's socket.
@@ -39,7 +43,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(30);
 #[derive(Clone, PartialEq, Eq)]
 pub struct Url {
     config: Config,
-    schema: String,
+    schema: Option<String>,
     table: Option<String>,
     shown: String,
 }
@@ -108,7 +112,12 @@ impl Url {
 
     /// The schema with the store's tables.
     pub fn schema(&self) -> &str {
-        &self.schema
+        self.schema.as_deref().unwrap_or(SCHEMA)
+    }
+
+    /// The schema, where the URL names one.
+    pub fn given_schema(&self) -> Option<&str> {
+        self.schema.as_deref()
     }
 
     /// The table that a handler writes to.
@@ -145,10 +154,10 @@ impl FromStr for Url {
             return Err(UrlError::Syntax("another scheme".into()));
         }
         let (base, query) = text.split_once('?').unwrap_or((text, ""));
-        let (mut schema, mut table, mut others) = (SCHEMA.to_owned(), None, Vec::new());
+        let (mut schema, mut table, mut others) = (None, None, Vec::new());
         for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
             match parameter.split_once('=').unwrap_or((parameter, "")) {
-                ("schema", name) => schema = checked(name, "schema")?,
+                ("schema", name) => schema = Some(checked(name, "schema")?),
                 ("table", name) => table = Some(checked(name, "table")?),
                 ("sslmode", "disable" | "allow" | "prefer") => {}
                 ("sslmode", mode) => return Err(UrlError::Tls(mode.to_owned())),

@@ -1,7 +1,7 @@
 //! Several members, and what happens to their work when one of them or the server dies.
 
 use crate::inbox_support::{accept_all, message, next, statistics};
-use crate::laws::{claim, insert, open, settings};
+use crate::laws::{claim, claim_soon, insert, open, settings};
 use crate::postgres_support::Server;
 use mqtally::inbox::{Availability, Inbox, InboxError, Outcome, Settings, Verdict};
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,7 +47,7 @@ type Running = Arc<Mutex<(BTreeSet<u64>, BTreeMap<String, u32>)>>;
 /// Handles what comes until nothing comes any more.
 async fn work(member: Inbox, running: Running) {
     loop {
-        let deliveries = claim(&member, 5).await;
+        let deliveries = claim_soon(&member, 5).await;
         if deliveries.is_empty() && statistics(&member).await.unsettled == 0 {
             return;
         }

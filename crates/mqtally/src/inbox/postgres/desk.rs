@@ -58,6 +58,8 @@ pub(super) struct Desk {
     pub(super) schema_number: i32,
     pub(super) member: i32,
     pub(super) session: i32,
+    /// Whether this member had taken anything before it joined.
+    pub(super) joined_before: bool,
     /// QoS 2 packet ids of this member that wait for PUBREL.
     pub(super) exchanges: FxHashSet<u16>,
     pub(super) counts: Counts,
@@ -86,6 +88,7 @@ impl Desk {
             schema_number: 0,
             member: 0,
             session: 0,
+            joined_before: false,
             exchanges: FxHashSet::default(),
             counts: Counts::default(),
             channels: BTreeSet::new(),
@@ -109,9 +112,9 @@ impl Desk {
         let window_ms = i64::try_from(self.settings.window_ms).unwrap_or(i64::MAX / 4);
         let sql = "INSERT INTO member(client_id, window_ms, seen_ms) VALUES ($1, $2, inbox_now())
                    ON CONFLICT (client_id) DO UPDATE SET window_ms = $2, seen_ms = inbox_now()
-                   RETURNING id, session";
+                   RETURNING id, session, received + session_losses > 0";
         let row = self.one(sql, &[&member, &window_ms]).await?;
-        (self.member, self.session) = (row.get(0), row.get(1));
+        (self.member, self.session, self.joined_before) = (row.get(0), row.get(1), row.get(2));
         let deadline = tokio::time::Instant::now() + HANDOVER_TIME_MAX;
         loop {
             let sql = "SELECT pg_try_advisory_lock($1, $2)";

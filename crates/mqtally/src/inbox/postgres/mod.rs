@@ -94,8 +94,9 @@ struct Settling {
 }
 
 impl Engine {
-    /// Starts the thread; returns when it has joined the inbox, or could not.
-    pub(super) fn start(self) -> Result<Vec<Notice>, StoreError> {
+    /// Starts the thread; returns when it has joined the inbox, or could not. Answers whether this member had taken anything
+    /// before, and what a person should know.
+    pub(super) fn start(self) -> Result<(bool, Vec<Notice>), StoreError> {
         let url = self.url.clone();
         let failed = |error: io::Error| {
             StoreError::postgres(&url, Problem::Failed(format!("its thread cannot start: {error}")))
@@ -104,7 +105,7 @@ impl Engine {
         let (opened, outcome) = mpsc::sync_channel(1);
         let body = move || match runtime.block_on(self.open()) {
             Ok((desk, notices)) => {
-                drop(opened.send(Ok(notices)));
+                drop(opened.send(Ok((desk.joined_before, notices))));
                 self.run(&runtime, desk);
             }
             Err(error) => drop(opened.send(Err(error))),

@@ -8,13 +8,11 @@
 
 use super::desk::{Desk, Error};
 use crate::store::StoreError;
-use crate::store::postgres::{Problem, Url, quote};
+use crate::store::postgres::{LOCK_TABLES, Problem, Url, quote};
 use tokio_postgres::Client;
 
 /// What this program writes, and the newest that it reads.
 const VERSION: i32 = 1;
-/// "mqty": first half of the advisory lock under which schemas are made.
-const LOCK_CLASS: i32 = 0x6d71_7479;
 /// Buckets that a window is divided into.
 const BUCKETS: u64 = 8;
 
@@ -82,8 +80,7 @@ pub(super) async fn make(client: &Client, url: &Url) -> Result<(), StoreError> {
         return Ok(());
     }
     let schema = quote(url.schema());
-    let lock = format!("BEGIN; SELECT pg_advisory_xact_lock({LOCK_CLASS}, 0)");
-    client.batch_execute(&lock).await.map_err(failed)?;
+    client.batch_execute(&format!("BEGIN; {LOCK_TABLES}")).await.map_err(failed)?;
     // Another member may have been quicker.
     if !is_there(client, url).await? {
         let sql = "SELECT count(*) FROM pg_class WHERE relnamespace = to_regnamespace(quote_ident($1))::oid";
