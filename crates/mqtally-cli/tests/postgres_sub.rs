@@ -35,7 +35,7 @@ fn kills_of_members_and_of_the_server_lose_nothing_and_do_nothing_twice() {
     bench.start_publishing(BATCH).join().unwrap();
     for round in 1..=rounds {
         let publishing = bench.start_publishing(BATCH);
-        std::thread::sleep(Duration::from_millis(random.u64(0..250)));
+        std::thread::sleep(Duration::from_millis(random.u64(0..80)));
         if round % 6 == 0 {
             bench.server.crash();
             std::thread::sleep(Duration::from_millis(random.u64(0..500)));
