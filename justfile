@@ -25,6 +25,7 @@ bench:
     cargo bench -p mqtally-proto --bench codec
     cargo bench -p mqtally-history --bench check
     cargo bench -p mqtally-harness --bench broker
+    cargo bench -p mqtally-harness --bench proxy
     cargo bench -p mqtally --bench publish
     cargo bench -p mqtally --bench publisher
     cargo bench -p mqtally --bench inbox

@@ -1,10 +1,12 @@
 //! A recorded history: where it is, and what it comes to.
 
 use crate::exit::{ExitStatus, Failure};
+use crate::report::Judged;
 use mqtally_harness::recorder::HISTORY_FILE;
-use mqtally_history::checker;
+use mqtally_history::checker::Checker;
+use mqtally_history::event::{Event, EventKind};
 use mqtally_history::journal::{JournalError, Reader};
-use mqtally_history::report::Report;
+use mqtally_history::timeline::Timeline;
 use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
@@ -13,20 +15,36 @@ const NAME_ONE: &str = "name a directory that 'mqtally test --history' wrote";
 
 /// Judges the history at `place`: the directory that `--history` named, or the file in it.
 ///
-/// The report is a function of the history alone.
-pub(crate) fn judge(place: &Path) -> Result<Report, Failure> {
+/// The report is a function of the history alone. A history that ends before its recorder finished, or that is damaged,
+/// is judged up to where it is whole; its report says so, and so does the failure beside it.
+///
+/// # Errors
+/// It is not a history, or cannot be read at all.
+pub(crate) fn judge(place: &Path) -> Result<(Judged, Option<Failure>), Failure> {
     let path = file(place);
     let unreadable = |error: &JournalError| unreadable(&path, error);
     let file = File::open(&path).map_err(|error| unreadable(&JournalError::from(error)))?;
-    let mut reader = Reader::new(BufReader::new(file)).map_err(|error| unreadable(&error))?;
-    let header = reader.header().clone();
-    let mut stopped = None;
-    let events = reader.by_ref().map_while(|event| event.map_err(|error| stopped = Some(error)).ok());
-    let report = checker::check(&header, events);
-    match stopped {
-        None => Ok(report),
-        Some(error) => Err(unreadable(&error)),
+    let reader = Reader::new(BufReader::new(file)).map_err(|error| unreadable(&error))?;
+    let (mut checker, mut timeline) = (Checker::new(reader.header()), Timeline::default());
+    let mut observe = |event: &Event| {
+        checker.observe(event);
+        timeline.observe(event);
+    };
+    let (mut stopped, mut at_ns) = (None, 0);
+    for event in reader {
+        match event {
+            Ok(event) => {
+                at_ns = event.at_ns;
+                observe(&event);
+            }
+            Err(error) => {
+                observe(&Event { at_ns, kind: EventKind::Aborted { reason: error.to_string() } });
+                stopped = Some(unreadable(&error));
+                break;
+            }
+        }
     }
+    Ok((Judged { report: checker.finish(), timeline }, stopped))
 }
 
 /// The file of a history that is, or is to be, at `place`.

@@ -11,6 +11,7 @@ mod config;
 mod exit;
 mod explain;
 mod history;
+mod http;
 mod metrics;
 mod nearest;
 mod output;

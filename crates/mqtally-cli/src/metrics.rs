@@ -1,113 +1,39 @@
 //! `/metrics`, `/healthz` and `/readyz` of a running subscriber, for Prometheus and for whoever restarts it.
-//!
-//! A responder of its own for three fixed paths: HTTP/1.1, GET and HEAD, one request a connection, everything bounded.
 
+use crate::http::{self, Answer, Request};
 use mqtally::inbox::Statistics;
 use mqtally::subscriber::{Monitor, Pause, Status};
 use std::fmt::Write;
-use std::io;
-use std::sync::Arc;
-use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::net::TcpListener;
 
-/// Requests at once; more wait in the listener's queue.
-const CONNECTIONS_MAX: usize = 16;
-/// A request's head is no longer.
-const REQUEST_BYTES_MAX: usize = 8 << 10;
-/// From the first byte to the last of a request and its answer.
-const TIME_MAX: Duration = Duration::from_secs(5);
-const PLAIN: &str = "text/plain; charset=utf-8";
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Answers until it is dropped.
 pub(crate) async fn serve(listener: TcpListener, monitor: Monitor) {
-    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    while let Ok(permit) = Arc::clone(&connections).acquire_owned().await {
-        let Ok((stream, _)) = listener.accept().await else {
-            // Out of file descriptors, perhaps: others may free some.
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            continue;
-        };
+    let answer = move |request| {
         let monitor = monitor.clone();
-        tokio::spawn(async move {
-            // Whoever is slower than that, or hangs up, goes without an answer.
-            drop(tokio::time::timeout(TIME_MAX, converse(stream, &monitor)).await);
-            drop(permit);
-        });
-    }
+        async move { answer(&request, &monitor).await }
+    };
+    http::serve(listener, answer).await;
 }
 
-async fn converse(mut stream: TcpStream, monitor: &Monitor) -> io::Result<()> {
-    let head = read_head(&mut stream).await?;
-    let answer = answer(&head, monitor).await;
-    stream.write_all(&answer.into_bytes()).await?;
-    stream.shutdown().await
-}
-
-/// Everything up to the empty line; empty where there is none.
-async fn read_head(stream: &mut TcpStream) -> io::Result<String> {
-    let mut head = Vec::new();
-    while head.len() < REQUEST_BYTES_MAX {
-        if stream.read_buf(&mut head).await? == 0 {
-            break;
-        }
-        if head.windows(4).any(|end| end == b"\r\n\r\n") {
-            return Ok(String::from_utf8_lossy(&head).into_owned());
-        }
+async fn answer(request: &Request, monitor: &Monitor) -> Answer {
+    if !matches!(request.method.as_str(), "GET" | "HEAD") {
+        return Answer::wrong_method("GET, HEAD");
     }
-    Ok(String::new())
-}
-
-struct Answer {
-    status: &'static str,
-    kind: &'static str,
-    body: String,
-    head_only: bool,
-}
-
-impl Answer {
-    fn new(status: &'static str, body: impl Into<String>) -> Self {
-        Self { status, kind: PLAIN, body: body.into(), head_only: false }
-    }
-
-    fn into_bytes(self) -> Vec<u8> {
-        let Self { status, kind, body, head_only } = self;
-        let length = body.len();
-        let body = if head_only { "" } else { &body };
-        format!(
-            "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\
-             Allow: GET, HEAD\r\nConnection: close\r\n\r\n{body}"
-        )
-        .into_bytes()
-    }
-}
-
-async fn answer(head: &str, monitor: &Monitor) -> Answer {
-    let mut words = head.lines().next().unwrap_or_default().split(' ');
-    let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    if !words.next().is_some_and(|version| version.starts_with("HTTP/1.")) {
-        return Answer::new("400 Bad Request", "not an HTTP/1.1 request\n");
-    }
-    if !matches!(method, "GET" | "HEAD") {
-        return Answer::new("405 Method Not Allowed", "only GET and HEAD\n");
-    }
-    let path = target.split('?').next().unwrap_or_default();
-    let answer = match path {
+    match request.path.as_str() {
         "/metrics" => metrics(monitor).await,
         "/healthz" => Answer::new("200 OK", "ok\n"),
         "/readyz" => readiness(&monitor.status()),
         _ => Answer::new("404 Not Found", "there are /metrics, /healthz and /readyz\n"),
-    };
-    Answer { head_only: method == "HEAD", ..answer }
+    }
 }
 
 async fn metrics(monitor: &Monitor) -> Answer {
     match monitor.statistics().await {
         Ok(statistics) => {
             let body = exposition(&statistics, &monitor.status());
-            Answer { kind: PROMETHEUS, ..Answer::new("200 OK", body) }
+            Answer::new("200 OK", body).with_kind(PROMETHEUS)
         }
         Err(error) => Answer::new("503 Service Unavailable", format!("{error}\n")),
     }

@@ -93,8 +93,23 @@ impl Bench {
     fn subscriber(&self, member: &str) -> Process {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.directory.path().join("log"));
         let mut command = program(self.directory.path());
-        command.args(["sub", "-t", "$share/group/t/#@1", "-t", "$share/group/bad/#@1", "--client-id", member]);
-        command.args(["--handler", &self.server.table_url("effect"), "--on", "bad/#=exec:exit 1", "--order", "none"]);
+        command.args([
+            "sub",
+            "-t",
+            "$share/group/t/#@1",
+            "-t",
+            "$share/group/bad/#@1",
+            "--client-id",
+            member,
+        ]);
+        command.args([
+            "--handler",
+            &self.server.table_url("effect"),
+            "--on",
+            "bad/#=exec:exit 1",
+            "--order",
+            "none",
+        ]);
         command.args(["--broker", &self.broker(), "--store", &self.store(), "--retry-delay", "10ms"]);
         command.args(["--retries", "1000000", "--retry-max-delay", "50ms"]);
         Process(command.stdout(Stdio::null()).stderr(log.unwrap()).spawn().unwrap())
@@ -155,7 +170,9 @@ impl Bench {
         assert_eq!((listed.status.code(), text.lines().count()), (Some(0), 2), "{text}");
         assert!(text.contains(r#""reason":"handler""#), "{text}");
         assert!(self.dead_letter(&["replay", "--all"]).status.success());
-        self.wait_for("replays", |bench| bench.count("SELECT count(*) FROM mqtally.dead WHERE replay = 1") == 2);
+        self.wait_for("replays", |bench| {
+            bench.count("SELECT count(*) FROM mqtally.dead WHERE replay = 1") == 2
+        });
         assert!(self.dead_letter(&["purge", "--all"]).status.success());
         assert_eq!(self.count("SELECT count(*) FROM mqtally.dead"), 0);
     }

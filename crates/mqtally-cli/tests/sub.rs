@@ -22,7 +22,11 @@ fn misuse_is_one_line_and_status_64() {
     check("sub -t a/#/b --client-id x", 64, "has a # at byte 2");
     check("sub -t a --client-id x --handler magic", 64, "is no handler");
     check("sub -t a --client-id x --dedup-key magic", 64, "is no dedup key");
-    check("sub -t a --client-id x --store postgres://u:secret@h/d?sslmode=require", 64, "TLS to the database");
+    check(
+        "sub -t a --client-id x --store postgres://u:secret@h/d?sslmode=require",
+        64,
+        "TLS to the database",
+    );
     check("sub -t a --client-id x --handler postgres://h/d", 64, "needs a table");
     check("dead-letter replay --store x", 64, "nothing selected");
     check("dead-letter purge 1 --all --store x", 64, "both numbers and a selection");

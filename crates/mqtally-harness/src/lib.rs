@@ -5,6 +5,7 @@
 //! - [`run`]: play a [`Plan`](run::Plan) on a broker and record what happens.
 //! - [`process`]: the broker under test: start it, kill it, start it again.
 //! - [`recorder`]: one clock, one order, one history; [`convert`]: what it keeps of a packet.
+//! - [`proxy`]: what sits between clients and a broker and breaks things on purpose, by rules.
 //! - [`broker`]: a listener and a store around the broker core of `mqtally-proto`.
 //!
 //! What a run does to a broker is private (`workload`, one file a group); what it found out is in the history.
@@ -12,6 +13,7 @@
 pub mod broker;
 pub mod convert;
 pub mod process;
+pub mod proxy;
 pub mod recorder;
 pub mod run;
 mod workload;

@@ -26,6 +26,21 @@ async fn session_is_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn retained_is_kept() {
+    check(Group::Retained).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wills_is_kept() {
+    check(Group::Wills).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn options_is_kept() {
+    check(Group::Options).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn duplicates_is_kept() {
     check(Group::Duplicates).await;
 }

@@ -6,6 +6,7 @@
 //! - [`promise`]: the catalogue of promises; [`profile`]: the durability that a broker declares.
 //! - [`checker`]: `check(header, events) -> Report`, a pure function: the same history gives the same report.
 //! - [`report`]: verdicts, obligations, findings, streams: what people and programs read.
+//! - [`timeline`]: rates, latencies, connections and faults over time, for pictures.
 //!
 //! Reading a journal can fail. Judging cannot: what cannot be decided is unknown, with the reason.
 
@@ -17,3 +18,4 @@ pub mod packet;
 pub mod profile;
 pub mod promise;
 pub mod report;
+pub mod timeline;

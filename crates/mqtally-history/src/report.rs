@@ -161,8 +161,44 @@ pub struct Finding {
     pub count: u64,
     /// First and last event concerned, as numbers of events in the history.
     pub events: [u64; 2],
-    /// The packets that prove it, one a line.
+    /// The packets that prove it, one a line; [`Step::read`] takes a line apart.
     pub excerpt: Vec<String>,
+}
+
+/// A line of an excerpt, taken apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Step<'a> {
+    /// Milliseconds since the run began, as printed.
+    pub at_ms: &'a str,
+    /// Client id.
+    pub client: &'a str,
+    /// Which way it went.
+    pub direction: Direction,
+    /// The packet, or what happened.
+    pub text: &'a str,
+}
+
+/// Which way a line of an excerpt goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// From the client to the broker (`>`).
+    ToBroker,
+    /// From the broker to the client (`<`).
+    ToClient,
+    /// No packet (`|`).
+    Nowhere,
+}
+
+impl<'a> Step<'a> {
+    /// Takes `  1203.4 ms  sub-2  <  PUBLISH id=5 …` apart; none when the line is not of this form.
+    pub fn read(line: &'a str) -> Option<Step<'a>> {
+        let (at_ms, rest) = line.trim_start().split_once(" ms  ")?;
+        let arrows =
+            [("  >  ", Direction::ToBroker), ("  <  ", Direction::ToClient), ("  |  ", Direction::Nowhere)];
+        let first = |(arrow, direction)| rest.find(arrow).map(|at| (at, direction));
+        let (at, direction) = arrows.into_iter().filter_map(first).min_by_key(|(at, _)| *at)?;
+        Some(Step { at_ms, client: &rest[..at], direction, text: rest[at..].get(5..)? })
+    }
 }
 
 /// One stream: a publisher's topic at one QoS, in one part of the run.

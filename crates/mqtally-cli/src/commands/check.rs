@@ -3,8 +3,7 @@
 use super::Global;
 use crate::exit::{ExitStatus, Failure};
 use crate::history;
-use crate::output::{Output, Target};
-use crate::report;
+use crate::report::Targets;
 use std::path::PathBuf;
 
 /// Judge a recorded history again: the same history gives the same report
@@ -13,19 +12,20 @@ use std::path::PathBuf;
 Examples:
   mqtally test --history run1          record
   mqtally check run1                   judge again, with this version's checkers
-  mqtally check run1 --json -          the same for programs")]
+  mqtally check run1 --json -          the same for programs
+
+A history that was cut or damaged is judged up to where it is whole; the report says so, and the exit status is 74.")]
 pub(crate) struct Args {
     /// Directory that `mqtally test --history` wrote, or the file in it
     #[arg(value_name = "DIR")]
     history: PathBuf,
-    /// Write the report as JSON to this file, or to standard output instead of the report for people
-    #[arg(long, value_name = "FILE|-", num_args = 0..=1, default_missing_value = "-")]
-    json: Option<Target>,
+    #[command(flatten)]
+    results: Targets,
 }
 
 pub(crate) fn run(args: &Args, global: &Global) -> Result<ExitStatus, Failure> {
-    let json = args.json.as_ref().map(Output::prepare).transpose()?;
-    let report = history::judge(&args.history)?;
-    report::publish(&report, json, global.quiet)?;
-    Ok(report.verdict.into())
+    let outputs = args.results.prepare()?;
+    let (judged, stopped) = history::judge(&args.history)?;
+    outputs.publish(&judged, None, global.quiet)?;
+    stopped.map_or(Ok(judged.report.verdict.into()), Err)
 }

@@ -6,8 +6,10 @@ mod completions;
 mod dead_letter;
 mod explain;
 mod man;
+mod proxy;
 mod publish;
 mod reconcile;
+mod report;
 mod store;
 mod subscribe;
 mod test;
@@ -47,6 +49,7 @@ pub(crate) struct Global {
 pub(crate) enum Command {
     Test(Box<test::Args>),
     Check(check::Args),
+    Report(report::Args),
     Explain(explain::Args),
     #[command(name = "pub")]
     Publish(Box<publish::Args>),
@@ -55,6 +58,7 @@ pub(crate) enum Command {
     DeadLetter(Box<dead_letter::Args>),
     Reconcile(reconcile::Args),
     Broker(broker::Args),
+    Proxy(Box<proxy::Args>),
     Completions(completions::Args),
     Man(man::Args),
 }
@@ -64,12 +68,14 @@ pub(crate) fn run(cli: &Cli) -> Result<ExitStatus, Failure> {
     match &cli.command {
         Command::Test(args) => test::run(args, &cli.global),
         Command::Check(args) => check::run(args, &cli.global),
+        Command::Report(args) => report::run(args, &cli.global),
         Command::Explain(args) => explain::run(args),
         Command::Publish(args) => publish::run(args, &cli.global),
         Command::Subscribe(args) => subscribe::run(args, &cli.global),
         Command::DeadLetter(args) => dead_letter::run(args, &cli.global),
         Command::Reconcile(args) => reconcile::run(args, &cli.global),
         Command::Broker(args) => broker::run(args, &cli.global),
+        Command::Proxy(args) => proxy::run(args),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),
     }

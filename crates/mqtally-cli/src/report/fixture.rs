@@ -1,11 +1,14 @@
 //! Reports made by hand, for the tests of every format.
 
-use mqtally_history::event::BrokerKind;
+use mqtally_history::event::{BrokerEvent, BrokerKind, Closing, ConnectionId, Event, EventKind, Role};
+use mqtally_history::marker::{Identity, Marker, MessageId, Purpose};
+use mqtally_history::packet::{Connack, Packet, Publish, Version};
 use mqtally_history::profile::Profile;
 use mqtally_history::report::{
     Application, Broker, Excuse, Fault, Finding, Group, Message, Percentiles, Promise, Report, Session,
     Severity, Stream, Tally, Verdict,
 };
+use mqtally_history::timeline::Timeline;
 
 /// A run in which everything held.
 pub(super) fn kept() -> Report {
@@ -164,8 +167,10 @@ fn findings() -> Vec<Finding> {
              first as packet 9, again as packet 12 with DUP=0",
             "cut-subscriber",
             &[
-                "101  12.402 ms  durable-5 ← PUBLISH  id 9  QoS 2  session/resume/q2  message 17",
-                "145  31.870 ms  durable-5 ← PUBLISH  id 12  QoS 2  session/resume/q2  message 17",
+                "     12.4 ms  durable-5  <  PUBLISH id=9 qos=2 dup=0 topic=session/resume/q2 message=3/1/17",
+                "     12.5 ms  durable-5  >  PUBREC id=9",
+                "     20.0 ms  durable-5  |  the connection broke",
+                "     31.9 ms  durable-5  <  PUBLISH id=12 qos=2 dup=0 topic=session/resume/q2 message=3/1/17",
             ],
         ),
         finding(
@@ -267,4 +272,58 @@ fn sessions() -> Vec<Session> {
 
 fn group(name: &str) -> Group {
     Group { name: name.into(), protocol: "5", published: 15_602, drained: true, elapsed_ms: 6_000 }
+}
+
+/// A run of ten seconds: traffic, a cut, and a broker that is away for a while.
+pub(super) fn timeline() -> Timeline {
+    let mut timeline = Timeline::default();
+    let mut tell = |at_ms: u64, kind| timeline.observe(&Event { at_ns: at_ms * 1_000_000, kind });
+    let connection = ConnectionId(1);
+    tell(0, EventKind::GroupStarted { group: "qos".into(), version: Version::V5_0 });
+    tell(
+        0,
+        EventKind::Opened { connection, client: "durable-5".into(), version: Version::V5_0, role: Role::Own },
+    );
+    tell(1, EventKind::Received(connection, Packet::Connack(Connack::default())));
+    for (at_ms, packet_id) in (100..4_000).step_by(20).zip(1..) {
+        tell(at_ms, EventKind::Sent(connection, publish(packet_id)));
+        tell(at_ms + 3, EventKind::Received(connection, publish(packet_id)));
+        tell(
+            at_ms + u64::from(packet_id) / 10,
+            EventKind::Received(connection, Packet::Puback(packet_id, 0)),
+        );
+    }
+    tell(4_000, EventKind::Fault { kind: "cut-subscriber".into(), client: Some("durable-5".into()) });
+    tell(4_000, EventKind::Closed(connection, Closing::Rst));
+    tell(6_000, EventKind::Broker(BrokerEvent::Killed));
+    tell(7_500, EventKind::Broker(BrokerEvent::Started));
+    let connection = ConnectionId(2);
+    tell(
+        8_000,
+        EventKind::Opened { connection, client: "durable-5".into(), version: Version::V5_0, role: Role::Own },
+    );
+    let connack = Connack { session_present: true, ..Connack::default() };
+    tell(8_001, EventKind::Received(connection, Packet::Connack(connack)));
+    tell(9_900, EventKind::Closed(connection, Closing::Fin));
+    tell(10_000, EventKind::GroupEnded { group: "qos".into(), drained: true });
+    timeline
+}
+
+fn publish(packet_id: u16) -> Packet {
+    let message = MessageId { publisher: 1, stream: 1, sequence: packet_id.into() };
+    Packet::Publish(Publish {
+        dup: false,
+        qos: 1,
+        retain: false,
+        packet_id,
+        topic: "alerts/a".into(),
+        identity: Identity::Ours(Marker { run: 1, message, attempt: 0, qos: 1, purpose: Purpose::Load }),
+        packet_len: 50,
+        payload_len: 40,
+        payload_crc: 0,
+        properties: None,
+        message_expiry: None,
+        subscription_ids: Vec::new(),
+        topic_alias: None,
+    })
 }

@@ -1,6 +1,9 @@
 //! The report for people: what was run, what became of it, and the verdict last, where the eye ends up.
 
-use super::prose::title;
+use super::Judged;
+use super::comparison::Comparison;
+use super::over_time;
+use super::prose::{finding_facts, title};
 use super::streams;
 use super::style::{BAD, DIM, DOUBT, GOOD, Look, PLAIN, TITLE};
 use super::table::{Cell, Column, Table};
@@ -19,16 +22,19 @@ const FINDINGS_MAX: usize = 12;
 const CONNECTIONS_MAX: usize = 24;
 
 /// The whole report.
-pub(crate) fn render(report: &Report, look: Look) -> String {
+pub(super) fn render(judged: &Judged, comparison: Option<&Comparison>, look: Look) -> String {
+    let report = &judged.report;
     let parts = [
         header(report, look),
         messages(report, look),
         streams::section(report, look),
         sessions(report, look),
         applications(report, look),
+        over_time::section(&judged.timeline, look),
         faults(report, look),
         promises(report, look),
         findings(report, look),
+        comparison.map(|comparison| compared(comparison, look)).unwrap_or_default(),
         tally(report, look),
         verdict(report, look),
     ];
@@ -277,25 +283,33 @@ fn findings(report: &Report, look: Look) -> String {
 fn one_finding(finding: &Finding, shared: &str, look: Look) -> String {
     let style = words::style(finding.verdict);
     let shown = |text: &str| visible(&text.replace(shared, ""));
-    let [first, last] = finding.events;
-    let fault = if finding.fault.is_empty() { "no fault" } else { &finding.fault };
     let head =
         format!("{} {} {}", words::glyph(finding.verdict), finding.promise, words::verdict(finding.verdict));
-    let facts = [
-        format!("{:?}", finding.severity),
-        format!("MQTT {}", finding.protocol),
-        visible(&finding.group),
-        visible(fault),
-        times(finding.count),
-        format!("events {first}–{last}"),
-    ]
-    .join(" · ");
+    let facts = visible(&finding_facts(finding));
     let mut lines = vec![format!("  {}  {}", look.paint(style, &head), look.paint(DIM, &facts))];
     lines.extend(
         words::wrap(&shown(&finding.message), look.width - 4).iter().map(|line| format!("    {line}")),
     );
     lines.extend(finding.excerpt.iter().map(|line| look.paint(DIM, &format!("    {}", shown(line)))));
     lines.join("\n") + "\n"
+}
+
+fn compared(comparison: &Comparison, look: Look) -> String {
+    let about = format!("beside {}", visible(&comparison.name));
+    if comparison.changes.is_empty() {
+        return title(look, "Comparison", &about) + "  no difference that is worth a line\n";
+    }
+    let mut table = Table::new([
+        (Column::Left, ""),
+        (Column::Elastic, "what"),
+        (Column::Right, "before"),
+        (Column::Right, "now"),
+    ]);
+    for change in comparison.changes.iter().take(ROWS_MAX) {
+        let sign = Cell::styled(change.sign(), change.style());
+        table.row([sign, (&change.what).into(), (&change.before).into(), (&change.now).into()]);
+    }
+    section(look, "Comparison", &about, &table, rest(comparison.changes.len(), ROWS_MAX, "difference"))
 }
 
 fn tally(report: &Report, look: Look) -> String {

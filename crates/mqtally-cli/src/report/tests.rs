@@ -1,12 +1,17 @@
 //! What people read, line by line, and what programs rely on.
 
-use super::{Look, fixture, json, terminal};
+use super::comparison::Comparison;
+use super::{Judged, Look, fixture, html, json, junit, markdown, terminal};
 use mqtally_history::report::Report;
 use std::collections::BTreeSet;
 use unicode_width::UnicodeWidthStr;
 
+fn judged(report: &Report) -> Judged {
+    Judged { report: report.clone(), timeline: fixture::timeline() }
+}
+
 fn plain(report: &Report, width: usize) -> String {
-    terminal::render(report, Look { width, colour: false })
+    terminal::render(&judged(report), None, Look { width, colour: false })
 }
 
 #[test]
@@ -37,7 +42,7 @@ fn what_was_not_exercised_is_not_kept() {
 #[test]
 fn colour_changes_nothing_but_colour() {
     let report = fixture::broken();
-    let coloured = terminal::render(&report, Look { width: 100, colour: true });
+    let coloured = terminal::render(&judged(&report), None, Look { width: 100, colour: true });
     assert!(coloured.contains("\u{1b}[1m\u{1b}[31mBROKEN\u{1b}[0m"), "{coloured}");
     assert_eq!(anstream::adapter::strip_str(&coloured).to_string(), plain(&report, 100));
 }
@@ -106,4 +111,91 @@ fn the_json_report_uses_the_words_of_the_contract() {
 
 fn words(text: &str) -> Vec<&str> {
     text.split(' ').filter(|word| !word.is_empty()).collect()
+}
+
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).expect("UTF-8")
+}
+
+fn page(report: &Report) -> String {
+    text(html::render(report, &fixture::timeline(), None))
+}
+
+/// What can be read on the page: text, without style sheet and pictures.
+fn words_of(page: &str) -> String {
+    let without = |page: &str, from: &str, to: &str| -> String {
+        let parts = page.split(from).enumerate();
+        parts.map(|(n, part)| if n == 0 { part } else { part.split_once(to).map_or("", |it| it.1) }).collect()
+    };
+    let page = without(&without(page, "<style", "</style>"), "<svg", "</svg>");
+    let tags = ["</h1>", "</h2>", "</h3>", "</p>", "</li>", "</tr>", "</summary>", "</dd>", "</figcaption>"];
+    let page = tags.iter().fold(page, |page, tag| page.replace(tag, "\n"));
+    let page =
+        page.replace("</td>", " | ").replace("</th>", " | ").replace("</dt>", ": ").replace("</span>", " ");
+    without(&page, "<", ">").lines().map(|line| line.trim_end().to_owned() + "\n").collect()
+}
+
+#[test]
+fn the_junit_report_of_a_broken_run() {
+    insta::assert_snapshot!(text(junit::render(&fixture::broken())));
+}
+
+#[test]
+fn the_junit_report_of_a_run_that_cannot_be_judged_has_an_error() {
+    let xml = text(junit::render(&fixture::unknown()));
+    assert!(xml.contains("<error type=\"unknown\""), "{xml}");
+    assert!(text(junit::render(&fixture::not_exercised())).contains("<skipped message=\"not exercised\"/>"));
+}
+
+#[test]
+fn the_markdown_report_of_a_broken_run_beside_a_kept_one() {
+    let broken = fixture::broken();
+    let comparison = Comparison::new("yesterday".into(), &fixture::kept(), &broken);
+    insta::assert_snapshot!(text(markdown::render(&broken, Some(&comparison))));
+}
+
+#[test]
+fn a_comment_on_a_pull_request_has_room_for_the_markdown_report() {
+    let mut report = fixture::broken();
+    for finding in &mut report.findings {
+        finding.excerpt = vec!["x".repeat(2_000); 10];
+    }
+    report.promises = report.promises.iter().cycle().take(1_000).cloned().collect();
+    let markdown = text(markdown::render(&report, None));
+    assert!(markdown.chars().count() < 65_536, "{}", markdown.len());
+    assert!(markdown.contains("the JSON report has it"), "{markdown}");
+}
+
+#[test]
+fn the_page_of_a_broken_run() {
+    insta::assert_snapshot!(words_of(&page(&fixture::broken())));
+}
+
+#[test]
+fn the_page_needs_nothing_from_elsewhere() {
+    let page = page(&fixture::kept());
+    for outside in ["http:", "https:", "<script", "@import", "url(", " src="] {
+        assert!(!page.contains(outside), "{outside}");
+    }
+}
+
+#[test]
+fn no_name_from_outside_becomes_markup() {
+    let hostile = "<script>alert(1)</script>\u{1}]]>&\"`|";
+    let mut report = fixture::broken();
+    report.broker.name = hostile.into();
+    report.findings[0].message = hostile.into();
+    report.findings[0].excerpt = vec![format!("  1.0 ms  {hostile}  >  {hostile}")];
+    report.streams[0].topic = hostile.into();
+    let comparison = Comparison::new(hostile.into(), &fixture::kept(), &report);
+    let page = text(html::render(&report, &fixture::timeline(), Some(&comparison)));
+    assert!(!page.contains("<script") && page.contains("&lt;script"), "escaped in HTML");
+    let xml = text(junit::render(&report));
+    assert!(!xml.contains("<script") && !xml.contains('\u{1}'), "escaped in XML");
+    let markdown = text(markdown::render(&report, Some(&comparison)));
+    let finding = markdown.lines().find(|line| line.contains("**D3")).expect("the finding");
+    assert!(
+        finding.contains("\\<script\\>") && !finding.contains(" <script"),
+        "escaped in Markdown: {finding}"
+    );
 }

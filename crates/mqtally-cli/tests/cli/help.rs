@@ -4,7 +4,9 @@ use crate::program::Program;
 
 #[test]
 fn every_command_explains_itself() {
-    for command in ["", "test", "check", "explain", "pub", "reconcile", "completions", "man"] {
+    for command in
+        ["", "test", "check", "report", "explain", "pub", "reconcile", "proxy", "completions", "man"]
+    {
         let ended = Program::new().run(&format!("{command} --help"));
         assert_eq!((ended.status, ended.stderr.as_str()), (0, ""), "{command}");
         insta::assert_snapshot!(format!("help {command}").trim(), ended.stdout);
@@ -38,7 +40,14 @@ fn there_is_a_manual_page_for_every_command() {
     let program = Program::new();
     assert!(program.run("man").stdout.contains(".TH mqtally 1"));
     assert_eq!(program.run("man --dir .").status, 0);
-    for page in ["mqtally.1", "mqtally-test.1", "mqtally-check.1", "mqtally-explain.1", "mqtally-broker.1"] {
+    for page in [
+        "mqtally.1",
+        "mqtally-test.1",
+        "mqtally-check.1",
+        "mqtally-explain.1",
+        "mqtally-broker.1",
+        "mqtally-proxy.1",
+    ] {
         assert!(program.directory().join(page).exists(), "{page}");
     }
 }

@@ -116,22 +116,52 @@ fn what_is_no_history_is_said_to_be_none() {
 }
 
 #[test]
-fn a_history_that_is_newer_cut_or_damaged_is_not_judged() {
+fn a_history_that_is_cut_or_damaged_is_judged_up_to_where_it_is_whole() {
     let program = Program::new();
     assert_eq!(program.run(&format!("{SHORT} --history whole --quiet")).status, 0);
     let whole = fs::read(program.directory().join("whole/history.mqtally")).expect("a history");
-    let check = |bytes: Vec<u8>, expect: &str| {
-        fs::write(program.directory().join("spoilt"), bytes).expect("written");
-        fails(&program.run("check spoilt"), 74, expect);
+    let spoil = |bytes: &[u8]| fs::write(program.directory().join("spoilt"), bytes).expect("written");
+    let check = |bytes: &[u8], expect: &str| {
+        spoil(bytes);
+        let ended = program.run("check spoilt");
+        assert_eq!(ended.status, 74, "{}", ended.stdout);
+        assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
+        assert!(ended.stderr.contains(expect), "{}", ended.stderr);
+        for part in ["\nUNKNOWN  ", "because the run was cut short", "Promises"] {
+            assert!(ended.stdout.contains(part), "{part} is missing: {}", ended.stdout);
+        }
     };
-    check(whole[..whole.len() / 2].to_vec(), "whole events, before its run did: spoilt;");
-    let mut newer = whole.clone();
+    check(&whole[..whole.len() / 2], "whole events, before its run did: spoilt;");
+    let mut damaged = whole.clone();
+    damaged[whole.len() / 2] ^= 0x40;
+    check(&damaged, "the history is damaged at byte");
+    let mut newer = whole;
     newer[9] += 1;
-    check(newer, "a history of a newer mqtally (format 2): spoilt;");
-    let mut damaged = whole;
-    let middle = damaged.len() / 2;
-    damaged[middle] ^= 0x40;
-    check(damaged, "the history is damaged at byte");
+    spoil(&newer);
+    fails(&program.run("check spoilt"), 74, "a history of a newer mqtally (format 3): spoilt;");
+}
+
+#[test]
+fn a_report_is_made_again_in_every_format() {
+    let program = Program::new();
+    let formats =
+        |name: &str| format!("--json {name}.json --junit {name}.xml --markdown {name}.md --html {name}.html");
+    assert_eq!(program.run(&format!("{SHORT} --history kept --quiet {}", formats("first"))).status, 0);
+    let again = program.run(&format!("report kept --baseline kept {}", formats("again")));
+    assert_eq!(again.status, 0, "{}", again.stderr);
+    assert!(again.stdout.contains("no difference that is worth a line"), "{}", again.stdout);
+    let read = |name: &str| fs::read_to_string(program.directory().join(name)).expect(name);
+    for format in ["json", "xml"] {
+        assert_eq!(read(&format!("first.{format}")), read(&format!("again.{format}")));
+    }
+    assert!(read("again.md").contains("### Beside kept") && read("again.html").contains("Beside kept"));
+}
+
+#[test]
+fn two_reports_cannot_share_standard_output() {
+    let program = Program::new();
+    fails(&program.run("test --json --html"), 64, "two reports cannot share standard output");
+    fails(&program.run("test --junit nowhere/report.xml"), 74, "cannot write the report");
 }
 
 #[test]

@@ -4,5 +4,6 @@ mod help;
 mod judging;
 mod misuse;
 mod program;
+mod proxying;
 mod publishing;
 mod reconciling;

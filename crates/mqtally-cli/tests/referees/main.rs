@@ -3,6 +3,8 @@
 //! `.ci/install-referees` installs them; `cargo test -p mqtally-cli --test referees` runs these tests, and
 //! `cargo test --workspace` does not.
 
+mod reports;
+
 #[path = "../broker/process.rs"]
 #[expect(dead_code, reason = "the broker's own tests use the rest of it")]
 mod process;

@@ -4,8 +4,10 @@
 //! promises. Whatever goes wrong (a broker that falls silent, closes, dies) is recorded, so that the verdict over the
 //! history is unknown rather than an error here; only a history that cannot be written is an error.
 
+mod offer;
 mod plan;
 
+pub use offer::{Feature, Offer};
 pub use plan::{Group, Plan, RunEvent};
 
 use crate::process::BrokerUnderTest;
@@ -117,17 +119,17 @@ impl<'a> Play<'a> {
     async fn groups(&mut self, observe: &mut impl FnMut(RunEvent)) -> Option<String> {
         let plan = self.plan.clone();
         self.recorder.broker(BrokerEvent::Started);
-        for group in plan.groups.iter().copied() {
-            if group.needs_restart() && !self.can_restart {
-                let reason =
-                    "a broker given by URL cannot be killed; use --broker-cmd to judge restarts".to_owned();
-                observe(RunEvent::GroupSkipped { group, reason });
-                continue;
-            }
-            for version in plan.versions.iter().copied() {
-                if let Some(reason) = self.group(group, version, observe).await {
-                    return Some(reason);
-                }
+        let can_restart = self.can_restart;
+        let (parts, vain): (Vec<_>, Vec<_>) =
+            plan.parts().partition(|(group, _)| can_restart || !group.needs_restart());
+        if let Some((group, _)) = vain.first() {
+            let reason =
+                "a broker given by URL cannot be killed; use --broker-cmd to judge restarts".to_owned();
+            observe(RunEvent::GroupSkipped { group: *group, reason });
+        }
+        for (group, version) in parts {
+            if let Some(reason) = self.group(group, version, observe).await {
+                return Some(reason);
             }
         }
         None
@@ -140,13 +142,17 @@ impl<'a> Play<'a> {
         observe: &mut impl FnMut(RunEvent),
     ) -> Option<String> {
         observe(RunEvent::GroupStarted { group, version });
+        for (stage, lacking) in self.plan.left_out(group, version) {
+            let reason = format!("the broker announces that it has no {}", lacking.name());
+            observe(RunEvent::StageSkipped { stage: stage.name, version, reason });
+        }
         let name: Arc<str> = group.name().into();
         let started =
             EventKind::GroupStarted { group: name.clone(), version: crate::convert::version(version) };
         self.recorder.record(started);
         self.scenes =
             self.plan.stages(group, version).map(|stage| (stage, self.scene(stage, version))).collect();
-        let drained = self.stages(version, observe).await;
+        let drained = self.stages(version, observe).await && self.everybody_returns(observe).await;
         self.recorder.record(EventKind::GroupEnded { group: name, drained });
         observe(RunEvent::GroupEnded { group, version, drained });
         self.clean_up(observe).await;
@@ -188,6 +194,18 @@ impl<'a> Play<'a> {
                 }
             }
         }
+    }
+
+    /// Whether every client of the group that has a session finds its way back to it.
+    async fn everybody_returns(&self, observe: &mut impl FnMut(RunEvent)) -> bool {
+        let mut returned = true;
+        for (stage, scene) in &self.scenes {
+            if let Err(trouble) = scene.everybody_returns().await {
+                returned = false;
+                observe(troubled(stage.name, scene.version, &trouble));
+            }
+        }
+        returned
     }
 
     /// Leaves the broker as it was found, as far as it still answers.

@@ -1,5 +1,6 @@
 //! What a run sets out to do.
 
+use super::{Feature, Offer};
 use crate::workload;
 use mqtally_history::event::Requirement;
 use mqtally_proto::packet::Version;
@@ -12,6 +13,12 @@ pub enum Group {
     Qos,
     /// A session outlives its connections, and ends when it should.
     Session,
+    /// Retained messages: the last one of a topic is there for who comes later.
+    Retained,
+    /// Wills: published when a client ends without leave, and not when it takes leave.
+    Wills,
+    /// What MQTT 5.0 lets clients ask for.
+    Options,
     /// Lawful duplicates are recognised, new messages are not taken for duplicates.
     Duplicates,
     /// kill -9 of the broker in the middle of traffic, and everything acknowledged is there afterwards.
@@ -20,13 +27,24 @@ pub enum Group {
 
 impl Group {
     /// Every group, in the order in which they run.
-    pub const ALL: [Self; 4] = [Self::Qos, Self::Session, Self::Duplicates, Self::Restart];
+    pub const ALL: [Self; 7] = [
+        Self::Qos,
+        Self::Session,
+        Self::Retained,
+        Self::Wills,
+        Self::Options,
+        Self::Duplicates,
+        Self::Restart,
+    ];
 
     /// The name that people type and read.
     pub fn name(self) -> &'static str {
         match self {
             Self::Qos => "qos",
             Self::Session => "session",
+            Self::Retained => "retained",
+            Self::Wills => "wills",
+            Self::Options => "options",
             Self::Duplicates => "duplicates",
             Self::Restart => "restart",
         }
@@ -40,6 +58,15 @@ impl Group {
             }
             Self::Session => {
                 "persistent sessions: away and back, in-flight resumption, clean start, expiry, takeover"
+            }
+            Self::Retained => {
+                "retained messages: the last one for who comes later, cleared, expired, asked for or not"
+            }
+            Self::Wills => {
+                "wills: cut, keep-alive, takeover and protocol error publish them, DISCONNECT does not; delay"
+            }
+            Self::Options => {
+                "MQTT 5.0: quotas, No Local, numbered and shared subscriptions, expiry, sizes, aliases, refusals"
             }
             Self::Duplicates => {
                 "lost acknowledgements, repeated messages, a restarted publisher; statistics checked"
@@ -82,6 +109,7 @@ pub struct Plan {
     pub drain_limit: Duration,
     /// Give up on an awaited packet after so long.
     pub answer_limit: Duration,
+    offer: Offer,
     unplugged: Vec<&'static str>,
 }
 
@@ -98,8 +126,28 @@ impl Plan {
             payload_bytes: None,
             drain_limit: Duration::from_secs(10),
             answer_limit: Duration::from_secs(5),
+            offer: Offer::default(),
             unplugged: Vec::new(),
         }
+    }
+
+    /// The same plan for a broker that offers no more than `offer`: what it lacks is neither played nor required.
+    #[must_use]
+    pub fn adapted_to(mut self, offer: Offer) -> Self {
+        self.versions.retain(|version| *version != Version::V5_0 || offer.has(Feature::Version5));
+        self.offer = offer;
+        self
+    }
+
+    /// What the broker offers.
+    pub fn offer(&self) -> &Offer {
+        &self.offer
+    }
+
+    /// The groups that have something to play, each with a version, in order.
+    pub fn parts(&self) -> impl Iterator<Item = (Group, Version)> {
+        let pairs = self.groups.iter().flat_map(|group| self.versions.iter().map(|it| (*group, *it)));
+        pairs.filter(|(group, version)| workload::of(*group, *version).next().is_some())
     }
 
     /// The same plan without the stage `name` (such as `session/release`), still owing what it would have exercised:
@@ -115,11 +163,10 @@ impl Plan {
     /// `survives_kill` says that the broker is killed and held to what it acknowledged before; where either is not so,
     /// a kill excuses whatever it takes, and nothing can be required of it.
     pub fn required(&self, survives_kill: bool) -> Vec<Requirement> {
-        let groups = self.groups.iter().copied().filter(|group| survives_kill || !group.needs_restart());
-        let pairs = groups.flat_map(|group| self.versions.iter().map(move |version| (group, *version)));
+        let parts = self.parts().filter(|(group, _)| survives_kill || !group.needs_restart());
         let mut required: Vec<Requirement> = Vec::new();
-        for (group, version) in pairs {
-            for promise in workload::exercises(group, version) {
+        for (group, version) in parts {
+            for promise in workload::of(group, version).flat_map(|stage| stage.exercises(&self.offer)) {
                 let requirement =
                     Requirement { promise: promise.to_owned(), version: crate::convert::version(version) };
                 if !required.contains(&requirement) {
@@ -130,16 +177,26 @@ impl Plan {
         required
     }
 
-    /// The stages of `group` on `version` that are plugged in.
+    /// The stages of `group` on `version` that are plugged in and that the broker has what it takes for.
     pub(crate) fn stages(
         &self,
         group: Group,
         version: Version,
     ) -> impl Iterator<Item = &'static workload::Stage> {
-        workload::STAGES
-            .iter()
-            .filter(move |stage| stage.group == group && stage.runs_on(version))
+        workload::of(group, version)
+            .filter(|stage| stage.lacks(&self.offer).is_none())
             .filter(|stage| !self.unplugged.contains(&stage.name))
+    }
+
+    /// The other stages that are plugged in, each with what the broker lacks for it.
+    pub(crate) fn left_out(
+        &self,
+        group: Group,
+        version: Version,
+    ) -> impl Iterator<Item = (&'static workload::Stage, Feature)> {
+        workload::of(group, version)
+            .filter(|stage| !self.unplugged.contains(&stage.name))
+            .filter_map(|stage| Some((stage, stage.lacks(&self.offer)?)))
     }
 }
 
@@ -162,6 +219,15 @@ pub enum RunEvent {
     },
     /// A stage could not go on; its group is not drained.
     Trouble {
+        /// Name of the stage.
+        stage: &'static str,
+        /// On which version.
+        version: Version,
+        /// Why.
+        reason: String,
+    },
+    /// A stage is left out: what it exercises cannot be.
+    StageSkipped {
         /// Name of the stage.
         stage: &'static str,
         /// On which version.

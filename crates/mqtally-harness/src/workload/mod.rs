@@ -9,17 +9,20 @@
 
 mod application;
 mod duplicates;
+mod filters;
 mod options;
 mod peer;
 mod probe;
 mod publisher;
 mod qos;
 mod restart;
+mod retained;
 mod scene;
 mod session;
 mod source;
 mod subscriber;
 mod trouble;
+mod wills;
 
 pub(crate) use probe::Probe;
 pub(crate) use publisher::Publisher;
@@ -27,7 +30,7 @@ pub(crate) use scene::Scene;
 pub(crate) use source::{Outgoing, Source};
 pub(crate) use trouble::Trouble;
 
-use crate::run::Group;
+use crate::run::{Feature, Group, Offer};
 use mqtally_proto::packet::Version;
 use std::pin::Pin;
 
@@ -43,6 +46,8 @@ pub(crate) struct Stage {
     exercises: &'static [&'static str],
     /// Only 5.0 has what it tests.
     only_v5: bool,
+    /// What it is about, and a broker may be without.
+    needs: Option<Feature>,
     /// It mostly waits, so that it runs beside the others.
     pub(crate) beside: bool,
     pub(crate) play: fn(Scene) -> Played,
@@ -55,11 +60,16 @@ impl Stage {
         exercises: &'static [&'static str],
         play: fn(Scene) -> Played,
     ) -> Self {
-        Self { name, group, exercises, only_v5: false, beside: false, play }
+        Self { name, group, exercises, only_v5: false, needs: None, beside: false, play }
     }
 
     const fn only_v5(mut self) -> Self {
         self.only_v5 = true;
+        self
+    }
+
+    const fn needs(mut self, feature: Feature) -> Self {
+        self.needs = Some(feature);
         self
     }
 
@@ -68,68 +78,96 @@ impl Stage {
         self
     }
 
-    pub(crate) fn runs_on(&self, version: Version) -> bool {
-        !self.only_v5 || version == Version::V5_0
+    /// What a broker with this offer lacks for it.
+    pub(crate) fn lacks(&self, offer: &Offer) -> Option<Feature> {
+        self.needs.filter(|feature| !offer.has(*feature))
+    }
+
+    /// The promises that it puts to the test on a broker with this offer.
+    pub(crate) fn exercises(&self, offer: &Offer) -> impl Iterator<Item = &'static str> {
+        let played = self.lacks(offer).is_none();
+        let all_levels = offer.has(Feature::ExactlyOnce);
+        let known = |promise: &&str| mqtally_history::promise::find(promise).is_some();
+        let promises = self.exercises.iter().copied().filter(known).filter(move |_| played);
+        promises.filter(move |promise| all_levels || !OF_QOS_2.contains(promise))
     }
 }
 
-/// Every stage of every group.
-pub(crate) static STAGES: [Stage; 17] = [
-    Stage::new("qos/lesson", Group::Qos, &["D1", "D2", "D3", "D6", "D9", "Q1"], |scene| {
-        Box::pin(qos::lesson(scene))
-    }),
-    Stage::new(
-        "qos/bulk",
-        Group::Qos,
-        &["D1", "D2", "D3", "D4", "D5", "D6", "D8", "D9", "O1", "Q1"],
-        |scene| Box::pin(qos::bulk(scene)),
-    ),
-    Stage::new("qos/filters", Group::Qos, &["Q2", "D10"], |scene| Box::pin(options::filters(scene))),
-    Stage::new("qos/receive-maximum", Group::Qos, &["F1", "F2"], |scene| {
-        Box::pin(options::receive_maximum(scene))
-    })
-    .only_v5(),
-    Stage::new("qos/no-local", Group::Qos, &["V2"], |scene| Box::pin(options::no_local(scene))).only_v5(),
-    Stage::new("session/lesson", Group::Session, &["D1", "S2", "S6"], |scene| {
-        Box::pin(session::away::lesson(scene))
-    }),
-    Stage::new("session/away", Group::Session, &["D1", "D2", "O1", "S2", "S5", "S6"], |scene| {
-        Box::pin(session::away::away(scene))
-    }),
-    Stage::new("session/clean-start", Group::Session, &["S1", "D11"], |scene| {
-        Box::pin(session::ending::clean_start(scene))
-    }),
-    Stage::new("session/expiry", Group::Session, &["S7", "S8"], |scene| {
-        Box::pin(session::ending::expiry(scene))
-    })
-    .only_v5()
-    .beside(),
-    Stage::new("session/refused", Group::Session, &["S3"], |scene| Box::pin(session::ending::refused(scene))),
-    Stage::new("session/unacknowledged", Group::Session, &["R1", "R4", "R5"], |scene| {
-        Box::pin(session::resumption::unacknowledged(scene))
-    }),
-    Stage::new("session/unreleased", Group::Session, &["R2", "R3"], |scene| {
-        Box::pin(session::resumption::unreleased(scene))
-    }),
-    Stage::new("session/publisher", Group::Session, &["D3", "R9"], |scene| {
-        Box::pin(session::resumption::publisher(scene))
-    }),
-    Stage::new("session/takeover", Group::Session, &["S9"], |scene| {
-        Box::pin(session::resumption::takeover(scene))
-    }),
-    Stage::new("duplicates/lost-acknowledgement", Group::Duplicates, &["D1", "A1"], |scene| {
-        Box::pin(duplicates::lost_acknowledgement(scene))
-    }),
-    Stage::new("duplicates/restarted-publisher", Group::Duplicates, &["D1", "A1", "A2"], |scene| {
-        Box::pin(duplicates::restarted_publisher(scene))
-    }),
-    Stage::new("restart/kill", Group::Restart, &["D1", "D2", "D3", "S2"], |scene| {
-        Box::pin(restart::kill(scene))
-    }),
-];
+/// The stages of `group` on `version`, plugged in or not.
+pub(crate) fn of(group: Group, version: Version) -> impl Iterator<Item = &'static Stage> {
+    let runs = move |stage: &&Stage| !stage.only_v5 || version == Version::V5_0;
+    STAGES.iter().filter(move |stage| stage.group == group).filter(runs)
+}
 
-/// The promises that a group has to put to the test on `version`, whether its stages are plugged in or not.
-pub(crate) fn exercises(group: Group, version: Version) -> impl Iterator<Item = &'static str> {
-    let stages = STAGES.iter().filter(move |stage| stage.group == group && stage.runs_on(version));
-    stages.flat_map(|stage| stage.exercises.iter().copied())
+/// Promises that speak of QoS 2 alone.
+const OF_QOS_2: [&str; 9] = ["D2", "D3", "D12", "R2", "R3", "R8", "R9", "F2", "Q5"];
+
+macro_rules! stages {
+    ($($name:literal in $group:ident exercises [$($promise:literal),*] plays $play:path $(, $option:ident $(($argument:expr))?)*;)*) => {
+        /// Every stage of every group.
+        pub(crate) static STAGES: &[Stage] = &[$(
+            Stage::new($name, Group::$group, &[$($promise),*], |scene| Box::pin($play(scene)))
+                $(.$option($($argument)?))*
+        ),*];
+    };
+}
+
+stages! {
+    "qos/lesson" in Qos exercises ["D1", "D2", "D3", "D6", "D9", "Q1"] plays qos::lesson;
+    "qos/bulk" in Qos exercises ["D1", "D2", "D3", "D4", "D5", "D6", "D8", "D9", "O1", "Q1"] plays qos::bulk;
+    "qos/filters" in Qos exercises ["Q2", "D10"] plays filters::filters;
+    "qos/replaced" in Qos exercises ["Q4"] plays filters::replaced;
+    "qos/unfinished" in Qos exercises ["Q5"] plays filters::unfinished, needs(Feature::ExactlyOnce);
+
+    "session/lesson" in Session exercises ["D1", "S2", "S6"] plays session::away::lesson;
+    "session/away" in Session exercises ["D1", "D2", "O1", "S2", "S5", "S6"] plays session::away::away;
+    "session/clean-start" in Session exercises ["S1", "D11"] plays session::ending::clean_start;
+    "session/expiry" in Session exercises ["S7", "S8"] plays session::ending::expiry, only_v5, beside;
+    "session/override" in Session exercises ["S11"] plays session::ending::overridden, only_v5, beside;
+    "session/refused" in Session exercises ["S3"] plays session::ending::refused;
+    "session/unacknowledged" in Session exercises ["R1", "R4", "R5", "O3"]
+        plays session::resumption::unacknowledged;
+    "session/unreleased" in Session exercises ["R2", "R3"]
+        plays session::resumption::unreleased, needs(Feature::ExactlyOnce);
+    "session/patience" in Session exercises ["R11"] plays session::resumption::patience, beside;
+    "session/publisher" in Session exercises ["D3", "R8", "R9"]
+        plays session::resumption::publisher, needs(Feature::ExactlyOnce);
+    "session/takeover" in Session exercises ["S9", "S10"] plays session::resumption::takeover;
+
+    "retained/last" in Retained exercises ["T1", "T2", "T3", "T5", "T6", "T7"]
+        plays retained::last, needs(Feature::Retain), beside;
+    "retained/cleared" in Retained exercises ["T4"] plays retained::cleared, needs(Feature::Retain), beside;
+    "retained/handling" in Retained exercises ["T8"]
+        plays retained::handling, needs(Feature::Retain), only_v5, beside;
+    "retained/expiry" in Retained exercises ["T9"]
+        plays retained::expiry, needs(Feature::Retain), only_v5, beside;
+
+    "wills/endings" in Wills exercises ["W1", "W2", "W3", "W5", "W6"] plays wills::endings;
+    "wills/keep-alive" in Wills exercises ["W1", "S14", "L3"] plays wills::keep_alive, beside;
+    "wills/delay" in Wills exercises ["W4"] plays wills::delay, only_v5, beside;
+
+    "options/receive-maximum" in Options exercises ["F1", "F2"]
+        plays options::quota::receive_maximum, needs(Feature::ExactlyOnce), only_v5;
+    "options/used-up" in Options exercises ["F3", "F4", "F5"] plays options::quota::used_up, only_v5;
+    "options/one-by-one" in Options exercises ["O4"] plays options::quota::one_by_one, only_v5;
+    "options/no-local" in Options exercises ["V2"] plays options::subscribing::no_local, only_v5;
+    "options/identifiers" in Options exercises ["V1"]
+        plays options::subscribing::identifiers, needs(Feature::SubscriptionIdentifiers), only_v5;
+    "options/shared" in Options exercises ["V4"]
+        plays options::subscribing::shared, needs(Feature::SharedSubscriptions), only_v5;
+    "options/unfinished-share" in Options exercises ["D12"]
+        plays options::subscribing::unfinished_share, needs(Feature::SharedSubscriptions), only_v5;
+    "options/expiry" in Options exercises ["E1", "E2"] plays options::messages::expiry, only_v5, beside;
+    "options/packet-size" in Options exercises ["E3"] plays options::messages::packet_size, only_v5;
+    "options/aliases" in Options exercises ["D1", "D9"]
+        plays options::messages::aliases, needs(Feature::TopicAliases), only_v5;
+    "options/refused" in Options exercises [] plays options::refusing::refused, only_v5;
+    "options/declined" in Options exercises ["V5"] plays options::refusing::declined, only_v5;
+
+    "duplicates/lost-acknowledgement" in Duplicates exercises ["D1", "A1"]
+        plays duplicates::lost_acknowledgement;
+    "duplicates/restarted-publisher" in Duplicates exercises ["D1", "A1", "A2"]
+        plays duplicates::restarted_publisher;
+
+    "restart/kill" in Restart exercises ["D1", "D2", "D3", "S2"] plays restart::kill;
 }

@@ -38,11 +38,15 @@ pub(crate) struct Probe {
 impl Probe {
     /// Connects as `name`; the broker has to accept.
     pub(crate) async fn open(scene: &Scene, name: &Arc<str>, lifetime: Lifetime) -> Result<Self, Trouble> {
-        let (mut probe, connack) = Self::request(scene, name, connect(scene, name, lifetime)).await?;
+        Self::admitted(scene, name, connect(scene, name, lifetime)).await
+    }
+
+    /// Sends this CONNECT; the broker has to accept.
+    pub(crate) async fn admitted(scene: &Scene, name: &Arc<str>, connect: Connect) -> Result<Self, Trouble> {
+        let (probe, connack) = Self::request(scene, name, connect).await?;
         if connack.reason != ReasonCode::SUCCESS {
             return Err(Trouble::Refused { client: name.to_string(), reason: connack.reason });
         }
-        probe.session_present = connack.session_present;
         Ok(probe)
     }
 
@@ -75,6 +79,7 @@ impl Probe {
             _ => None,
         });
         let connack = connack.await?;
+        probe.session_present = connack.session_present;
         Ok((probe, connack))
     }
 
@@ -168,6 +173,18 @@ impl Probe {
         }
     }
 
+    /// Takes and answers whatever comes for so long. That the broker closes meanwhile is trouble.
+    pub(crate) async fn linger(&mut self, time: Duration) -> Result<(), Trouble> {
+        let deadline = Instant::now() + time;
+        loop {
+            match self.next(deadline, "end of a pause").await {
+                Ok(packet) => self.answer(&packet).await?,
+                Err(Trouble::Silent { .. }) => return Ok(()),
+                Err(trouble) => return Err(trouble),
+            }
+        }
+    }
+
     /// Subscribes to each filter at its QoS; every one has to be granted.
     pub(crate) async fn subscribe(&mut self, filters: &[(&str, Qos)]) -> Result<(), Trouble> {
         self.subscribe_to(filters.iter().map(|(filter, qos)| Subscription::new(*filter, *qos)).collect())
@@ -176,9 +193,17 @@ impl Probe {
 
     /// The same with options.
     pub(crate) async fn subscribe_to(&mut self, filters: Vec<Subscription>) -> Result<(), Trouble> {
+        self.subscribe_with(Properties::default(), filters).await
+    }
+
+    /// The same with properties for all of them.
+    pub(crate) async fn subscribe_with(
+        &mut self,
+        properties: Properties,
+        filters: Vec<Subscription>,
+    ) -> Result<(), Trouble> {
         let packet_id = self.fresh_packet_id();
-        self.send(Packet::Subscribe(Subscribe { packet_id, properties: Properties::default(), filters }))
-            .await?;
+        self.send(Packet::Subscribe(Subscribe { packet_id, properties, filters })).await?;
         let suback = self.expect("SUBACK", |packet| match packet {
             Packet::Suback(suback) if suback.packet_id == packet_id => Some(suback.reasons.clone()),
             _ => None,
@@ -212,13 +237,30 @@ impl Probe {
         self.send(Packet::Publish(Publish { dup, packet_id: Some(packet_id), ..publish.clone() })).await
     }
 
+    /// Publishes and sees the handshake through. Returns the reason that it ended with.
+    pub(crate) async fn submit(&mut self, publish: &Publish) -> Result<ReasonCode, Trouble> {
+        if publish.qos == Qos::AtMostOnce {
+            self.send(Packet::Publish(publish.clone())).await?;
+            return Ok(ReasonCode::SUCCESS);
+        }
+        let packet_id = self.fresh_packet_id();
+        self.publish(publish, packet_id, false).await?;
+        if publish.qos == Qos::AtLeastOnce {
+            return self.expect_ack("PUBACK", packet_id, puback).await;
+        }
+        let reason = self.expect_ack("PUBREC", packet_id, pubrec).await?;
+        if reason.is_error() {
+            return Ok(reason);
+        }
+        self.send(Packet::Pubrel(Ack::success(packet_id))).await?;
+        self.expect_ack("PUBCOMP", packet_id, pubcomp).await
+    }
+
     /// Clears the retained message of `topic`.
     pub(crate) async fn clear_retained(&mut self, topic: &str) -> Result<(), Trouble> {
-        let packet_id = self.fresh_packet_id();
         let empty =
             Publish { qos: Qos::AtLeastOnce, retain: true, topic: topic.into(), ..Publish::default() };
-        self.publish(&empty, packet_id, false).await?;
-        self.expect_ack("PUBACK", packet_id, puback).await.map(drop)
+        self.submit(&empty).await.map(drop)
     }
 
     /// Answers as a client must, unless told to hold.
@@ -279,9 +321,17 @@ impl Probe {
     }
 
     /// DISCONNECT and an orderly end; when this returns the broker has seen it.
-    pub(crate) async fn disconnect(mut self) -> Result<(), Trouble> {
-        let disconnect = Disconnect { reason: ReasonCode::SUCCESS, properties: Properties::default() };
-        self.send(Packet::Disconnect(disconnect)).await?;
+    pub(crate) async fn disconnect(self) -> Result<(), Trouble> {
+        self.disconnect_with(ReasonCode::SUCCESS, Properties::default()).await
+    }
+
+    /// The same with a reason and properties (5.0).
+    pub(crate) async fn disconnect_with(
+        mut self,
+        reason: ReasonCode,
+        properties: Properties,
+    ) -> Result<(), Trouble> {
+        self.send(Packet::Disconnect(Disconnect { reason, properties })).await?;
         self.connection.close(Closing::Fin).await;
         Ok(())
     }

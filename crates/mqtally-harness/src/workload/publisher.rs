@@ -49,7 +49,7 @@ impl Publisher {
     pub(crate) fn stream(&mut self, topic: &str, qos: Qos) -> Source {
         let stream = self.streams;
         self.streams += 1;
-        Source::new(self.scene.plan.run, self.number, stream, topic, qos)
+        Source::new(self.scene.plan.run, self.number, stream, topic, self.scene.offered(qos))
     }
 
     /// Hands one message to the client as soon as its window has room.

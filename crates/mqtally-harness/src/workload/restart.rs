@@ -5,6 +5,7 @@ use super::scene::{Lifetime, Scene};
 use super::source::Source;
 use super::subscriber::Subscriber;
 use super::{Probe, Trouble};
+use crate::run::Feature;
 use mqtally_history::event::BrokerEvent;
 use mqtally_proto::packet::Qos;
 
@@ -24,7 +25,9 @@ pub(crate) async fn kill(scene: Scene) -> Result<(), Trouble> {
     let absent = Subscriber::connect(&scene, "restart-absent", Lifetime::DURABLE, &filters).await?;
     absent.peer.disconnect().await;
     let mut publisher = Publisher::with(&scene, "restart-publisher", Lifetime::DURABLE, WINDOW).await?;
-    retain(&scene, &mut publisher).await?;
+    if scene.has(Feature::Retain) {
+        retain(&scene, &mut publisher).await?;
+    }
     let mut streams = [Qos::AtLeastOnce, Qos::ExactlyOnce]
         .map(|qos| publisher.stream(&scene.topic(&format!("qos{}", qos as u8)), qos));
 
@@ -35,7 +38,9 @@ pub(crate) async fn kill(scene: Scene) -> Result<(), Trouble> {
         kill_mid_traffic(&scene, &mut publisher, &present, &mut streams, messages, acknowledged).await?;
     }
     absent.back().await?;
-    read_retained(&scene).await?;
+    if scene.has(Feature::Retain) {
+        read_retained(&scene).await?;
+    }
     let sentinels = publisher.send_and_settle(streams.iter_mut().map(Source::sentinel).collect()).await?;
     let owed =
         [&present, &absent].into_iter().flat_map(|to| sentinels.iter().map(|id| (to.name().clone(), *id)));
@@ -88,8 +93,7 @@ async fn kill_and_restart(scene: &Scene) -> Result<(), Trouble> {
 async fn retain(scene: &Scene, publisher: &mut Publisher) -> Result<(), Trouble> {
     let topic = scene.topic("retained/state");
     scene.leaves_retained(&publisher.peer.name, &topic);
-    let mut message = publisher.stream(&topic, Qos::AtLeastOnce).load(b"retained");
-    message.publish.retain = true;
+    let message = publisher.stream(&topic, Qos::AtLeastOnce).load(b"retained").retained();
     publisher.send_and_settle(vec![message]).await.map(drop)
 }
 

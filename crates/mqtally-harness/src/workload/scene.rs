@@ -4,7 +4,7 @@ use super::peer::Peer;
 use super::{Probe, Source, Stage, Trouble};
 use crate::process::BrokerUnderTest;
 use crate::recorder::Recorder;
-use crate::run::Plan;
+use crate::run::{Feature, Plan};
 use mqtally::endpoint::Endpoint;
 use mqtally_history::event::EventKind;
 use mqtally_history::marker::MessageId;
@@ -60,6 +60,14 @@ pub(crate) struct LeftBehind {
     pub(crate) retained: Vec<(Arc<str>, String)>,
 }
 
+impl LeftBehind {
+    /// The clients with a session that are not connected.
+    fn away(&self) -> Vec<Arc<str>> {
+        let is_away = |name: &&Arc<str>| self.connected.iter().all(|peer| peer.name != **name);
+        self.sessions.iter().filter(is_away).cloned().collect()
+    }
+}
+
 impl Scene {
     pub(crate) fn new(
         plan: &Arc<Plan>,
@@ -90,6 +98,10 @@ impl Scene {
         self.version == Version::V5_0
     }
 
+    pub(crate) fn has(&self, feature: Feature) -> bool {
+        self.plan.offer().has(feature)
+    }
+
     pub(crate) fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
@@ -117,7 +129,12 @@ impl Scene {
 
     /// A stream of a publisher of its own, for a probe to publish.
     pub(crate) fn source(&self, topic: &str, qos: Qos) -> Source {
-        Source::new(self.plan.run, self.publisher_number(), 0, topic, qos)
+        Source::new(self.plan.run, self.publisher_number(), 0, topic, self.offered(qos))
+    }
+
+    /// `qos`, or the highest one below it that the broker takes [5.0:MQTT-3.2.2-11].
+    pub(crate) fn offered(&self, qos: Qos) -> Qos {
+        if self.has(Feature::ExactlyOnce) { qos } else { qos.min(Qos::AtLeastOnce) }
     }
 
     /// Random choices for one purpose. Neither the order in which stages ask nor what others draw changes them.
@@ -175,6 +192,18 @@ impl Scene {
 
     fn left_behind(&self) -> MutexGuard<'_, LeftBehind> {
         self.left_behind.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Every client that is away and has a session returns, publishes and leaves again: nobody is shut out for good.
+    pub(crate) async fn everybody_returns(&self) -> Result<(), Trouble> {
+        let sessions = self.left_behind().away();
+        for name in sessions {
+            let mut probe = Probe::open(self, &name, Lifetime::DURABLE).await?;
+            let topic = self.lesson_topic(&format!("returned/{name}"));
+            probe.submit(&self.source(&topic, Qos::AtLeastOnce).load(b"returned").publish).await?;
+            probe.disconnect().await?;
+        }
+        Ok(())
     }
 
     /// Ends the sessions and clears the retained messages that the stage leaves.

@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
 use mqtally::message::{self, Envelope};
 use mqtally_history::marker::{MARKER_LEN, Marker, MessageId, Purpose};
-use mqtally_proto::packet::{Publish, Qos};
+use mqtally_proto::packet::{Property, Publish, Qos};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Sender that the lesson's publisher names.
@@ -26,6 +26,20 @@ pub(crate) struct Source {
 pub(crate) struct Outgoing {
     pub(crate) id: MessageId,
     pub(crate) publish: Publish,
+}
+
+impl Outgoing {
+    /// The same, to be retained.
+    pub(crate) fn retained(mut self) -> Self {
+        self.publish.retain = true;
+        self
+    }
+
+    /// The same with one more property (5.0).
+    pub(crate) fn with(mut self, property: Property) -> Self {
+        self.publish.properties.push(property);
+        self
+    }
 }
 
 impl Source {

@@ -8,7 +8,7 @@ use mqtally::endpoint::Endpoint;
 use mqtally_harness::broker::{Durability, Options, serve};
 use mqtally_harness::process::{BrokerSource, BrokerUnderTest};
 use mqtally_harness::recorder::{HISTORY_FILE, Recorder};
-use mqtally_harness::run::{Group, Plan, RunEvent, Summary, header, run};
+use mqtally_harness::run::{Group, Offer, Plan, RunEvent, Summary, header, run};
 use mqtally_history::checker::check;
 use mqtally_history::event::{Event, Header};
 use mqtally_history::journal::Reader;
@@ -98,6 +98,7 @@ pub(crate) async fn play_until(
 ) -> Played {
     let directory = tempfile::tempdir().expect("no directory for the history");
     let broker = BrokerUnderTest::start(source).await.expect("the broker did not start");
+    let plan = plan.adapted_to(Offer::of(&broker).await);
     let header = header(&plan, &broker, profile);
     let recorder = Recorder::create(directory.path(), &header).expect("no history");
     let mut told = Vec::new();

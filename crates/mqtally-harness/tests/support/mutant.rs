@@ -5,7 +5,9 @@
 
 use bytes::BytesMut;
 use mqtally_history::marker::{Identity, Marker, Purpose};
-use mqtally_proto::packet::{Ack, Connack, Packet, Publish, Qos, Version, encode, observe};
+use mqtally_proto::packet::{
+    Ack, Connack, Packet, Property, Publish, Qos, RetainHandling, Version, encode, observe,
+};
 use std::collections::HashMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -54,6 +56,32 @@ pub(crate) enum Mutant {
     Phantom,
     /// Delivers a message on a topic that was not asked for.
     WrongTopic,
+    /// Acknowledges a retained message in a new subscriber's stead and drops it.
+    DropRetained,
+    /// Takes RETAIN off what is sent to a new subscriber.
+    ClearRetain,
+    /// Puts RETAIN on what is sent to an established subscriber.
+    SetRetain,
+    /// Acknowledges the empty message that clears a topic and drops it.
+    KeepRetained,
+    /// Sends retained messages whatever Retain Handling says.
+    IgnoreRetainHandling,
+    /// Acknowledges a will in the witness's stead and drops it.
+    DropWill,
+    /// Takes DISCONNECT for a lost connection.
+    WillOnDisconnect,
+    /// Publishes a will at once.
+    IgnoreWillDelay,
+    /// Keeps to the session expiry of CONNECT.
+    IgnoreOverride,
+    /// Keeps a message longer than its interval.
+    IgnoreExpiry,
+    /// Sends an expiry interval as it was published.
+    RestoreExpiry,
+    /// Sends packets of any size.
+    IgnorePacketSize,
+    /// Sends no subscription identifiers.
+    StripIdentifiers,
 }
 
 /// The proxy. It ends with its handle.
@@ -105,6 +133,13 @@ struct Link {
     held_back: Option<Publish>,
     /// What the client knows by a packet id of the proxy's, and the broker by its own.
     renamed: Option<u16>,
+}
+
+/// What became of a packet from a client.
+enum Bent {
+    Not,
+    Changed,
+    Dropped,
 }
 
 async fn accept(listener: TcpListener, broker: SocketAddr, state: Arc<Mutex<State>>) {
@@ -186,7 +221,50 @@ impl Link {
             }
             _ => {}
         }
+        match self.bend(&mut packet, state.mutant) {
+            Bent::Not => {}
+            Bent::Changed => state.strikes += 1,
+            Bent::Dropped => {
+                state.strikes += 1;
+                return;
+            }
+        }
         self.broker(&packet);
+    }
+
+    /// What a client asks for, and a broker that does not listen.
+    fn bend(&mut self, packet: &mut Packet, mutant: Mutant) -> Bent {
+        match packet {
+            Packet::Connect(connect) if mutant == Mutant::IgnoreWillDelay && self.is("delay-resumed") => {
+                let Some(will) = &mut connect.will else { return Bent::Not };
+                will.properties.0.clear();
+            }
+            Packet::Connect(connect) if mutant == Mutant::IgnorePacketSize && self.is("small-packets") => {
+                connect.properties.0.retain(|it| !matches!(it, Property::MaximumPacketSize(_)));
+            }
+            Packet::Subscribe(subscribe)
+                if mutant == Mutant::IgnoreRetainHandling && self.is("handling-declining") =>
+            {
+                subscribe.filters.iter_mut().for_each(|it| it.retain_handling = RetainHandling::Send);
+            }
+            Packet::Publish(publish) if mutant == Mutant::IgnoreExpiry && self.is("-expiry-publisher") => {
+                publish.properties.0 = vec![Property::MessageExpiryInterval(60)];
+            }
+            Packet::Publish(publish) if mutant == Mutant::KeepRetained && publish.payload.is_empty() => {
+                self.client(&Packet::Puback(Ack::success(publish.packet_id.unwrap_or_default())));
+                return Bent::Dropped;
+            }
+            Packet::Disconnect(_) if mutant == Mutant::WillOnDisconnect && self.is("will-disconnect") => {
+                return Bent::Dropped;
+            }
+            Packet::Disconnect(disconnect)
+                if mutant == Mutant::IgnoreOverride && self.is("override-longer") && self.number == 1 =>
+            {
+                disconnect.properties.0.clear();
+            }
+            _ => return Bent::Not,
+        }
+        Bent::Changed
     }
 
     /// The client answers a delivery that the broker knows nothing of, or knows under another packet id.
@@ -248,7 +326,9 @@ impl Link {
         state.strikes += 1;
         let packet_id = publish.packet_id.unwrap_or_default();
         match state.mutant {
-            Mutant::DropQos1 => return self.broker(&Packet::Puback(Ack::success(packet_id))),
+            Mutant::DropQos1 | Mutant::DropRetained | Mutant::DropWill => {
+                return self.broker(&Packet::Puback(Ack::success(packet_id)));
+            }
             Mutant::DropQos2 => {
                 self.renamed = Some(packet_id);
                 return self.broker(&Packet::Pubrec(Ack::success(packet_id)));
@@ -276,6 +356,10 @@ impl Link {
                 self.client(&Packet::Publish(publish.clone()));
                 publish = phantom(publish, marker);
             }
+            Mutant::ClearRetain => publish.retain = false,
+            Mutant::SetRetain => publish.retain = true,
+            Mutant::RestoreExpiry => publish.properties.0 = vec![Property::MessageExpiryInterval(60)],
+            Mutant::StripIdentifiers => publish.properties.0.clear(),
             Mutant::WrongTopic => publish.topic = format!("{}x", publish.topic).into(),
             other => unreachable!("{other:?} strikes no delivery"),
         }
@@ -295,6 +379,12 @@ impl Link {
             Mutant::SwapUserProperties => self.is("bulk-granted-1") && publish.properties.0.len() > 4,
             Mutant::WrongTopic => self.is("bulk-exact") && marker.message.sequence == VICTIM,
             Mutant::ClearDup => redelivered,
+            Mutant::DropRetained => self.is("retained-late-1") && publish.topic.ends_with("state/1"),
+            Mutant::ClearRetain => self.is("retained-late-1") && publish.retain,
+            Mutant::SetRetain => self.is("retained-live"),
+            Mutant::DropWill => self.is("will-witness") && publish.topic.ends_with("will-fin"),
+            Mutant::RestoreExpiry => self.is("expiry-away") && !publish.properties.is_empty(),
+            Mutant::StripIdentifiers => self.is("numbering") && !publish.properties.is_empty(),
             Mutant::NewPacketId => redelivered && marker.message.sequence == 0,
             _ => false,
         }

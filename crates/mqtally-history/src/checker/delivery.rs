@@ -1,4 +1,4 @@
-//! D1, D2, S5, S6, D7, Q2 and L1: judged when a part of the run is over, message by message and session by session.
+//! D1, D2, S5, S6, D7, Q2, Q4, L1 and L4: judged when a part of the run is over, message by message and session by session.
 //!
 //! A message is owed to a session when it is finally acknowledged and a filter was certain from before its first byte
 //! to its acknowledgement, at a QoS above 0. It is lost when a later sentinel of its stream came to the same session
@@ -9,6 +9,7 @@
 //! Canaries probe filters and are owed to S5 alone: a cluster may take a moment to know a new filter.
 
 use super::excerpt::{Direction, Line, line};
+use super::flow::{Flow, Stall};
 use super::ledger::{Evidence, Ledger, Scope};
 use super::world::client::{Client, Copies, Why};
 use super::world::message::{Message, State, Stream};
@@ -24,8 +25,10 @@ pub(crate) const BROKER_ENDED: &str = "the broker ended, and its profile does no
 
 /// Messages other than canaries that have to be missing behind a resumption for its filter to be called dead.
 const SILENT_MIN: u32 = 3;
+/// A connected session that receives nothing for so long, and is owed something, is stalled.
+const STALL_NS: u64 = 10_000_000_000;
 
-pub(crate) fn judge(world: &World, group: GroupIx, ledger: &mut Ledger) {
+pub(crate) fn judge(world: &World, group: GroupIx, flow: &Flow, ledger: &mut Ledger) {
     let mut pass = Pass { world, group, ledger, missing: Vec::new(), alive: BTreeSet::new() };
     for stream in 0..world.streams.len() as StreamIx {
         if world.stream(stream).group == group {
@@ -35,7 +38,7 @@ pub(crate) fn judge(world: &World, group: GroupIx, ledger: &mut Ledger) {
     let Pass { missing, alive, .. } = pass;
     let dead = judge_windows(world, &missing, &alive, ledger);
     for it in missing {
-        judge_missing(world, &it, &dead, ledger);
+        judge_missing(world, &it, &dead, flow, ledger);
     }
     judge_drain(world, group, ledger);
 }
@@ -77,6 +80,8 @@ struct Reader<'a> {
     ix: ClientIx,
     client: &'a Client,
     matching: Vec<usize>,
+    /// One of the filters was subscribed more than once.
+    asked_again: bool,
 }
 
 /// How a session's filters cover a message.
@@ -173,6 +178,9 @@ impl Pass<'_> {
         let owed = message.state == State::Complete && cover.filters > 0 && qos > 0 && !cover.shared;
         if owed && !cover.own_no_local && message.purpose != Some(Purpose::Canary) {
             oblige(self.ledger, client, message, qos);
+            let again = reader.asked_again && was_asked_again(client, stream, message);
+            self.ledger.oblige_many(PromiseId::Q4, client.version, u64::from(again));
+            self.ledger.oblige(PromiseId::L4, client.version);
             self.judge_overlap(stream, message, reader, cover, copies);
         }
     }
@@ -249,7 +257,11 @@ fn readers(world: &World, group: GroupIx, stream: StreamIx) -> Vec<Reader<'_>> {
     };
     clients
         .map(reader)
-        .map(|(ix, matching)| Reader { ix, client: world.client(ix), matching })
+        .map(|(ix, matching)| {
+            let client = world.client(ix);
+            let asked_again = matching.iter().any(|at| client.subscriptions[*at].grants.len() > 1);
+            Reader { ix, client, matching, asked_again }
+        })
         .filter(|it| !it.matching.is_empty() || it.client.copies.contains_key(&stream))
         .collect()
 }
@@ -304,6 +316,14 @@ fn oblige(ledger: &mut Ledger, client: &Client, message: &Message, qos: u8) {
     if !client.was_online(message.first_sent) {
         ledger.oblige(PromiseId::S6, client.version);
     }
+}
+
+/// Whether one of its filters was subscribed again while a message was under way to the broker.
+fn was_asked_again(client: &Client, stream: &Stream, message: &Message) -> bool {
+    let matching = client.subscriptions.iter().filter(|it| it.matches(&stream.topic));
+    matching.flat_map(|it| it.grants.iter().skip(1)).any(|again| {
+        again.asked < message.acked.max(message.first_sent) && again.answered > message.first_sent
+    })
 }
 
 /// S5: finds the filters that deliver nothing behind a resumption.
@@ -378,7 +398,7 @@ fn broken_off(world: &World, it: &Missing) -> Option<Why> {
 /// What lifts the obligation whatever the session did.
 fn lifted_by_message(world: &World, it: &Missing) -> Option<&'static str> {
     let reasons = [
-        (it.message.expires, "the message may have expired"),
+        (it.message.expiry().is_some(), "the message may have expired"),
         (world.excused_since(it.message.first_sent), BROKER_ENDED),
         (is_too_large(world, it), "the message was larger than the client takes"),
     ];
@@ -404,13 +424,10 @@ fn excuse(it: &Missing, reason: &'static str, ledger: &mut Ledger) {
 fn is_too_large(world: &World, it: &Missing) -> bool {
     // A generous bound on what stands around topic and payload in a PUBLISH without properties.
     let len = u64::from(it.message.payload_len()) + world.stream(it.stream).topic.len() as u64 + 16;
-    let limits = world.connections.iter().filter(|connection| connection.client == it.client);
-    limits
-        .filter_map(|connection| connection.connect.as_ref()?.maximum_packet_size)
-        .any(|limit| len > u64::from(limit))
+    len > u64::from(world.client(it.client).least_packet_max)
 }
 
-fn judge_missing(world: &World, it: &Missing, dead: &BTreeSet<Window>, ledger: &mut Ledger) {
+fn judge_missing(world: &World, it: &Missing, dead: &BTreeSet<Window>, flow: &Flow, ledger: &mut Ledger) {
     if it.message.purpose == Some(Purpose::Canary) {
         return;
     }
@@ -422,6 +439,10 @@ fn judge_missing(world: &World, it: &Missing, dead: &BTreeSet<Window>, ledger: &
         return;
     }
     if let Some(reason) = lifted_by_message(world, it) {
+        let version = world.client(it.client).version;
+        let expired = super::expiry::has_expired(world, it.client, &it.message);
+        ledger.oblige_many(PromiseId::E1, version, u64::from(expired));
+        ledger.oblige_many(PromiseId::E3, version, u64::from(is_too_large(world, it)));
         return excuse(it, reason, ledger);
     }
     if let Some((client, at, _)) = it.windows.iter().find(|window| dead.contains(window)) {
@@ -431,7 +452,7 @@ fn judge_missing(world: &World, it: &Missing, dead: &BTreeSet<Window>, ledger: &
     match (sentinel_behind(world, it), it.why) {
         (Some(at), Owed::Acknowledged) => lost(world, it, at, ledger),
         (Some(at), Owed::KnownElsewhere) => missing_here_only(world, it, at, ledger),
-        (None, Owed::Acknowledged) => stalled(world, it, ledger),
+        (None, Owed::Acknowledged) => stalled(world, it, flow, ledger),
         (None, Owed::KnownElsewhere) => {}
     }
 }
@@ -459,6 +480,10 @@ fn lost(world: &World, it: &Missing, sentinel: Place, ledger: &mut Ledger) {
     let scope =
         Scope { cause: u64::from(it.client) << 32 | u64::from(it.stream), ..world.client_scope(it.client) };
     ledger.broken(world, id, scope, || loss(world, it, sentinel));
+    if was_asked_again(client, world.stream(it.stream), &it.message) {
+        ledger.oblige(PromiseId::Q4, client.version);
+        ledger.broken(world, PromiseId::Q4, scope, || loss(world, it, sentinel));
+    }
     if !client.was_online(it.message.first_sent) {
         ledger.broken(world, PromiseId::S6, scope, || loss(world, it, sentinel));
     }
@@ -510,8 +535,7 @@ fn missing_lines(world: &World, it: &Missing) -> Vec<Line> {
         stream.qos, stream.topic, id.publisher, id.stream, id.sequence
     );
     let sent = Moment { place: it.message.first_sent, at_ns: it.message.first_sent_ns };
-    let acked_ns = it.message.first_sent_ns + u64::from(it.message.ack_us) * 1000;
-    let acked = Moment { place: it.message.acked, at_ns: acked_ns };
+    let acked = Moment { place: it.message.acked, at_ns: it.message.acked_ns().unwrap_or(0) };
     let mut lines = world.control_lines(it.client, it.message.first_sent);
     lines.push(line(sent, publisher, Direction::Out, text));
     if acked.place > 0 {
@@ -520,7 +544,7 @@ fn missing_lines(world: &World, it: &Missing) -> Vec<Line> {
     lines
 }
 
-fn stalled(world: &World, it: &Missing, ledger: &mut Ledger) {
+fn stalled(world: &World, it: &Missing, flow: &Flow, ledger: &mut Ledger) {
     let client = world.client(it.client);
     ledger.tally.unresolved += u64::from(it.message.is_load());
     if world.group(client.group).drained && went_away(world, client) {
@@ -539,7 +563,33 @@ fn stalled(world: &World, it: &Missing, ledger: &mut Ledger) {
         lines: missing_lines(world, it),
     };
     ledger.undecided(world, PromiseId::L1, scope, evidence);
+    judge_stall(world, it, flow, scope, ledger);
     ledger.undecided(world, loss_id(it.qos), scope, evidence);
+}
+
+/// L4, F4 and F5: the session is connected and has places free, and nothing comes.
+fn judge_stall(world: &World, it: &Missing, flow: &Flow, scope: Scope, ledger: &mut Ledger) {
+    let client = world.client(it.client);
+    let waited_ns = it.message.acked_ns().map_or(0, |acked_ns| world.now.at_ns.saturating_sub(acked_ns));
+    let stall = client.current.and_then(|at| flow.stall(world, at, STALL_NS));
+    let quiet = waited_ns >= STALL_NS && !world.disturbed_since(it.client, it.message.first_sent);
+    let Some(stall) = stall.filter(|_| quiet) else { return };
+    let (id, what) = match stall {
+        Stall::Free => (PromiseId::L4, "has places free"),
+        Stall::AfterQuota => (PromiseId::F5, "acknowledged and has places free again"),
+        Stall::Resumed => (PromiseId::F4, "came back with all its places free, and they never filled"),
+    };
+    ledger.oblige(id, client.version);
+    ledger.broken(world, id, scope, || Evidence {
+        message: format!(
+            "session {} {what}, is owed message {} of {}, and received nothing for {} s",
+            client.name,
+            it.sequence,
+            world.stream(it.stream).topic,
+            STALL_NS / 1_000_000_000
+        ),
+        lines: missing_lines(world, it),
+    });
 }
 
 /// The client closed its connection and did not come back, as a test of absence may want.

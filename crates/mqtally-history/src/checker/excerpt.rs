@@ -104,3 +104,24 @@ impl fmt::Display for Named<'_> {
 pub(crate) fn seconds(at_ns: u64) -> String {
     format!("{:.3} s", at_ns as f64 / 1e9)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::{self, Step};
+
+    #[test]
+    fn a_line_can_be_taken_apart_again() {
+        let now = Moment { place: 7, at_ns: 1_203_400_000 };
+        let check = |direction, expect| {
+            let line = line(now, "sub 2", direction, "PUBLISH id=5  <  odd");
+            let step =
+                Step { at_ms: "1203.4", client: "sub 2", direction: expect, text: "PUBLISH id=5  <  odd" };
+            assert_eq!(Step::read(&line.text), Some(step));
+        };
+        check(Direction::Out, report::Direction::ToBroker);
+        check(Direction::In, report::Direction::ToClient);
+        check(Direction::None, report::Direction::Nowhere);
+        assert_eq!(Step::read("… 3 more"), None);
+    }
+}

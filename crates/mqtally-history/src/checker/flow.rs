@@ -1,20 +1,29 @@
-//! F1 and F2, in 5.0: no more unfinished deliveries than the client's receive maximum.
+//! F1 to F5, in 5.0: no more unfinished deliveries than the client's receive maximum, and no fewer for good.
 //!
 //! What we count as unfinished is a lower bound of what the broker has to: an acknowledgement counts from when we
-//! begin to send it. A PUBLISH repeated on its connection and a PUBREL take no place of their own.
+//! begin to send it. A PUBLISH repeated on its connection and a PUBREL take no place of their own. A request that is
+//! sent while no place is free has five seconds, if nothing is acknowledged meanwhile; after that the broker held it back.
 
+use super::excerpt::{Direction, line, packet};
 use super::ledger::{Evidence, Ledger};
 use super::world::delivery::Delivery;
-use super::world::{ConnIx, World};
+use super::world::{ClientIx, ConnIx, Moment, World};
+use crate::event::Closing;
 use crate::packet::{Packet, Version};
 use crate::promise::PromiseId;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 /// The unfinished deliveries of each connection with a receive maximum.
 #[derive(Debug, Default)]
 pub(crate) struct Flow {
     links: FxHashMap<ConnIx, Link>,
+    /// Clients whose last connection ended with unfinished deliveries.
+    interrupted: FxHashSet<ClientIx>,
 }
+
+/// Requests without their answer that are watched at a time.
+const REQUESTS_MAX: usize = 16;
+const PATIENCE_NS: u64 = 5_000_000_000;
 
 #[derive(Debug)]
 struct Link {
@@ -23,23 +32,59 @@ struct Link {
     unfinished: FxHashMap<u16, bool>,
     /// How many of them have it.
     received: usize,
+    /// It follows one that ended with unfinished deliveries, and has not been full yet.
+    fresh: bool,
+    /// It was full, and a place became free since; nothing came yet.
+    freed: bool,
+    last_ns: u64,
+    requests: Vec<Request>,
+}
+
+/// Something that was sent while no place was free.
+#[derive(Debug)]
+struct Request {
+    answer: Answer,
+    text: String,
+    sent: Moment,
+    /// When the first place became free since.
+    freed_ns: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    Pingresp,
+    Suback(u16),
+    Unsuback(u16),
+}
+
+/// What a connection on which nothing comes any more looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stall {
+    /// Places are free.
+    Free,
+    /// It was full, and has places since.
+    AfterQuota,
+    /// It resumed a session with unfinished deliveries, and was never full.
+    Resumed,
 }
 
 impl Flow {
-    pub(crate) fn sent(&mut self, at: ConnIx, it: &Packet) {
+    pub(crate) fn sent(&mut self, world: &World, at: ConnIx, it: &Packet) {
         if let Packet::Connect(connect) = it {
             if connect.receive_maximum < u16::MAX {
-                let maximum = usize::from(connect.receive_maximum);
-                self.links.insert(at, Link { maximum, unfinished: FxHashMap::default(), received: 0 });
+                let fresh = self.interrupted.remove(&world.connection(at).client);
+                self.links.insert(at, Link::new(connect.receive_maximum, fresh, world.now.at_ns));
             }
             return;
         }
         let Some(link) = self.links.get_mut(&at) else { return };
         match it {
             Packet::Puback(id, _) | Packet::Pubcomp(id, _) | Packet::Pubrec(id, 0x80..) => {
-                let received = link.unfinished.remove(id) == Some(true);
-                link.received -= usize::from(received);
+                link.finished(*id, world.now.at_ns);
             }
+            Packet::Pingreq => link.asked(Answer::Pingresp, it, world.now),
+            Packet::Subscribe(subscribe) => link.asked(Answer::Suback(subscribe.packet_id), it, world.now),
+            Packet::Unsubscribe(id, _) => link.asked(Answer::Unsuback(*id), it, world.now),
             Packet::Pubrec(id, _) => {
                 if let Some(received) = link.unfinished.get_mut(id) {
                     link.received += usize::from(!*received);
@@ -56,9 +101,16 @@ impl Flow {
             return;
         }
         link.unfinished.entry(delivery.publish.packet_id).or_insert(false);
+        link.last_ns = world.now.at_ns;
+        if std::mem::take(&mut link.freed) {
+            ledger.oblige(PromiseId::F5, delivery.version);
+        }
         let unfinished = link.unfinished.len();
         if unfinished < link.maximum {
             return;
+        }
+        if std::mem::take(&mut link.fresh) {
+            ledger.oblige(PromiseId::F4, delivery.version);
         }
         let without_received = unfinished - link.received;
         let id =
@@ -78,8 +130,99 @@ impl Flow {
         }
     }
 
-    /// A connection is over.
-    pub(crate) fn closed(&mut self, at: ConnIx) {
-        self.links.remove(&at);
+    /// F3: an answer to something that was sent while no place was free.
+    pub(crate) fn received(&mut self, world: &World, at: ConnIx, it: &Packet, ledger: &mut Ledger) {
+        let answer = match it {
+            Packet::Pingresp => Answer::Pingresp,
+            Packet::Suback(id, _) => Answer::Suback(*id),
+            Packet::Unsuback(id, _) => Answer::Unsuback(*id),
+            _ => return,
+        };
+        let Some(link) = self.links.get_mut(&at) else { return };
+        let Some(place) = link.requests.iter().position(|request| request.answer == answer) else { return };
+        let request = link.requests.remove(place);
+        match request.freed_ns {
+            None => ledger.oblige(PromiseId::F3, Version::V5_0),
+            Some(freed_ns) => held_back(world, at, &request, freed_ns, ledger),
+        }
     }
+
+    /// A connection is over.
+    pub(crate) fn closed(&mut self, world: &World, at: ConnIx, closing: Closing, ledger: &mut Ledger) {
+        let Some(link) = self.links.remove(&at) else { return };
+        if !link.unfinished.is_empty() {
+            self.interrupted.insert(world.connection(at).client);
+        }
+        if !matches!(closing, Closing::Broken | Closing::Vanished) {
+            let now_ns = world.now.at_ns;
+            link.requests
+                .iter()
+                .for_each(|it| held_back(world, at, it, it.freed_ns.unwrap_or(now_ns), ledger));
+        }
+    }
+
+    /// What an open connection looks like on which nothing has come for `for_ns`, though places are free.
+    pub(crate) fn stall(&self, world: &World, at: ConnIx, for_ns: u64) -> Option<Stall> {
+        let connection = world.connection(at);
+        let still = |since_ns: u64| world.now.at_ns.saturating_sub(since_ns) >= for_ns;
+        let Some(link) = self.links.get(&at) else {
+            let still = still(connection.accepted_ns) && still(connection.last_publish_ns);
+            return still.then_some(Stall::Free);
+        };
+        let free = link.unfinished.len() < link.maximum && still(link.last_ns);
+        free.then_some(match (link.freed, link.fresh) {
+            (true, _) => Stall::AfterQuota,
+            (_, true) => Stall::Resumed,
+            _ => Stall::Free,
+        })
+    }
+}
+
+impl Link {
+    fn new(maximum: u16, fresh: bool, now_ns: u64) -> Self {
+        Self {
+            maximum: usize::from(maximum),
+            unfinished: FxHashMap::default(),
+            received: 0,
+            fresh,
+            freed: false,
+            last_ns: now_ns,
+            requests: Vec::new(),
+        }
+    }
+
+    fn finished(&mut self, id: u16, now_ns: u64) {
+        self.freed |= self.unfinished.len() >= self.maximum;
+        let received = self.unfinished.remove(&id) == Some(true);
+        self.received -= usize::from(received);
+        self.last_ns = now_ns;
+        for request in &mut self.requests {
+            request.freed_ns.get_or_insert(now_ns);
+        }
+    }
+
+    fn asked(&mut self, answer: Answer, it: &Packet, now: Moment) {
+        if self.unfinished.len() >= self.maximum && self.requests.len() < REQUESTS_MAX {
+            self.requests.push(Request { answer, text: packet(it), sent: now, freed_ns: None });
+        }
+    }
+}
+
+/// F3, broken: nothing came until a place became free.
+fn held_back(world: &World, at: ConnIx, request: &Request, until_ns: u64, ledger: &mut Ledger) {
+    let connection = world.connection(at);
+    let waited_ns = until_ns.saturating_sub(request.sent.at_ns);
+    if waited_ns < PATIENCE_NS || world.disturbed_since(connection.client, request.sent.place) {
+        return;
+    }
+    let name = &world.client(connection.client).name;
+    ledger.oblige(PromiseId::F3, connection.version);
+    ledger.broken(world, PromiseId::F3, world.client_scope(connection.client), || Evidence {
+        message: format!(
+            "{name} had no place for another delivery and sent {}; it was not answered within {} s",
+            request.text,
+            waited_ns / 1_000_000_000
+        ),
+        lines: vec![line(request.sent, name, Direction::Out, &request.text)],
+    });
 }

@@ -1,8 +1,8 @@
-//! R9 and R10: the publisher's hop.
+//! R8, R9 and R10: the publisher's hop.
 //!
 //! An acknowledgement is right when this connection carried a packet that it answers, or the session still waits for
-//! it. PUBREL without PUBCOMP is a violation where the broker answered a later PINGREQ of the same connection, and
-//! where it closed connections over the same PUBREL three times in a row, without a fault, an end of the broker or a
+//! it. PUBREL without PUBCOMP, and a repeated PUBLISH without PUBREC, are a violation where the broker answered a later PINGREQ of the same connection, and
+//! where it closed connections over the same one three times in a row, without a fault, an end of the broker or a
 //! takeover in between.
 
 use super::excerpt::{Direction, ack, line, packet};
@@ -21,20 +21,22 @@ const CLOSINGS_MIN: u32 = 3;
 #[derive(Debug, Default)]
 pub(crate) struct Handshake {
     links: FxHashMap<ConnIx, Link>,
-    closings: FxHashMap<ClientIx, (u16, u32)>,
+    closings: FxHashMap<ClientIx, (Asked, u32)>,
 }
 
 #[derive(Debug, Default)]
 struct Link {
     /// How many answers are due, by kind and packet id.
     due: FxHashMap<(Answer, u16), u32>,
-    /// PUBRELs without PUBCOMP: where they were sent, and whether a later PINGREQ was answered.
-    releases: BTreeMap<u16, (Moment, bool)>,
-    /// PINGREQs without PINGRESP.
-    pings: Vec<Moment>,
+    /// PUBRELs without PUBCOMP and repeated PUBLISHes without PUBREC: where they were sent, and whether a later
+    /// PINGREQ was answered.
+    waiting: BTreeMap<Asked, (Moment, bool)>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// An answer that has to come, and its packet id.
+type Asked = (Answer, u16);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Answer {
     Puback,
     Pubrec,
@@ -47,25 +49,27 @@ impl Handshake {
             Packet::Publish(publish) if publish.qos == 1 => (Answer::Puback, publish.packet_id),
             Packet::Publish(publish) if publish.qos == 2 => (Answer::Pubrec, publish.packet_id),
             Packet::Pubrel(id, _) => (Answer::Pubcomp, *id),
-            Packet::Pingreq => return self.links.entry(at).or_default().pings.push(world.now),
             _ => return,
         };
         let link = self.links.entry(at).or_default();
         *link.due.entry(due).or_default() += 1;
-        if due.0 == Answer::Pubcomp {
-            link.releases.insert(due.1, (world.now, false));
+        if due.0 == Answer::Pubcomp || is_repeated(world, at, it) {
+            link.waiting.insert(due, (world.now, false));
         }
     }
 
     pub(crate) fn received(&mut self, world: &World, at: ConnIx, it: &Packet, ledger: &mut Ledger) {
         match it {
             Packet::Puback(id, _) => self.answered(world, at, Answer::Puback, *id, it, ledger),
-            Packet::Pubrec(id, _) => self.answered(world, at, Answer::Pubrec, *id, it, ledger),
+            Packet::Pubrec(id, _) => {
+                self.answered(world, at, Answer::Pubrec, *id, it, ledger);
+                self.completed(world, at, (Answer::Pubrec, *id), ledger);
+            }
             Packet::Pubcomp(id, _) => {
                 self.answered(world, at, Answer::Pubcomp, *id, it, ledger);
-                self.completed(world, at, *id, ledger);
+                self.completed(world, at, (Answer::Pubcomp, *id), ledger);
             }
-            Packet::Pingresp => self.ponged(at),
+            Packet::Pingresp => self.ponged(world, at),
             _ => {}
         }
     }
@@ -105,22 +109,19 @@ impl Handshake {
         }
     }
 
-    fn completed(&mut self, world: &World, at: ConnIx, id: u16, ledger: &mut Ledger) {
+    fn completed(&mut self, world: &World, at: ConnIx, asked: Asked, ledger: &mut Ledger) {
         let connection = world.connection(at);
-        if self.links.entry(at).or_default().releases.remove(&id).is_some() {
-            ledger.oblige(PromiseId::R9, connection.version);
+        if self.links.entry(at).or_default().waiting.remove(&asked).is_some() {
+            ledger.oblige(asked.0.promise(), connection.version);
         }
         self.closings.remove(&connection.client);
     }
 
     /// A PINGRESP answers the oldest PINGREQ; what was sent before that has been handled.
-    fn ponged(&mut self, at: ConnIx) {
+    fn ponged(&mut self, world: &World, at: ConnIx) {
+        let Some(ping) = world.connection(at).pings.front() else { return };
         let link = self.links.entry(at).or_default();
-        if link.pings.is_empty() {
-            return;
-        }
-        let ping = link.pings.remove(0);
-        for (sent, handled) in link.releases.values_mut() {
+        for (sent, handled) in link.waiting.values_mut() {
             *handled |= sent.place < ping.place;
         }
     }
@@ -137,15 +138,15 @@ impl Handshake {
         let Some(link) = self.links.remove(&at) else { return };
         judge_releases(world, at, &link, ledger);
         let client = world.connection(at).client;
-        let last = link.releases.iter().max_by_key(|(_, (sent, _))| sent.place);
+        let last = link.waiting.iter().max_by_key(|(_, (sent, _))| sent.place);
         // One that was taken over had to be closed.
         let unprovoked = closing == Closing::ByBroker && world.client(client).last_connect == Some(at);
-        let Some((id, (sent, _))) = last.filter(|_| unprovoked) else { return };
-        let times = self.closings.entry(client).or_insert((*id, 0));
-        *times = if times.0 == *id { (*id, times.1 + 1) } else { (*id, 1) };
+        let Some((asked, (sent, _))) = last.filter(|_| unprovoked) else { return };
+        let times = self.closings.entry(client).or_insert((*asked, 0));
+        *times = if times.0 == *asked { (*asked, times.1 + 1) } else { (*asked, 1) };
         if times.1 == CLOSINGS_MIN {
             let what = format!("and the broker closed the connection instead, {CLOSINGS_MIN} times in a row");
-            unanswered(world, at, *id, *sent, &what, ledger);
+            unanswered(world, at, *asked, *sent, &what, ledger);
         }
     }
 
@@ -162,19 +163,38 @@ impl Handshake {
     }
 }
 
-fn judge_releases(world: &World, at: ConnIx, link: &Link, ledger: &mut Ledger) {
-    for (id, (sent, _)) in link.releases.iter().filter(|(_, (_, handled))| *handled) {
-        unanswered(world, at, *id, *sent, "and the broker answered a later PINGREQ", ledger);
+impl Answer {
+    fn promise(self) -> PromiseId {
+        if self == Answer::Pubrec { PromiseId::R8 } else { PromiseId::R9 }
     }
 }
 
-fn unanswered(world: &World, at: ConnIx, id: u16, sent: Moment, what: &str, ledger: &mut Ledger) {
+/// A QoS 2 PUBLISH that its session sends once more, before its PUBREL.
+fn is_repeated(world: &World, at: ConnIx, it: &Packet) -> bool {
+    let Packet::Publish(publish) = it else { return false };
+    let outbound = &world.client(world.connection(at).client).outbound;
+    publish.qos == 2
+        && publish.dup
+        && outbound.get(&publish.packet_id).is_some_and(|held| held.qos == 2 && !held.released)
+}
+
+fn judge_releases(world: &World, at: ConnIx, link: &Link, ledger: &mut Ledger) {
+    for (asked, (sent, _)) in link.waiting.iter().filter(|(_, (_, handled))| *handled) {
+        unanswered(world, at, *asked, *sent, "and the broker answered a later PINGREQ", ledger);
+    }
+}
+
+fn unanswered(world: &World, at: ConnIx, (kind, id): Asked, sent: Moment, what: &str, ledger: &mut Ledger) {
     let connection = world.connection(at);
     let client = world.client(connection.client);
-    ledger.oblige(PromiseId::R9, connection.version);
-    ledger.broken(world, PromiseId::R9, world.client_scope(connection.client), || {
+    let (said, owed) = match kind {
+        Answer::Pubrec => ("PUBLISH", "PUBREC"),
+        Answer::Puback | Answer::Pubcomp => ("PUBREL", "PUBCOMP"),
+    };
+    ledger.oblige(kind.promise(), connection.version);
+    ledger.broken(world, kind.promise(), world.client_scope(connection.client), || {
         let mut lines = world.control_lines(connection.client, sent.place);
-        lines.push(line(sent, &client.name, Direction::Out, ack("PUBREL", id, 0)));
-        Evidence { message: format!("{} sent PUBREL id {id}, no PUBCOMP came, {what}", client.name), lines }
+        lines.push(line(sent, &client.name, Direction::Out, ack(said, id, 0)));
+        Evidence { message: format!("{} sent {said} id {id}, no {owed} came, {what}", client.name), lines }
     });
 }

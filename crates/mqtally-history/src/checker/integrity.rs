@@ -26,7 +26,7 @@ fn judge_ours(world: &World, delivery: &Delivery<'_>, marker: &Marker, ledger: &
         // The messages of a part that is over are forgotten; that its streams existed is not.
         let stream = world.stream_of(marker.message);
         let over = stream.is_some_and(|stream| world.stream(stream).over);
-        if !over && !world.any_will {
+        if !over && !world.is_will(marker.message) {
             phantom(world, delivery, "carries a marker of this run that no PUBLISH carried", ledger);
         }
         return;
@@ -35,7 +35,10 @@ fn judge_ours(world: &World, delivery: &Delivery<'_>, marker: &Marker, ledger: &
     let published_with_5 = world.stream(known.stream).version == Version::V5_0;
     if !known.message.same_payload(delivery.publish, marker) {
         corrupt(world, delivery, "another payload than was sent", ledger);
-    } else if world.stream(known.stream).topic != delivery.publish.topic && delivery.routes.lawful > 0 {
+    } else if world.stream(known.stream).topic != delivery.publish.topic
+        && !delivery.publish.topic.is_empty()
+        && delivery.routes.lawful > 0
+    {
         corrupt(world, delivery, "another topic than it was sent to", ledger);
     } else if delivery.version == Version::V5_0
         && published_with_5
@@ -47,7 +50,7 @@ fn judge_ours(world: &World, delivery: &Delivery<'_>, marker: &Marker, ledger: &
 
 fn judge_unmarked(world: &World, delivery: &Delivery<'_>, ledger: &mut Ledger) {
     let hidden = delivery.publish.topic.starts_with('$');
-    if delivery.is_live() && !hidden && delivery.routes.lawful > 0 && !world.any_will {
+    if delivery.is_live() && !hidden && delivery.routes.lawful > 0 && !world.sent_unmarked(delivery.publish) {
         ledger.oblige(PromiseId::D6, delivery.version);
         phantom(world, delivery, "carries no marker, so nobody in this run sent it", ledger);
     }

@@ -7,20 +7,27 @@ mod application;
 mod delivery;
 mod duplicate;
 mod excerpt;
+mod expiry;
 mod flow;
 mod handshake;
+mod identifier;
 mod integrity;
 mod ledger;
+mod liveness;
 mod order;
 mod qos;
 mod resumption;
+mod retained;
 mod routing;
 mod session;
+mod shared;
 mod summary;
+mod unfinished;
+mod will;
 mod world;
 
 use crate::event::{ConnectionId, Event, EventKind, Header};
-use crate::packet::Packet;
+use crate::packet::{Connect, Packet};
 use crate::promise::PromiseId;
 use crate::report::Report;
 use ledger::{Evidence, Ledger, Scope};
@@ -44,6 +51,12 @@ pub struct Checker {
     ledger: Ledger,
     order: order::Order,
     resumption: resumption::Resumption,
+    retained: retained::Retained,
+    wills: will::Wills,
+    identifiers: identifier::Identifiers,
+    shared: shared::Shared,
+    unfinished: unfinished::Unfinished,
+    liveness: liveness::Liveness,
     handshake: handshake::Handshake,
     session: session::Sessions,
     flow: flow::Flow,
@@ -60,6 +73,12 @@ impl Checker {
             ledger: Ledger::new(),
             order: order::Order::default(),
             resumption: resumption::Resumption::default(),
+            retained: retained::Retained::default(),
+            wills: will::Wills::default(),
+            identifiers: identifier::Identifiers::default(),
+            shared: shared::Shared::default(),
+            unfinished: unfinished::Unfinished::default(),
+            liveness: liveness::Liveness::default(),
             handshake: handshake::Handshake::default(),
             session: session::Sessions::default(),
             flow: flow::Flow::default(),
@@ -110,7 +129,11 @@ impl Checker {
                 if let Some(at) = self.world.connection_of(*id) {
                     self.handshake.closed(&self.world, at, *closing, &mut self.ledger);
                     self.session.closed(&self.world, at, &mut self.ledger);
-                    self.flow.closed(at);
+                    self.flow.closed(&self.world, at, *closing, &mut self.ledger);
+                    self.unfinished.closed(&self.world, at, &mut self.ledger);
+                    self.liveness.closed(&self.world, at, *closing, &mut self.ledger);
+                    self.wills.closed(&self.world, at, *closing, &mut self.ledger);
+                    self.retained.closed(&self.world, at, *closing, &mut self.ledger);
                 }
             }
             EventKind::Settled { client, message, outcome } => {
@@ -119,8 +142,11 @@ impl Checker {
             EventKind::Statistics { client, counters } => {
                 self.application.reported(&self.world, client, *counters);
             }
-            EventKind::Broker(_) => self.handshake.fault(&self.world, None),
-            EventKind::Fault { client, .. } => self.handshake.fault(&self.world, client.as_deref()),
+            EventKind::Broker(event) => {
+                liveness::judge_broker(&self.world, *event, &mut self.ledger);
+                self.fault(None);
+            }
+            EventKind::Fault { client, .. } => self.fault(client.as_deref()),
             EventKind::Gap { lost } => {
                 self.ledger.incomplete(format!("{lost} events were lost before they could be recorded"));
             }
@@ -133,10 +159,26 @@ impl Checker {
         }
     }
 
+    fn fault(&mut self, client: Option<&str>) {
+        self.handshake.fault(&self.world, client);
+        self.liveness.fault(&self.world, client);
+    }
+
     fn judge_sent(&mut self, id: ConnectionId, packet: &Packet) {
         let Some(at) = self.world.connection_of(id) else { return };
-        self.handshake.sent(&self.world, at, packet);
-        self.flow.sent(at, packet);
+        let Self { world, ledger, .. } = self;
+        self.handshake.sent(world, at, packet);
+        self.flow.sent(world, at, packet);
+        self.retained.sent(world, at, packet, ledger);
+        if let Packet::Connect(Connect { will: Some(will), .. }) = packet {
+            self.retained.will_declared(world, at, &will.message);
+        }
+        self.wills.sent(world, at, packet);
+        self.shared.sent(world, at, packet);
+        self.unfinished.sent(world, at, packet);
+        if let Packet::Puback(id, _) | Packet::Pubrec(id, _) | Packet::Pubcomp(id, _) = packet {
+            resumption::judge_answer(world, at, *id, ledger);
+        }
     }
 
     fn judge_received(&mut self, id: ConnectionId, packet: &Packet) {
@@ -145,6 +187,11 @@ impl Checker {
         ledger.oblige(PromiseId::P1, world.connection(at).version);
         self.session.received(world, at, packet, ledger);
         self.handshake.received(world, at, packet, ledger);
+        self.retained.received(world, at, packet, ledger);
+        self.wills.received(world, at, packet);
+        self.unfinished.received(world, at, packet, ledger);
+        self.liveness.received(world, at, packet, ledger);
+        self.flow.received(world, at, packet, ledger);
         match packet {
             Packet::Publish(publish) => {
                 let delivery = world.delivery(at, publish);
@@ -152,14 +199,26 @@ impl Checker {
                 routing::judge(world, &delivery, ledger);
                 qos::judge(world, &delivery, ledger);
                 duplicate::judge(world, &delivery, ledger);
-                self.order.judge(world, &delivery);
+                self.order.judge(world, &delivery, ledger);
                 self.resumption.judge(world, &delivery, ledger);
                 self.flow.judge(world, &delivery, ledger);
+                self.unfinished.judge(world, &delivery, ledger);
+                expiry::judge(world, &delivery, ledger);
+                self.identifiers.judge(world, &delivery, ledger);
+                self.shared.judge(world, &delivery, ledger);
+                if !self.wills.judge(world, &delivery, ledger) {
+                    self.retained.judge(world, &delivery, ledger);
+                } else if delivery.is_live() {
+                    self.retained.will_published(world, publish);
+                }
                 world.delivered(&delivery);
             }
             Packet::Suback(id, codes) => qos::judge_suback(world, at, *id, codes, ledger),
             Packet::Connack(connack) => self.resumption.accepted(world, at, connack),
             Packet::Pubrel(id, _) => resumption::judge_release(world, at, *id, ledger),
+            Packet::Puback(..) | Packet::Pubrec(..) | Packet::Disconnect(..) => {
+                qos::judge_unsupported(world, at, packet, ledger);
+            }
             _ => {}
         }
     }
@@ -187,10 +246,16 @@ impl Checker {
 
     fn judge_group(&mut self, group: GroupIx) {
         let Self { world, ledger, .. } = self;
-        delivery::judge(world, group, ledger);
+        delivery::judge(world, group, &self.flow, ledger);
         self.order.judge_group(world, group, ledger);
         self.resumption.judge_group(world, group, ledger);
         self.handshake.judge_group(world, group, ledger);
+        self.retained.judge_group(world, group, ledger);
+        self.wills.judge_group(world, group, ledger);
+        self.identifiers.judge_group(world, group, ledger);
+        self.shared.judge_group(world, group, ledger);
+        self.unfinished.judge_group(world, group, ledger);
+        self.liveness.judge_group(world, group, self.header.broker_kind, ledger);
         self.session.judge_group(world, group, ledger);
         self.application.judge_group(world, group, ledger);
         self.summary.group_over(world, group);

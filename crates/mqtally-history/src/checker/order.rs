@@ -1,4 +1,4 @@
-//! O1: first copies arrive in the order in which the broker received the messages.
+//! O1, O3 and O4. O1: first copies arrive in the order in which the broker received the messages.
 //!
 //! Two messages of a stream are ordered at the broker when both were first sent in one lineage of their publisher, or
 //! when the first was finally acknowledged before the second was sent. Retained copies, messages submitted anew or
@@ -6,6 +6,7 @@
 
 use super::excerpt::Line;
 use super::ledger::{Evidence, Ledger, Scope};
+use super::world::client::Copies;
 use super::world::delivery::{Delivery, Known};
 use super::world::{ClientIx, GroupIx, Place, StreamIx, World};
 use crate::promise::PromiseId;
@@ -48,9 +49,10 @@ struct Descent {
 }
 
 impl Order {
-    pub(crate) fn judge(&mut self, world: &World, delivery: &Delivery<'_>) {
+    pub(crate) fn judge(&mut self, world: &World, delivery: &Delivery<'_>, ledger: &mut Ledger) {
         let Some(known) = delivery.known else { return };
         let message = known.message;
+        self.judge_window_1(world, delivery, &known, ledger);
         let first = delivery.is_live() && !known.copies.live;
         if !first || delivery.is_overlapped() || message.submissions > 1 || message.unordered {
             return;
@@ -71,6 +73,35 @@ impl Order {
         }
     }
 
+    /// O4: with one place at the receiver and one message at a time at the sender, nothing steps back.
+    fn judge_window_1(&self, world: &World, delivery: &Delivery<'_>, known: &Known<'_>, ledger: &mut Ledger) {
+        let connect = world.connection(delivery.connection).connect.as_ref();
+        if connect.is_none_or(|connect| connect.receive_maximum != 1) || delivery.publish.qos == 0 {
+            return;
+        }
+        let key = (delivery.client, known.stream, delivery.publish.qos);
+        let lineage = world.client(delivery.client).lineage;
+        let Some(track) = self.tracks.get(&key).filter(|track| track.lineage == lineage) else { return };
+        let message = known.message;
+        let one_at_a_time = message.acked > 0 && message.sends == 1 && !delivery.is_overlapped();
+        if !one_at_a_time || !delivery.is_live() {
+            return;
+        }
+        ledger.oblige(PromiseId::O4, delivery.version);
+        // A first copy that steps back is O1's.
+        if known.copies.live && message.acked < track.latest.place {
+            ledger.warn(world, PromiseId::O4, world.scope(delivery), || Evidence {
+                message: format!(
+                    "{} came again to session {}, with receive maximum 1, behind message {}",
+                    world.message_name(known),
+                    world.client(delivery.client).name,
+                    track.latest.sequence
+                ),
+                lines: world.out_of_order_lines(delivery, known, track.latest.sequence),
+            });
+        }
+    }
+
     /// Counts and reports at the end of a part, when it is known which messages the broker received in no known order.
     pub(crate) fn judge_group(&mut self, world: &World, group: GroupIx, ledger: &mut Ledger) {
         for ((client, ..), track) in &self.tracks {
@@ -80,10 +111,66 @@ impl Order {
             }
         }
         self.tracks.retain(|(client, ..), _| world.client(*client).group != group);
+        for ix in 0..world.streams.len() as StreamIx {
+            if world.stream(ix).group == group && world.stream(ix).qos == 1 {
+                judge_last_copies(world, ix, ledger);
+            }
+        }
         for ((client, stream), descents) in std::mem::take(&mut self.descents) {
             report(world, client, stream, descents, ledger);
         }
     }
+}
+
+/// O3: seen from the end, each message's last copy stands before those of the messages behind it.
+fn judge_last_copies(world: &World, ix: StreamIx, ledger: &mut Ledger) {
+    let stream = world.stream(ix);
+    let in_order = world.clients.iter().enumerate().filter(|(_, client)| !client.acks_out_of_order);
+    for (client_ix, client) in in_order {
+        let Some(copies) = client.copies.get(&ix) else { continue };
+        let since = client.breaks.last().map_or(0, |it| it.place);
+        let (mut earliest, mut lineage) = (Place::MAX, None);
+        let all: Vec<(u64, &Copies)> = copies.iter().filter(|(_, it)| it.live && it.max_qos == 1).collect();
+        for (sequence, it) in all.into_iter().rev() {
+            let Some(message) = stream.messages.at(sequence) else { continue };
+            let plain = message.sends == 1 && !message.unordered && message.first_sent > since;
+            if !plain || world.excused_since(message.first_sent) {
+                continue;
+            }
+            if lineage != Some(message.lineage) {
+                (earliest, lineage) = (Place::MAX, Some(message.lineage));
+            }
+            if it.packets > 1 {
+                ledger.oblige(PromiseId::O3, client.version);
+                if it.last > earliest {
+                    last_copy_late(world, (client_ix as ClientIx, ix), sequence, it, ledger);
+                }
+            }
+            earliest = earliest.min(it.last);
+        }
+    }
+}
+
+fn last_copy_late(
+    world: &World,
+    (client_ix, ix): (ClientIx, StreamIx),
+    sequence: u64,
+    it: &Copies,
+    ledger: &mut Ledger,
+) {
+    let client = world.client(client_ix);
+    let scope = Scope { cause: u64::from(client_ix) << 32 | u64::from(ix), ..world.client_scope(client_ix) };
+    ledger.warn(world, PromiseId::O3, scope, || Evidence {
+        message: format!(
+            "message {sequence} of {} came to session {} {} times, at last (event {}) behind the last copy of a \
+             message that was sent later",
+            world.stream(ix).topic,
+            client.name,
+            it.packets,
+            it.last
+        ),
+        lines: world.control_lines(client_ix, it.first),
+    });
 }
 
 /// The broker may have taken a QoS 1 message twice, and what it made of the first may rightly not have come: at QoS 0

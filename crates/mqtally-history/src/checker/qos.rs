@@ -1,4 +1,4 @@
-//! Q1 and Q3: the QoS that was granted, and SUBACK itself.
+//! Q1, T7, Q3 and Q6: the QoS that was granted, and SUBACK itself.
 //!
 //! What counts is the QoS granted, not the one asked for. While a filter is subscribed again the old and the new are
 //! both right, and before the first SUBACK anything up to what was asked for.
@@ -16,14 +16,15 @@ pub(crate) fn judge(world: &World, delivery: &Delivery<'_>, ledger: &mut Ledger)
         return;
     }
     let (published, came) = (known.marker.qos, delivery.publish.qos);
+    let id = if delivery.is_live() { PromiseId::Q1 } else { PromiseId::T7 };
     if routes.granted_known {
-        ledger.oblige(PromiseId::Q1, delivery.version);
+        ledger.oblige(id, delivery.version);
     }
     let granted = || (0..=2u8).filter(|qos| routes.granted & 1 << qos != 0);
     if granted().any(|qos| qos.min(published) == came) {
         return;
     }
-    ledger.broken(world, PromiseId::Q1, world.scope(delivery), || {
+    ledger.broken(world, id, world.scope(delivery), || {
         let granted: Vec<String> = granted().map(|qos| qos.to_string()).collect();
         let client = world.client(delivery.client);
         let mut lines = world.control_lines(delivery.client, 0);
@@ -47,6 +48,7 @@ pub(crate) fn judge_suback(world: &World, at: ConnIx, id: u16, codes: &[u8], led
     if pending.filters.len() != codes.len() {
         return bad_suback(world, at, id, codes, "it has not one code a filter", ledger);
     }
+    judge_maximum(world, at, (id, codes), &pending.filters, ledger);
     let lawful = |code: u8, asked: u8| code <= asked || code >= 0x80;
     if !pending.filters.iter().zip(codes).all(|((_, asked), code)| lawful(*code, *asked)) {
         bad_suback(
@@ -58,6 +60,53 @@ pub(crate) fn judge_suback(world: &World, at: ConnIx, id: u16, codes: &[u8], led
             ledger,
         );
     }
+}
+
+/// Q6: a server without the higher QoS accepts subscriptions to it all the same.
+fn judge_maximum(
+    world: &World,
+    at: ConnIx,
+    (id, codes): (u16, &[u8]),
+    filters: &[(std::sync::Arc<str>, u8)],
+    ledger: &mut Ledger,
+) {
+    let connection = world.connection(at);
+    let maximum = connection.connack.as_ref().map_or(2, |connack| connack.maximum_qos);
+    for (_, code) in filters.iter().zip(codes).filter(|((_, asked), _)| *asked > maximum) {
+        ledger.oblige(PromiseId::Q6, connection.version);
+        // Unspecified, implementation specific, QoS not supported; others have nothing to do with the QoS.
+        if matches!(code, 0x80 | 0x83 | 0x9b) {
+            let what = format!(
+                "was refused a subscription (SUBACK id {id}) above the server's maximum QoS {maximum}"
+            );
+            broken_maximum(world, at, &what, ledger);
+        }
+    }
+}
+
+/// Q6: a server that does not support a QoS says so in CONNACK.
+pub(crate) fn judge_unsupported(world: &World, at: ConnIx, it: &Packet, ledger: &mut Ledger) {
+    const QOS_NOT_SUPPORTED: u8 = 0x9b;
+    let refused = matches!(
+        it,
+        Packet::Puback(_, QOS_NOT_SUPPORTED)
+            | Packet::Pubrec(_, QOS_NOT_SUPPORTED)
+            | Packet::Disconnect(QOS_NOT_SUPPORTED, _)
+    );
+    let announced = world.connection(at).connack.as_ref().is_none_or(|connack| connack.maximum_qos < 2);
+    if refused && !announced {
+        ledger.oblige(PromiseId::Q6, world.connection(at).version);
+        let what = "was told that a QoS is not supported, and CONNACK had announced no maximum";
+        broken_maximum(world, at, what, ledger);
+    }
+}
+
+fn broken_maximum(world: &World, at: ConnIx, what: &str, ledger: &mut Ledger) {
+    let ix = world.connection(at).client;
+    ledger.broken(world, PromiseId::Q6, world.client_scope(ix), || Evidence {
+        message: format!("{} {what}", world.client(ix).name),
+        lines: world.control_lines(ix, 0),
+    });
 }
 
 fn bad_suback(world: &World, at: ConnIx, id: u16, codes: &[u8], why: &str, ledger: &mut Ledger) {

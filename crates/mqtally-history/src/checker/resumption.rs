@@ -1,4 +1,4 @@
-//! R1 to R7 and O2: what a broker does about its unfinished deliveries.
+//! R1 to R7, R11 and O2: what a broker does about its unfinished deliveries.
 //!
 //! The subscriber's table of packet ids is followed on the wire. An acknowledgement that we sent may not have been
 //! read, above all before a reset: then PUBLISH, PUBREL and nothing are all right. Only where we sent nothing the
@@ -71,6 +71,9 @@ impl Resumption {
             return;
         }
         if held.connection == delivery.connection {
+            if held.phase == Phase::Publish {
+                spontaneous(world, delivery.connection, "PUBLISH", delivery.publish.packet_id, held, ledger);
+            }
             return;
         }
         let unanswered = held.phase == Phase::Publish;
@@ -140,9 +143,43 @@ impl Resumption {
 pub(crate) fn judge_release(world: &World, at: ConnIx, id: u16, ledger: &mut Ledger) {
     let connection = world.connection(at);
     let Some(held) = world.client(connection.client).inbound.get(&id) else { return };
-    if held.phase == Phase::Release && held.connection != at {
-        ledger.oblige(PromiseId::R2, connection.version);
-        ledger.oblige(PromiseId::R3, connection.version);
+    match held.phase {
+        Phase::Release if held.connection != at => {
+            ledger.oblige(PromiseId::R2, connection.version);
+            ledger.oblige(PromiseId::R3, connection.version);
+        }
+        Phase::Release if !held.answered_again => spontaneous(world, at, "PUBREL", id, held, ledger),
+        _ => {}
+    }
+}
+
+/// R11, kept: a delivery waited for its answer for a while, and was not sent again.
+pub(crate) fn judge_answer(world: &World, at: ConnIx, id: u16, ledger: &mut Ledger) {
+    const WHILE_NS: u64 = 1_000_000_000;
+    let connection = world.connection(at);
+    let held = world.client(connection.client).inbound.get(&id).filter(|held| held.connection == at);
+    let waited = held.is_some_and(|held| world.now.at_ns.saturating_sub(held.last.at_ns) >= WHILE_NS);
+    ledger.oblige_many(PromiseId::R11, connection.version, u64::from(waited));
+}
+
+/// R11, broken: sent again within a connection, and no answer in between.
+fn spontaneous(world: &World, at: ConnIx, what: &str, id: u16, held: &Inbound, ledger: &mut Ledger) {
+    let connection = world.connection(at);
+    let name = &world.client(connection.client).name;
+    let scope = world.client_scope(connection.client);
+    let evidence = || Evidence {
+        message: format!(
+            "{what} id {id} was sent to session {name} twice on one connection, without an answer between"
+        ),
+        lines: vec![
+            line(held.last, name, Direction::In, ack(what, id, 0)),
+            line(world.now, name, Direction::In, ack(what, id, 0)),
+        ],
+    };
+    ledger.oblige(PromiseId::R11, connection.version);
+    match connection.version {
+        Version::V5_0 => ledger.broken(world, PromiseId::R11, scope, evidence),
+        Version::V3_1_1 => ledger.warn(world, PromiseId::R11, scope, evidence),
     }
 }
 
@@ -174,6 +211,9 @@ fn judge_debts(world: &World, ix: ClientIx, client: &Client, ledger: &mut Ledger
         ledger.oblige(promise, client.version);
         let scope = Scope { cause: u64::from(ix) << 32 | u64::from(stream), ..world.client_scope(ix) };
         ledger.broken(world, promise, scope, || debt(world, ix, id, &held, sequence, promise));
+        if last.took_over.is_some() {
+            ledger.broken(world, PromiseId::S10, scope, || debt(world, ix, id, &held, sequence, promise));
+        }
     }
 }
 

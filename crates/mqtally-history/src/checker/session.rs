@@ -1,4 +1,4 @@
-//! S1 to S4, S7, S8, S9 and S13: what CONNACK says, and one connection a client.
+//! S1 to S4, S7 to S11 and S13: what CONNACK says, and one connection a client.
 //!
 //! Whether a session exists follows from what was acknowledged: it does after an accepted persistent connection until
 //! its expiry, and does not where there never was one or it ended with its clean connection. In between — an
@@ -160,7 +160,10 @@ fn judge_presence(world: &World, at: ConnIx, it: &Packet, present: bool, ledger:
     let connection = world.connection(at);
     let Some(expected) = world.expected(connection) else { return };
     judge_expiry(world, at, it, (expected, present), ledger);
+    let overrode = connection.previous.is_some_and(|at| world.connection(at).overrode_expiry);
     let (id, wrong) = match expected {
+        Expected::Present if overrode => (PromiseId::S11, !present),
+        Expected::AbsentEnded if overrode => (PromiseId::S11, present),
         Expected::Either | Expected::AbsentExpired => return,
         Expected::Present => (PromiseId::S2, !present),
         Expected::AbsentNever => (PromiseId::S2, present),
@@ -171,8 +174,22 @@ fn judge_presence(world: &World, at: ConnIx, it: &Packet, present: bool, ledger:
     if expected != Expected::AbsentNever || wrong {
         ledger.oblige(id, connection.version);
     }
+    let taken_over = expected == Expected::Present && world.client(connection.client).current.is_some();
+    if taken_over {
+        ledger.oblige(PromiseId::S10, connection.version);
+    }
+    if wrong && taken_over {
+        let what = "took over its own connection and was told that there is no session";
+        broken(world, at, PromiseId::S10, it, what, ledger);
+    }
     if wrong {
         let what = match expected {
+            _ if id == PromiseId::S11 && present => {
+                "was told that its session is present, which its DISCONNECT had ended"
+            }
+            Expected::Present if id == PromiseId::S11 => {
+                "came back within the expiry interval that its DISCONNECT had set, and its session is gone"
+            }
             Expected::Present => "came back to its session and was told that there is none",
             Expected::AbsentNever => "connected for the first time and was told that its session is present",
             _ => "was told that its session is present, which had ended with its connection",
@@ -195,10 +212,12 @@ fn judge_expiry(
     else {
         return;
     };
+    let overrode = connection.previous.is_some_and(|at| world.connection(at).overrode_expiry);
     let gone_ns = connection.connect_sent.at_ns.saturating_sub(away.earliest_ns);
     let long_enough = gone_ns.saturating_mul(4) > u64::from(client.expiry) * 1_000_000_000;
     match expected {
-        Expected::Present if long_enough => {
+        // S11 judges what DISCONNECT set.
+        Expected::Present if long_enough && !overrode => {
             ledger.oblige(PromiseId::S7, connection.version);
             if !present {
                 let what = format!(
@@ -210,9 +229,10 @@ fn judge_expiry(
             }
         }
         Expected::AbsentExpired => {
-            ledger.oblige(PromiseId::S8, connection.version);
+            let id = if overrode { PromiseId::S11 } else { PromiseId::S8 };
+            ledger.oblige(id, connection.version);
             if present {
-                ledger.warn(world, PromiseId::S8, world.client_scope(connection.client), || {
+                ledger.warn(world, id, world.client_scope(connection.client), || {
                     evidence(world, at, it, "came back after its session had expired and found it")
                 });
             }

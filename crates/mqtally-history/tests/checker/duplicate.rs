@@ -99,8 +99,8 @@ fn the_same_qos_1_publish_twice_on_a_connection_is_broken_in_5() {
         + &published(1, 0)
         + "sub < PUBLISH qos=1 id=9 m=0/0/0\nsub < PUBLISH qos=1 id=9 dup m=0/0/0\nsub > PUBACK 9\n"
         + &drained(1, 1);
-    check_5(&unanswered, "D4");
-    check_3(&unanswered, "~D4");
+    check_5(&unanswered, "D4 R11");
+    check_3(&unanswered, "~D4 ~R11");
 }
 
 #[test]

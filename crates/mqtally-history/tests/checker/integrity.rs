@@ -20,7 +20,7 @@ fn left_overs_wills_and_what_was_retained_are_no_phantoms() {
         let line = format!("sub < PUBLISH qos=1 id=9 {left_over}\nsub > PUBACK 9\n");
         check(&(start.clone() + &line + &drained(1, 1)), "+D6");
     }
-    let will = start.replacen("CONNECT clean=0", "CONNECT clean=0 will", 1);
+    let will = start + "w > CONNECT clean=0 will topic=a\nw < CONNACK sp=0\nw | rst\n";
     check(&(will + "sub < PUBLISH qos=1 id=9 m=none\nsub > PUBACK 9\n" + &drained(1, 1)), "+D6");
 }
 

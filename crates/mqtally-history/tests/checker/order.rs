@@ -148,3 +148,29 @@ fn what_is_sent_again_across_topics_may_change_places_in_5() {
     check_5(&reverse, "+O2");
     check_3(&reverse, "~O2");
 }
+
+#[test]
+fn last_copies_are_in_order() {
+    let three: String = (0..3).map(|sequence| published(1, sequence)).collect();
+    let come: String =
+        (0..3).map(|sequence| format!("sub < PUBLISH qos=1 id=10{sequence} m=0/0/{sequence}\n")).collect();
+    let cut = joined(1) + &three + &come + "sub | rst\nsub > CONNECT clean=0\nsub < CONNACK sp=1\n";
+    let again = |sequence: u64| receiving(1, sequence, "dup");
+    check(&(cut.clone() + &again(0) + &again(1) + &again(2) + &drained(1, 3)), "+O3");
+    check(&(cut + &again(1) + &again(2) + &again(0) + &drained(1, 3)), "O2 ~O3");
+    // Acknowledged out of order, the first alone is sent again.
+    let acked = joined(1)
+        + &three
+        + &come
+        + "sub > PUBACK 102\nsub > PUBACK 101\nsub | fin\nsub > CONNECT clean=0\nsub < CONNACK sp=1\n";
+    check(&(acked + &again(0) + &drained(1, 3)), "-O3");
+}
+
+#[test]
+fn with_a_window_of_one_nothing_steps_back() {
+    let start = joined(1).replacen("clean=0", "clean=0 rm=1", 1) + &published(1, 0) + &published(1, 1);
+    let back = "sub | rst\nsub > CONNECT clean=0 rm=1\nsub < CONNACK sp=1\n";
+    let first = received(1, 0) + &received(1, 1);
+    check_5(&(start.clone() + &first + back + &receiving(1, 1, "dup") + &drained(1, 2)), "+O4");
+    check_5(&(start + &first + back + &receiving(1, 0, "dup") + &drained(1, 2)), "~O3 ~O4");
+}

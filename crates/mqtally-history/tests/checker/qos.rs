@@ -61,3 +61,21 @@ fn suback_has_one_lawful_code_a_filter() {
     check(&(asked.clone() + "c < SUBACK 1 1\nend"), "Q3");
     check(&(asked + "c < SUBACK 2 1 2\nend"), "Q3");
 }
+
+#[test]
+fn subscribing_again_loses_nothing() {
+    let again = joined(1) + "sub > SUBSCRIBE 2 a@1\n" + &published(1, 0) + "sub < SUBACK 2 1\n";
+    check(&(again.clone() + &received(1, 0) + &drained(1, 1)), "+Q4 +D1");
+    check(&(again + &drained(1, 1)), "D1 Q4");
+    check(&(joined(1) + &published(1, 0) + &received(1, 0) + &drained(1, 1)), "-Q4");
+}
+
+#[test]
+fn a_maximum_qos_is_announced_and_subscriptions_above_it_are_accepted() {
+    let lower = joined(2).replacen("CONNACK sp=0", "CONNACK sp=0 max_qos=1", 1);
+    check_5(&(lower.replace("SUBACK 1 2", "SUBACK 1 1") + "end"), "+Q6");
+    check_5(&(lower.replace("SUBACK 1 2", "SUBACK 1 0x80") + "end"), "Q6");
+    check_5(&(lower.replace("SUBACK 1 2", "SUBACK 1 0x87") + "end"), "+Q6");
+    check_5(&(joined(2) + "pub > PUBLISH qos=2 id=1 m=0/0/0\npub < PUBREC 1 rc=0x9b\nend"), "Q6");
+    check_5(&(joined(2) + "end"), "-Q6");
+}

@@ -26,8 +26,8 @@ fn a_takeover_finds_the_session() {
         c < CONNACK sp=1
         c#1 | closed
         end";
-    check(taken, "+S2 +S9");
-    check(&taken.replace("sp=1", "sp=0"), "S2");
+    check(taken, "+S2 +S9 +S10");
+    check(&taken.replace("sp=1", "sp=0"), "S10 S2");
 }
 
 #[test]
@@ -136,4 +136,35 @@ fn a_clean_start_brings_nothing_back() {
     let anew = clean + "sub > SUBSCRIBE 2 a@1\nsub < SUBACK 2 1\n";
     check(&(anew.clone() + &received(1, 0) + &drained(1, 1)), "D11");
     check(&(anew + &drained(1, 1)), "+D11");
+}
+
+#[test]
+fn a_takeover_goes_on_with_what_was_unfinished() {
+    let taken = joined(1)
+        + &published(1, 0)
+        + "sub < PUBLISH qos=1 id=100 m=0/0/0
+        sub > CONNECT clean=0
+        sub < CONNACK sp=1
+        sub#1 | closed\n";
+    let again = "sub < PUBLISH qos=1 id=100 dup m=0/0/0\nsub > PUBACK 100\n";
+    check(&(taken.clone() + again + &drained(1, 1)), "+S10 +R1");
+    check(&(taken + &drained(1, 1)), "R1 S10");
+}
+
+#[test]
+fn a_disconnect_can_set_another_expiry() {
+    let back = |expiry: u32, seconds: u32, present: u8| {
+        format!(
+            "group g\nc > CONNECT clean=0 expiry=10\nc < CONNACK sp=0\nc > DISCONNECT expiry={expiry}\nc | fin\n\
+             wait {seconds}\nc > CONNECT clean=0 expiry=10\nc < CONNACK sp={present}\nend"
+        )
+    };
+    check_5(&back(0, 0, 0), "+S11 -S2");
+    check_5(&back(0, 0, 1), "S11");
+    check_5(&back(60, 15, 1), "+S11");
+    check_5(&back(60, 15, 0), "S11");
+    check_5(&back(2, 5, 0), "+S11 -S8");
+    check_5(&back(2, 5, 1), "~S11");
+    check_5(&back(0, 0, 1).replace("c | fin", "c | rst"), "-S11");
+    check_5(&back(60, 0, 1).replacen("expiry=10", "expiry=0", 1), "-S11");
 }

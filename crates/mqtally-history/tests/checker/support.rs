@@ -3,7 +3,7 @@
 //! ```text
 //! group g                                  end [stuck]         wait 2.5
 //! sub > CONNECT clean=0 expiry=60          sub < CONNACK sp=0 [rc=0x87] [expiry=5]
-//! sub > SUBSCRIBE 1 a/+@1 b@2,nl           sub < SUBACK 1 1 2
+//! sub > SUBSCRIBE 1 a/+@1 b@2,nl,rap,rh1 [sid=7]           sub < SUBACK 1 1 2
 //! pub > PUBLISH qos=1 id=1 topic=a m=0/0/1 [dup] [retain] [sentinel] [canary] [attempt=1] [crc=1] [props=x]
 //! pub < PUBACK 1 [rc=0x80]                 sub | fin / rst / closed / broken / wiped
 //! sub | settled 0/0/1 processed            sub | statistics 5 1 0 0 4
@@ -159,6 +159,8 @@ impl Parser {
             ["broker", "killed"] => vec![EventKind::Broker(BrokerEvent::Killed)],
             ["broker", "terminated"] => vec![EventKind::Broker(BrokerEvent::Terminated)],
             ["broker", "exited"] => vec![EventKind::Broker(BrokerEvent::Exited)],
+            ["broker", "paused"] => vec![EventKind::Broker(BrokerEvent::Paused)],
+            ["broker", "resumed"] => vec![EventKind::Broker(BrokerEvent::Resumed)],
             ["broker", "started"] => vec![EventKind::Broker(BrokerEvent::Started)],
             ["fault", kind, client @ ..] => {
                 vec![EventKind::Fault { kind: (*kind).into(), client: client.first().map(|it| (*it).into()) }]
@@ -201,20 +203,25 @@ impl Parser {
         let connect = Packet::Connect(Connect {
             clean_start,
             session_expiry,
-            keep_alive: 60,
+            keep_alive: number(rest, "ka").unwrap_or(60) as u16,
             receive_maximum: number(rest, "rm").unwrap_or(65_535) as u16,
             maximum_packet_size: number(rest, "max").map(|max| max as u32),
-            will: rest.contains(&"will").then(|| Box::new(self.will())),
+            topic_alias_maximum: number(rest, "aliases").unwrap_or(0) as u16,
+            will: rest.contains(&"will").then(|| Box::new(self.will(rest))),
             ..Connect::default()
         });
-        let opened =
-            EventKind::Opened { connection, client: client.into(), version: self.version, role: Role::Own };
+        let role = if rest.contains(&"subject") { Role::Subject } else { Role::Own };
+        let opened = EventKind::Opened { connection, client: client.into(), version: self.version, role };
         vec![opened, EventKind::Sent(connection, connect)]
     }
 
-    /// A will of QoS 1 on the topic `will`, without a marker.
-    fn will(&mut self) -> Will {
-        Will { delay_s: 0, message: self.publish(&["qos=1", "topic=will"]) }
+    /// `will [qos=1] [topic=will] [m=9/0/0] [delay=5] [retain]`.
+    fn will(&mut self, rest: &[&str]) -> Will {
+        let mut message = self.publish(rest);
+        message.qos = number(rest, "qos").unwrap_or(1) as u8;
+        message.topic = value(rest, "topic").unwrap_or("will").into();
+        message.message_expiry = None;
+        Will { delay_s: number(rest, "delay").unwrap_or(0) as u32, message }
     }
 
     fn control(&self, client: &str, what: &str, rest: &[&str]) -> EventKind {
@@ -263,6 +270,9 @@ impl Parser {
                 session_present: flag(rest, "sp"),
                 reason,
                 session_expiry: number(rest, "expiry").map(|expiry| expiry as u32),
+                receive_maximum: number(rest, "rm").unwrap_or(65_535) as u16,
+                maximum_qos: number(rest, "max_qos").unwrap_or(2) as u8,
+                server_keep_alive: number(rest, "ka").map(|seconds| seconds as u16),
                 ..Connack::default()
             }),
             "PUBLISH" => Packet::Publish(self.publish(rest)),
@@ -272,8 +282,8 @@ impl Parser {
             "PUBCOMP" => Packet::Pubcomp(id(), reason),
             "SUBSCRIBE" => Packet::Subscribe(Subscribe {
                 packet_id: id(),
-                identifier: None,
-                filters: rest[1..].iter().map(|it| filter(it)).collect(),
+                identifier: number(rest, "sid").map(|id| id as u32),
+                filters: rest[1..].iter().filter(|it| it.contains('@')).map(|it| filter(it)).collect(),
             }),
             "SUBACK" => Packet::Suback(id(), codes()),
             "UNSUBSCRIBE" => Packet::Unsubscribe(id(), rest[1..].iter().map(|it| (*it).into()).collect()),
@@ -292,7 +302,10 @@ impl Parser {
             qos,
             retain: rest.contains(&"retain"),
             packet_id: number(rest, "id").unwrap_or(0) as u16,
-            topic: value(rest, "topic").unwrap_or("a").into(),
+            topic: match value(rest, "topic") {
+                Some("none") => "".into(),
+                topic => topic.unwrap_or("a").into(),
+            },
             identity: self.identity(rest, qos),
             packet_len: number(rest, "size").unwrap_or(80) as u32,
             payload_len: number(rest, "len").unwrap_or(50) as u32,
@@ -302,8 +315,9 @@ impl Parser {
                 Box::new(PublishProperties { user_properties: user, ..PublishProperties::default() })
             }),
             message_expiry: number(rest, "expiry").map(|expiry| expiry as u32),
-            subscription_ids: Vec::new(),
-            topic_alias: None,
+            subscription_ids: value(rest, "sids")
+                .map_or(Vec::new(), |ids| ids.split(',').map(|id| integer(id) as u32).collect()),
+            topic_alias: number(rest, "alias").map(|alias| alias as u16),
         }
     }
 
@@ -333,9 +347,25 @@ fn message(id: &str) -> MessageId {
 
 fn filter(text: &str) -> Filter {
     let (filter, options) = text.rsplit_once('@').expect("filter@qos");
-    let (qos, no_local) = options.split_once(',').map_or((options, false), |(qos, _)| (qos, true));
-    let qos = qos.parse().expect("a QoS");
-    Filter { filter: filter.into(), qos, no_local, retain_as_published: false, retain_handling: 0 }
+    let mut options = options.split(',');
+    let qos = options.next().and_then(|qos| qos.parse().ok()).expect("a QoS");
+    let mut it = Filter {
+        filter: filter.into(),
+        qos,
+        no_local: false,
+        retain_as_published: false,
+        retain_handling: 0,
+    };
+    for option in options {
+        match option {
+            "nl" => it.no_local = true,
+            "rap" => it.retain_as_published = true,
+            "rh1" => it.retain_handling = 1,
+            "rh2" => it.retain_handling = 2,
+            _ => panic!("not an option: {option}"),
+        }
+    }
+    it
 }
 
 fn value<'a>(rest: &[&'a str], name: &str) -> Option<&'a str> {

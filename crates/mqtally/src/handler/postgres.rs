@@ -22,8 +22,8 @@ use crate::store::postgres::{self, Url, quote, said};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Runtime;
-use tokio_postgres::{Client, Transaction};
 use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Transaction};
 
 /// Names of columns that are filled.
 const COLUMNS: [&str; 6] = ["seq", "key", "topic", "qos", "payload", "received_at"];
@@ -218,7 +218,8 @@ enum Failed {
 impl Sink for Database {
     /// All at once; where that fails each by itself, so that one bad row costs nobody else.
     fn write(&mut self, batch: &[Delivery]) -> Vec<Outcome> {
-        let (Self { url, table, time_max, runtime, open }, time_up) = (&mut *self, "the server does not answer");
+        let (Self { url, table, time_max, runtime, open }, time_up) =
+            (&mut *self, "the server does not answer");
         let written = runtime.block_on(async {
             let commit = commit(url, table, open, batch);
             let late = Failed::Passing(time_up.to_owned());
@@ -231,17 +232,22 @@ impl Sink for Database {
             Ok(()) => batch.iter().map(|_| Outcome::Done).collect(),
             Err(Failed::Passing(why)) => batch.iter().map(|_| retry(why.clone())).collect(),
             Err(Failed::Row(why)) if batch.len() == 1 => vec![dead(why)],
-            Err(Failed::Row(_)) => batch.iter().flat_map(|one| self.write(std::slice::from_ref(one))).collect(),
+            Err(Failed::Row(_)) => {
+                batch.iter().flat_map(|one| self.write(std::slice::from_ref(one))).collect()
+            }
         }
     }
 }
 
-async fn commit(url: &Url, table: &Table, open: &mut Option<Client>, batch: &[Delivery]) -> Result<(), Failed> {
+async fn commit(
+    url: &Url,
+    table: &Table,
+    open: &mut Option<Client>,
+    batch: &[Delivery],
+) -> Result<(), Failed> {
     let client = match open {
         Some(client) => client,
-        None => {
-            open.insert(postgres::connect(url).await.map_err(|error| Failed::Passing(why(&error)))?)
-        }
+        None => open.insert(postgres::connect(url).await.map_err(|error| Failed::Passing(why(&error)))?),
     };
     insert_all(client, table, batch).await.map_err(|error| match is_about_a_row(&error) {
         true => Failed::Row(said(&error)),
@@ -249,7 +255,11 @@ async fn commit(url: &Url, table: &Table, open: &mut Option<Client>, batch: &[De
     })
 }
 
-async fn insert_all(client: &mut Client, table: &Table, batch: &[Delivery]) -> Result<(), tokio_postgres::Error> {
+async fn insert_all(
+    client: &mut Client,
+    table: &Table,
+    batch: &[Delivery],
+) -> Result<(), tokio_postgres::Error> {
     let transaction = client.transaction().await?;
     let statement = transaction.prepare(&table.insert_marked).await?;
     for delivery in batch {

@@ -2,7 +2,10 @@
 //!
 //! - [`sqlite`]: a store in one SQLite file: format, version, owner, synced commits.
 //! - [`clock`]: the time that expiry follows; it never goes backward and never leaps.
-#![cfg_attr(feature = "postgres", doc = "- [`postgres`]: a store in a PostgreSQL database, for several processes.")]
+#![cfg_attr(
+    feature = "postgres",
+    doc = "- [`postgres`]: a store in a PostgreSQL database, for several processes."
+)]
 //! - [`fail`]: numbered crash points and injected write errors, compiled only for tests.
 //!
 //! Three files belong together and must be kept, moved and restored together: `FILE` (with SQLite's own `FILE-wal` and

@@ -86,7 +86,9 @@ pub enum Problem {
     #[error("its schema {0:?} is no inbox of mqtally; it was left as it is, name another with ?schema=NAME")]
     Foreign(String),
     /// There is no inbox.
-    #[error("it has no inbox in the schema {0:?}; start 'mqtally sub' on it, or name another with ?schema=NAME")]
+    #[error(
+        "it has no inbox in the schema {0:?}; start 'mqtally sub' on it, or name another with ?schema=NAME"
+    )]
     Missing(String),
     /// A newer program made it.
     #[error("has format {found}, this program reads up to {supported}; use the newer program")]
@@ -221,7 +223,8 @@ fn without_password(text: &str) -> String {
         },
         None => base.to_owned(),
     };
-    let kept: Vec<_> = query.split('&').filter(|part| !part.is_empty() && !part.starts_with("password=")).collect();
+    let kept: Vec<_> =
+        query.split('&').filter(|part| !part.is_empty() && !part.starts_with("password=")).collect();
     if kept.is_empty() { shown } else { format!("{shown}?{}", kept.join("&")) }
 }
 
@@ -306,16 +309,14 @@ mod tests {
             assert!(!format!("{url:?}").contains("secret"));
         };
         check("postgres://u:secret@h/d", ("mqtally", None, "postgres://u@h/d"));
-        check("postgresql:///d?host=/tmp&table=a%20b", (
-            "mqtally",
-            Some("a b"),
+        check(
             "postgresql:///d?host=/tmp&table=a%20b",
-        ));
-        check("postgres://u@h/d?password=secret&schema=s&sslmode=prefer", (
-            "s",
-            None,
-            "postgres://u@h/d?schema=s&sslmode=prefer",
-        ));
+            ("mqtally", Some("a b"), "postgresql:///d?host=/tmp&table=a%20b"),
+        );
+        check(
+            "postgres://u@h/d?password=secret&schema=s&sslmode=prefer",
+            ("s", None, "postgres://u@h/d?schema=s&sslmode=prefer"),
+        );
     }
 
     #[test]

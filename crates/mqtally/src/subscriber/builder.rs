@@ -358,11 +358,7 @@ impl Builder {
         if self.options.version == Version::V5_0 {
             self.filters.iter_mut().for_each(|filter| filter.retain_handling = RetainHandling::SendIfNew);
         }
-        let keys = |rules: Vec<Rule>| Keys {
-            consumer: consumer.clone(),
-            scope: self.scope,
-            rules,
-        };
+        let keys = |rules: Vec<Rule>| Keys { consumer: consumer.clone(), scope: self.scope, rules };
         let keys_on = self.rules_on.into_iter().map(|(filter, rules)| (filter, keys(rules))).collect();
         let keys = keys(self.rules);
         let otherwise = self.otherwise.unwrap_or_else(|| Arc::new(Handler::from_fn(nobody_takes_it)));

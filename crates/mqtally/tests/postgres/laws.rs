@@ -1,10 +1,13 @@
 //! What holds for one member as it holds for the SQLite inbox, and what only a database with buckets can break.
 
-use crate::inbox_support::{accept, accept_all, done, in_lane, message, next, payloads, qos_2, retry, statistics};
+use crate::inbox_support::{
+    accept, accept_all, done, in_lane, message, next, payloads, qos_2, retry, statistics,
+};
 use crate::postgres_support::Server;
 use mqtally::inbox::dead_letter::{DeadLetters, Reason, Selection};
 use mqtally::inbox::{
-    Cause, ConflictPolicy, Delivery, Inbox, Outcome, RetryPolicy, SettleError, Settings, Statement, Value, Verdict,
+    Cause, ConflictPolicy, Delivery, Inbox, Outcome, RetryPolicy, Settings, SettleError, Statement, Value,
+    Verdict,
 };
 use std::time::Duration;
 
@@ -28,7 +31,9 @@ pub(crate) async fn claim(inbox: &Inbox, max: usize) -> Vec<Delivery> {
 
 /// What can be claimed within a moment.
 pub(crate) async fn claim_soon(inbox: &Inbox, max: usize) -> Vec<Delivery> {
-    tokio::time::timeout(Duration::from_millis(100), inbox.claim(0, max)).await.map_or(Vec::new(), Result::unwrap)
+    tokio::time::timeout(Duration::from_millis(100), inbox.claim(0, max))
+        .await
+        .map_or(Vec::new(), Result::unwrap)
 }
 
 pub(crate) fn insert(key: &str) -> Outcome {
@@ -41,8 +46,10 @@ async fn a_known_key_is_a_duplicate_also_within_a_batch_and_after_a_restart() {
     let Some(server) = Server::start() else { return };
     let inbox = open(&server, "a", settings());
     assert_eq!(accept(&inbox, message("1", "x")).await, Verdict::New);
-    let batch = vec![message("1", "x"), message("2", "x"), message("2", "x"), message("", "x"), message("", "x")];
-    let verdicts: Vec<_> = accept_all(&inbox, batch).await.into_iter().map(|accepted| accepted.verdict).collect();
+    let batch =
+        vec![message("1", "x"), message("2", "x"), message("2", "x"), message("", "x"), message("", "x")];
+    let verdicts: Vec<_> =
+        accept_all(&inbox, batch).await.into_iter().map(|accepted| accepted.verdict).collect();
     let again = Verdict::Duplicate(Cause::PublishedAgain);
     assert_eq!(verdicts, [again, Verdict::New, again, Verdict::New, Verdict::New]);
     inbox.close().await;
@@ -69,7 +76,11 @@ async fn a_key_is_found_in_the_next_bucket_and_gone_after_the_window() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let again = accept(&inbox, message("1", "x")).await;
-    assert_eq!(again, Verdict::Duplicate(Cause::PublishedAgain), "its bucket is not the current one any more");
+    assert_eq!(
+        again,
+        Verdict::Duplicate(Cause::PublishedAgain),
+        "its bucket is not the current one any more"
+    );
     assert_eq!(accept(&inbox, message("1", "y")).await, Verdict::Conflict(ConflictPolicy::Process));
     let later = server.count("SELECT bucket FROM inbox.clock");
     while server.count("SELECT bucket FROM inbox.clock") == later {
@@ -119,7 +130,11 @@ async fn a_lane_comes_one_at_a_time_and_in_order() {
     let Some(server) = Server::start() else { return };
     let inbox = open(&server, "a", settings());
     let arrivals = ["1", "2", "3"].map(|n| in_lane("a", message("", n)));
-    accept_all(&inbox, arrivals.into_iter().chain([in_lane("b", message("", "b")), message("", "free")]).collect()).await;
+    accept_all(
+        &inbox,
+        arrivals.into_iter().chain([in_lane("b", message("", "b")), message("", "free")]).collect(),
+    )
+    .await;
     let mut first = payloads(&claim(&inbox, 10).await);
     first.sort();
     assert_eq!(first, ["1", "b", "free"]);
@@ -164,8 +179,12 @@ async fn failures_wait_for_their_time_and_end_among_the_dead_letters() {
     assert_eq!((&replayed.payload[..], replayed.replay, replayed.attempt), (&b"better"[..], 1, 1));
     let hopeless = Outcome::DeadLetter { error: "no".into() };
     inbox.settle(replayed.lease(), hopeless).await.unwrap().unwrap();
-    let page = letters.list(&Selection { reason: Some(Reason::Handler), ..Selection::default() }, 0, 10).unwrap();
-    assert!(letters.show(page.letters[0].sequence).unwrap().unwrap().edited.eq(&false), "a replay is a new message");
+    let page =
+        letters.list(&Selection { reason: Some(Reason::Handler), ..Selection::default() }, 0, 10).unwrap();
+    assert!(
+        letters.show(page.letters[0].sequence).unwrap().unwrap().edited.eq(&false),
+        "a replay is a new message"
+    );
     assert_eq!(letters.purge(&[page.letters[0].sequence, 99]).unwrap(), 1);
     assert_eq!(statistics(&inbox).await.dead, 0);
     inbox.close().await;
@@ -180,7 +199,9 @@ async fn a_fenced_lease_cannot_settle_and_its_effect_is_not_there() {
     let late = next(&inbox).await;
     let second = next(&inbox).await;
     assert!(second.fence > late.fence && second.attempt == 2);
-    for outcome in [Outcome::Done, insert("late"), retry("late"), Outcome::DeadLetter { error: "late".into() }] {
+    for outcome in
+        [Outcome::Done, insert("late"), retry("late"), Outcome::DeadLetter { error: "late".into() }]
+    {
         assert_eq!(inbox.settle(late.lease(), outcome).await.unwrap(), Err(SettleError::Fenced));
     }
     assert_eq!(server.count("SELECT count(*) FROM effect"), 0);
@@ -195,11 +216,16 @@ async fn an_effect_commits_with_its_done_mark_and_a_failing_one_harms_no_other()
     accept_all(&inbox, ["good", "bad", "fine"].map(|key| message(key, "x")).to_vec()).await;
     let deliveries = claim(&inbox, 10).await;
     assert_eq!(deliveries.len(), 3);
-    let settlements =
-        deliveries.iter().map(|delivery| (delivery.lease(), insert(delivery.key.as_deref().unwrap()))).collect();
+    let settlements = deliveries
+        .iter()
+        .map(|delivery| (delivery.lease(), insert(delivery.key.as_deref().unwrap())))
+        .collect();
     let settled = inbox.settle_all(settlements).await.unwrap();
     assert!(settled[0].is_ok() && settled[2].is_ok());
-    assert!(matches!(&settled[1], Err(SettleError::Effect(why)) if why.contains("check constraint")), "{settled:?}");
+    assert!(
+        matches!(&settled[1], Err(SettleError::Effect(why)) if why.contains("check constraint")),
+        "{settled:?}"
+    );
     assert_eq!(server.value("SELECT string_agg(key, ',' ORDER BY key) FROM effect"), "fine,good");
     inbox.settle(deliveries[1].lease(), Outcome::Done).await.unwrap().expect("the lease goes on");
     assert_eq!(statistics(&inbox).await.unsettled, 0);
@@ -237,10 +263,14 @@ async fn what_the_wire_allows_comes_back_as_it_went_in() {
     arrival.topic = "töpic/'\"\\/$/🦀".into();
     arrival.payload = (0..=255u8).collect::<Vec<_>>().into();
     arrival.retain = true;
-    let (topic, payload, properties) = (arrival.topic.clone(), arrival.payload.clone(), arrival.properties.clone());
+    let (topic, payload, properties) =
+        (arrival.topic.clone(), arrival.payload.clone(), arrival.properties.clone());
     accept(&inbox, arrival).await;
     let delivery = next(&inbox).await;
-    assert_eq!((delivery.topic.clone(), delivery.payload.clone(), delivery.properties.clone()), (topic, payload, properties));
+    assert_eq!(
+        (delivery.topic.clone(), delivery.payload.clone(), delivery.properties.clone()),
+        (topic, payload, properties)
+    );
     assert!(delivery.retain && delivery.key.as_deref() == Some("k\u{2400}ey ключ"));
     done(&inbox, &[delivery]).await;
     let mut large = message("", "");

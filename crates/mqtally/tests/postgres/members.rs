@@ -81,7 +81,10 @@ async fn who_comes_second_with_a_key_waits_until_the_first_has_committed() {
     let started = Instant::now();
     std::thread::scope(|scope| {
         scope.spawn(|| assert!(server.psql(&script).status.success()));
-        while server.count("SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep%' AND wait_event = 'PgSleep'") == 0 {}
+        while server.count(
+            "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep%' AND wait_event = 'PgSleep'",
+        ) == 0
+        {}
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let inbox = inbox.clone();
         let second = scope.spawn(move || runtime.block_on(accept_all(&inbox, vec![message("1", "x")])));
@@ -107,7 +110,8 @@ async fn a_member_is_one_process_and_what_it_held_comes_back_at_once() {
     while server.count(waits) == 0 {
         assert!(victim.try_wait().unwrap().is_none(), "the victim ended");
     }
-    let refused = Inbox::open_shared(&server.url("inbox").parse().unwrap(), "victim", settings()).unwrap_err();
+    let refused =
+        Inbox::open_shared(&server.url("inbox").parse().unwrap(), "victim", settings()).unwrap_err();
     assert!(refused.to_string().contains("another process works on it as \"victim\""), "{refused}");
     victim.kill().unwrap();
     victim.wait().unwrap();
@@ -132,8 +136,10 @@ async fn victim() {
     let Ok(url) = std::env::var(VICTIM) else { return };
     let (inbox, _) = Inbox::open_shared(&url.parse().unwrap(), "victim", settings()).unwrap();
     let deliveries = claim(&inbox, 20).await;
-    let mut settlements: Vec<_> =
-        deliveries.iter().map(|delivery| (delivery.lease(), insert(delivery.key.as_deref().unwrap()))).collect();
+    let mut settlements: Vec<_> = deliveries
+        .iter()
+        .map(|delivery| (delivery.lease(), insert(delivery.key.as_deref().unwrap())))
+        .collect();
     if let Some((_, Outcome::DoneWithStatements(statements))) = settlements.last_mut() {
         statements[0].sql = "INSERT INTO public.effect SELECT $1 FROM pg_sleep(60)".into();
     }
@@ -208,8 +214,10 @@ async fn effects(inbox: Inbox) {
             tokio::time::sleep(Duration::from_millis(20)).await;
             continue;
         };
-        let settlements =
-            deliveries.iter().map(|delivery| (delivery.lease(), insert(delivery.key.as_deref().unwrap()))).collect();
+        let settlements = deliveries
+            .iter()
+            .map(|delivery| (delivery.lease(), insert(delivery.key.as_deref().unwrap())))
+            .collect();
         drop(inbox.settle_all(settlements).await);
     }
 }

@@ -11,7 +11,8 @@ use tempfile::TempDir;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Settings of every server: nothing but the socket; crashes of the machine are no test's subject.
-const SETTINGS: &[&str] = &["listen_addresses=", "fsync=off", "full_page_writes=off", "autovacuum_naptime=1s"];
+const SETTINGS: &[&str] =
+    &["listen_addresses=", "fsync=off", "full_page_writes=off", "autovacuum_naptime=1s"];
 
 pub struct Server {
     directory: TempDir,
@@ -35,7 +36,9 @@ impl Server {
     #[allow(clippy::print_stderr, reason = "a test that did not run must not look like one that passed")]
     fn start_with(settings: &[&str]) -> Option<Self> {
         let Some(programs) = programs() else {
-            eprintln!("\n*** SKIPPED: no PostgreSQL 15 or newer under /usr/lib/postgresql; apt-get install postgresql ***\n");
+            eprintln!(
+                "\n*** SKIPPED: no PostgreSQL 15 or newer under /usr/lib/postgresql; apt-get install postgresql ***\n"
+            );
             return None;
         };
         let directory = tempfile::tempdir().unwrap();

@@ -7,15 +7,13 @@ mod setup;
 use super::Global;
 use crate::exit::{self, ExitStatus, Failure};
 use crate::history;
-use crate::output::Target;
-use crate::report::{self, Look, prose};
+use crate::report::{self, Judged, Look, Targets, prose};
 use clap::ValueEnum;
 use clap::builder::RangedU64ValueParser;
 use mqtally_harness::process::{BrokerUnderTest, ProcessError};
 use mqtally_harness::recorder::Recorder;
-use mqtally_harness::run::{self, Group};
+use mqtally_harness::run::{self, Group, Offer};
 use mqtally_history::journal::JournalError;
-use mqtally_history::report::Report;
 use progress::Progress;
 use setup::Setup;
 use std::io;
@@ -93,9 +91,8 @@ pub(crate) struct Args {
     /// Keep the history in this directory, for 'mqtally check'
     #[arg(long, value_name = "DIR", help_heading = "Results")]
     history: Option<PathBuf>,
-    /// Write the report as JSON to this file, or to standard output instead of the report for people
-    #[arg(long, value_name = "FILE|-", num_args = 0..=1, default_missing_value = "-", help_heading = "Results")]
-    json: Option<Target>,
+    #[command(flatten)]
+    results: Targets,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -126,36 +123,36 @@ pub(crate) fn run(args: &Args, global: &Global) -> Result<ExitStatus, Failure> {
         return Ok(ExitStatus::Success);
     }
     let mut setup = Setup::resolve(args)?;
-    let json = setup.json.take();
+    let outputs = setup.outputs.take();
     let runtime = tokio::runtime::Runtime::new().map_err(|error| no_runtime(&error))?;
-    let (report, status) = runtime.block_on(repeat(&setup, global))?;
-    report::publish(&report, json, global.quiet)?;
+    let (judged, status) = runtime.block_on(repeat(&setup, global))?;
+    outputs.map_or(Ok(()), |outputs| outputs.publish(&judged, None, global.quiet))?;
     if status != ExitStatus::Success && !global.quiet {
-        exit::complain(&again::hint(report.seed, setup.history.as_deref()));
+        exit::complain(&again::hint(judged.report.seed, setup.history.as_deref()));
     }
     Ok(status)
 }
 
 /// Runs until one is not kept, at most as often as wanted. The verdicts before the last are progress, not results.
-async fn repeat(setup: &Setup, global: &Global) -> Result<(Report, ExitStatus), Failure> {
+async fn repeat(setup: &Setup, global: &Global) -> Result<(Judged, ExitStatus), Failure> {
     for index in 1..setup.runs {
-        let (report, status) = play(setup, index - 1, global).await?;
+        let (judged, status) = play(setup, index - 1, global).await?;
         if status != ExitStatus::Success {
-            return Ok((report, status));
+            return Ok((judged, status));
         }
         if !global.quiet {
-            exit::complain(&report::terminal::verdict(&report, Look::PLAIN).trim_end());
+            exit::complain(&report::terminal::verdict(&judged.report, Look::PLAIN).trim_end());
         }
     }
     play(setup, setup.runs - 1, global).await
 }
 
 /// One run, judged.
-async fn play(setup: &Setup, index: u32, global: &Global) -> Result<(Report, ExitStatus), Failure> {
-    let plan = setup.plan(index);
+async fn play(setup: &Setup, index: u32, global: &Global) -> Result<(Judged, ExitStatus), Failure> {
     let scratch = setup.scratch()?;
     let broker =
         BrokerUnderTest::start(setup.source(&scratch)?).await.map_err(|error| unavailable(&error, setup))?;
+    let plan = setup.plan(index).adapted_to(Offer::of(&broker).await);
     let place = setup.history_in(&scratch);
     let recorder = Recorder::create(place, &run::header(&plan, &broker, setup.profile))
         .map_err(|error| unrecorded(place, error))?;
@@ -163,9 +160,9 @@ async fn play(setup: &Setup, index: u32, global: &Global) -> Result<(Report, Exi
     let played = run::run(plan, broker, &recorder, |event| progress.tell(&event), interrupted()).await;
     progress.end();
     let summary = played.map_err(|error| unrecorded(place, error))?;
-    let report = history::judge(place)?;
-    let status = if summary.interrupted { ExitStatus::Interrupted } else { report.verdict.into() };
-    Ok((report, status))
+    let (judged, stopped) = history::judge(place)?;
+    let status = if summary.interrupted { ExitStatus::Interrupted } else { judged.report.verdict.into() };
+    stopped.map_or(Ok((judged, status)), Err)
 }
 
 /// Ready when somebody wants the run to end: a run that is killed instead leaves nothing to judge.

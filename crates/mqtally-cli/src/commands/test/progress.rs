@@ -16,8 +16,8 @@ pub(super) struct Progress {
 
 impl Progress {
     pub(super) fn new(plan: &Plan, global: &Global) -> Progress {
-        let parts = plan.groups.len() * plan.versions.len();
-        let bar = ProgressBar::with_draw_target(Some(parts as u64), ProgressDrawTarget::stderr());
+        let bar =
+            ProgressBar::with_draw_target(Some(plan.parts().count() as u64), ProgressDrawTarget::stderr());
         if global.quiet || global.verbose || bar.is_hidden() {
             bar.set_draw_target(ProgressDrawTarget::hidden());
         } else {
@@ -38,6 +38,9 @@ impl Progress {
             }
             RunEvent::Trouble { stage, version, reason } => {
                 self.notice(&format!("{stage} on MQTT {version}: {reason}"));
+            }
+            RunEvent::StageSkipped { stage, version, reason } => {
+                self.notice(&format!("{stage} on MQTT {version}: left out, {reason}"));
             }
             RunEvent::GroupEnded { group, version, drained } => {
                 self.bar.inc(1);

@@ -4,7 +4,7 @@ use super::{Args, Profile, Protocol};
 use crate::broker_url::endpoint;
 use crate::exit::{ExitStatus, Failure};
 use crate::nearest;
-use crate::output::Output;
+use crate::report::Outputs;
 use mqtally::endpoint::Endpoint;
 use mqtally_harness::process::BrokerSource;
 use mqtally_harness::recorder::HISTORY_FILE;
@@ -24,8 +24,8 @@ pub(super) struct Setup {
     pub(super) runs: u32,
     /// What the broker is held to.
     pub(super) profile: Durability,
-    /// Where the JSON report goes; known to be writable.
-    pub(super) json: Option<Output>,
+    /// Where the reports go; known to be writable.
+    pub(super) outputs: Option<Outputs>,
     /// Where the history is kept, if it is.
     pub(super) history: Option<PathBuf>,
     plan: Plan,
@@ -43,10 +43,10 @@ impl Setup {
         let broker = broker(args)?;
         let profile = args.profile.map_or_else(|| declared(&broker), Durability::from);
         let plan = plan(args, &broker)?;
-        let json = args.json.as_ref().map(Output::prepare).transpose()?;
+        let outputs = Some(args.results.prepare()?);
         let history = args.history.clone();
         history.as_deref().map(fresh_history).transpose()?;
-        Ok(Setup { runs: args.runs, profile, json, plan, broker, history })
+        Ok(Setup { runs: args.runs, profile, outputs, plan, broker, history })
     }
 
     /// What the run of this index, counted from 0, is to do.

@@ -5,7 +5,7 @@ use crate::workload::probe::{Probe, connect};
 use crate::workload::scene::{Lifetime, Scene};
 use crate::workload::{Publisher, Trouble};
 use bytestring::ByteString;
-use mqtally_proto::packet::{Connect, Property, Qos};
+use mqtally_proto::packet::{Connect, Properties, Property, Qos, ReasonCode};
 use std::time::Duration;
 use tokio::time::sleep;
 
@@ -15,6 +15,8 @@ const EXPIRY_GRACE: Duration = Duration::from_millis(2_500);
 /// Expiry of the session that must still be there, seconds, and how much of it is spent away.
 const LONG_EXPIRY_S: u32 = 5;
 const LONG_AWAY: Duration = Duration::from_millis(1_500);
+/// Expiry that nothing here waits for, seconds.
+const LASTING_EXPIRY_S: u32 = 600;
 
 /// A clean start discards the session with its subscriptions and what waits for it, and begins none.
 pub(crate) async fn clean_start(scene: Scene) -> Result<(), Trouble> {
@@ -85,6 +87,33 @@ async fn back_too_late(scene: &Scene) -> Result<(), Trouble> {
     let mut subscriber = Probe::open(scene, &name, lifetime).await?;
     subscriber.ping().await?;
     subscriber.disconnect().await
+}
+
+/// 5.0: the interval that DISCONNECT gives replaces the one of CONNECT, be it shorter or longer.
+pub(crate) async fn overridden(scene: Scene) -> Result<(), Trouble> {
+    let shorter = leave_for(&scene, "override-shorter", LASTING_EXPIRY_S, SHORT_EXPIRY_S);
+    let longer = leave_for(&scene, "override-longer", SHORT_EXPIRY_S, LASTING_EXPIRY_S);
+    tokio::try_join!(shorter, longer)?;
+    Ok(())
+}
+
+/// Connects with one interval, leaves with another, and returns when the shorter one is over.
+async fn leave_for(scene: &Scene, role: &str, connect_s: u32, disconnect_s: u32) -> Result<(), Trouble> {
+    let (name, topic) = (scene.client(role), scene.topic(role));
+    let filters = [(topic.as_str(), Qos::AtLeastOnce)];
+    scene.leaves_session(&name);
+    let mut subscriber = Probe::open(scene, &name, Lifetime::lasting(connect_s)).await?;
+    subscriber.subscribe(&filters).await?;
+    let instead = Properties::default().with(Property::SessionExpiryInterval(disconnect_s));
+    subscriber.disconnect_with(ReasonCode::SUCCESS, instead).await?;
+    let mut publisher = Publisher::connect(scene, &format!("{role}-publisher")).await?;
+    let mut source = publisher.stream(&topic, Qos::AtLeastOnce);
+    publisher.send_and_settle(source.loads(5)).await?;
+    sleep(Duration::from_secs(u64::from(SHORT_EXPIRY_S)) + EXPIRY_GRACE).await;
+    let mut subscriber = scene.back(&name, &filters).await?;
+    subscriber.take(&publisher.send_and_settle(vec![source.sentinel()]).await?).await?;
+    subscriber.disconnect().await?;
+    publisher.disconnect().await
 }
 
 /// A CONNECT that has to be refused: session present is 0 and the connection ends.

@@ -15,6 +15,10 @@ use std::time::Duration;
 const HELD: usize = 5;
 /// How long a broker may take to close the connection of a client that was taken over.
 const TAKEOVER_LIMIT: Duration = Duration::from_secs(5);
+/// How long a broker has to wait for acknowledgements.
+const PATIENCE: Duration = Duration::from_millis(1_500);
+/// Connections on which a PUBLISH is sent again before its PUBREL.
+const SENT_AGAIN: usize = 3;
 /// A packet id that no stage uses.
 const UNKNOWN_PACKET_ID: u16 = 4_711;
 
@@ -58,6 +62,27 @@ async fn cut_before_pubcomp(scene: &Scene, role: &str, how: Closing) -> Result<(
         act.subscriber.expect_ack("PUBREL", *packet_id, pubrel).await?;
     }
     act.end(scene, |subscriber| subscriber.cut(how)).await
+}
+
+/// Nothing is acknowledged for a while, and nothing is sent again meanwhile: TCP loses nothing.
+pub(crate) async fn patience(scene: Scene) -> Result<(), Trouble> {
+    let [a, b] = [("patience-qos1", Qos::AtLeastOnce), ("patience-qos2", Qos::ExactlyOnce)]
+        .map(|(role, qos)| keep_waiting(&scene, role, qos));
+    tokio::try_join!(a, b)?;
+    Ok(())
+}
+
+async fn keep_waiting(scene: &Scene, role: &str, qos: Qos) -> Result<(), Trouble> {
+    let mut act = Interrupted::begin(scene, role, qos).await?;
+    act.subscriber.hold();
+    let held = act.subscriber.take(&act.held.clone()).await?;
+    // Of QoS 2 one is released and waits for PUBCOMP.
+    if let Some(packet_id) = held.iter().find(|it| it.qos == Qos::ExactlyOnce).and_then(|it| it.packet_id) {
+        act.subscriber.send(Packet::Pubrec(Ack::success(packet_id))).await?;
+        act.subscriber.expect_ack("PUBREL", packet_id, pubrel).await?;
+    }
+    act.subscriber.linger(PATIENCE).await?;
+    act.end(scene, |subscriber| subscriber.cut(Closing::Fin)).await
 }
 
 /// A second CONNECT under the same client id: the first connection ends, the session and what is in flight go on.
@@ -174,12 +199,22 @@ async fn publish_interrupted(
         return publisher.disconnect().await;
     }
     if lost == LostAnswer::Pubrec {
-        publisher.publish(publish, packet_id, true).await?;
-        publisher.expect_ack("PUBREC", packet_id, pubrec).await?;
+        for _ in 1..SENT_AGAIN {
+            send_again(&mut publisher, publish, packet_id).await?;
+            publisher.cut(Closing::Fin).await;
+            publisher = scene.durable(name).await?;
+        }
+        send_again(&mut publisher, publish, packet_id).await?;
     }
     publisher.send(Packet::Pubrel(Ack::success(packet_id))).await?;
     publisher.expect_ack("PUBCOMP", packet_id, pubcomp).await?;
     publisher.disconnect().await
+}
+
+/// A publisher that knows of no PUBREC sends PUBLISH again, however often that happens to it.
+async fn send_again(publisher: &mut Probe, publish: &Publish, packet_id: u16) -> Result<(), Trouble> {
+    publisher.publish(publish, packet_id, true).await?;
+    publisher.expect_ack("PUBREC", packet_id, pubrec).await.map(drop)
 }
 
 async fn publish_whole(publisher: &mut Probe, publish: &Publish, packet_id: u16) -> Result<(), Trouble> {

@@ -4,8 +4,8 @@ use super::paged::Paged;
 use super::subscription::{End, Subscription};
 use super::{ClientIx, ConnIx, GroupIx, Moment, NEVER, Place, StreamIx};
 use crate::checker::excerpt::Line;
-use crate::event::{Closing, ConnectionId};
-use crate::packet::{Connect, Version};
+use crate::event::{Closing, ConnectionId, Role};
+use crate::packet::{Connack, Connect, Filter, Version};
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -54,6 +54,14 @@ pub(crate) struct Client {
     /// The first copy of a sentinel that came last, by stream.
     pub(crate) sentinels: FxHashMap<StreamIx, Sentinel>,
     pub(crate) control: VecDeque<Line>,
+    /// The least of the maximum packet sizes that its connections set.
+    pub(crate) least_packet_max: u32,
+    /// It gave a subscription an identifier.
+    pub(crate) uses_identifiers: bool,
+    /// The last fault that struck it alone.
+    pub(crate) last_fault: Place,
+    /// It did not acknowledge QoS 1 messages in the order in which they came.
+    pub(crate) acks_out_of_order: bool,
 }
 
 /// A point at which a client's lineage ended.
@@ -125,11 +133,31 @@ pub(crate) struct Connection {
     pub(crate) known_before: Known,
     /// What `maybe_fresh` was before this CONNECT.
     pub(crate) maybe_fresh: bool,
+    pub(crate) role: Role,
     pub(crate) accepted: Place,
+    pub(crate) accepted_ns: u64,
+    /// The CONNACK that accepted it.
+    pub(crate) connack: Option<Box<Connack>>,
+    /// The client's older connection that was open when this one was accepted.
+    pub(crate) took_over: Option<ConnIx>,
     pub(crate) refused: bool,
     pub(crate) closed: Option<Closing>,
+    pub(crate) closed_at: Moment,
+    /// The client's connection before this one.
+    pub(crate) previous: Option<ConnIx>,
+    pub(crate) last_sent: Moment,
+    /// PINGREQs without PINGRESP.
+    pub(crate) pings: VecDeque<Moment>,
+    /// What was sent up to here has been read by the broker: it answered a PINGREQ that was sent behind.
+    pub(crate) read_up_to: Place,
+    /// The latest QoS 1 delivery that was acknowledged.
+    pub(crate) acked_up_to: Place,
+    /// Reason of the DISCONNECT that was sent, and of the one that was received.
+    pub(crate) said_goodbye: Option<u8>,
+    pub(crate) told_goodbye: Option<u8>,
     pub(crate) last_heard_ns: u64,
     pub(crate) last_heard: Place,
+    pub(crate) last_publish_ns: u64,
     /// The session was resumed.
     pub(crate) resumed: bool,
     /// A DISCONNECT set another session expiry interval.
@@ -159,6 +187,10 @@ pub(crate) struct Inbound {
     pub(crate) expires: bool,
     /// Several filters of the session match, or a shared one.
     pub(crate) overlapped: bool,
+    /// The last acknowledgement that was sent for it; 0 where none was.
+    pub(crate) acked: Place,
+    /// PUBREC was sent more than once.
+    pub(crate) answered_again: bool,
 }
 
 /// What is known of the broker's and our acknowledgements.
@@ -199,6 +231,8 @@ pub(crate) struct Copies {
     pub(crate) first: Place,
     /// When, in units of 100 µs.
     pub(crate) first_tick: u32,
+    /// Its last copy.
+    pub(crate) last: Place,
     /// The lineage that `accepted` counts in.
     pub(crate) lineage: u32,
     /// Packet id of the last copy.
@@ -210,8 +244,10 @@ pub(crate) struct Copies {
     /// Packets that carried it.
     pub(crate) packets: u8,
     pub(crate) max_qos: u8,
-    /// A live copy (RETAIN=0) came.
+    /// A live copy came.
     pub(crate) live: bool,
+    /// A retained copy came, for a new subscription.
+    pub(crate) retained: bool,
 }
 
 /// A sentinel at a session.
@@ -222,6 +258,14 @@ pub(crate) struct Sentinel {
     pub(crate) at: Place,
     /// Lineage of the session when it came.
     pub(crate) lineage: u32,
+}
+
+impl Connection {
+    /// The keep-alive in force, seconds; 0 is off.
+    pub(crate) fn keep_alive(&self) -> u16 {
+        let server = self.connack.as_ref().and_then(|connack| connack.server_keep_alive);
+        server.unwrap_or(self.connect.as_ref().map_or(0, |connect| connect.keep_alive))
+    }
 }
 
 impl Client {
@@ -251,6 +295,10 @@ impl Client {
             sent_up_to: FxHashMap::default(),
             sentinels: FxHashMap::default(),
             control: VecDeque::new(),
+            least_packet_max: u32::MAX,
+            uses_identifiers: false,
+            last_fault: 0,
+            acks_out_of_order: false,
         }
     }
 
@@ -349,12 +397,13 @@ impl Client {
     }
 
     /// A SUBSCRIBE names a filter.
-    pub(crate) fn subscribe(&mut self, filter: &crate::packet::Filter, now: Place) {
+    pub(crate) fn subscribe(&mut self, filter: &Filter, identifier: Option<u32>, now: Moment) {
+        self.uses_identifiers |= identifier.is_some();
         let open = self.subscriptions.iter_mut().find(|it| it.filter == filter.filter && it.until == NEVER);
         match open {
-            Some(subscription) => subscription.ask_again(filter, now),
+            Some(subscription) => subscription.ask_again(filter, identifier, now),
             None => {
-                self.subscriptions.push(Subscription::asked(filter, now));
+                self.subscriptions.push(Subscription::asked(filter, identifier, now));
                 self.routes.clear();
             }
         }

@@ -3,9 +3,10 @@
 use super::client::{Copies, Inbound, Phase, Subject};
 use super::message::Message;
 use super::subscription::{End, Subscription};
-use super::{ClientIx, ConnIx, Moment, Place, StreamIx, World};
+use super::{ClientIx, ConnIx, Moment, NEVER, Place, StreamIx, World};
 use crate::marker::{Identity, Marker};
 use crate::packet::{Publish, Version};
+use std::sync::Arc;
 
 /// One PUBLISH that a client received, and the world just before.
 #[derive(Debug, Clone, Copy)]
@@ -21,6 +22,8 @@ pub(crate) struct Delivery<'a> {
     /// What its packet id stood for.
     pub(crate) held: Option<Inbound>,
     pub(crate) routes: Routes,
+    /// A retained message for a new subscription, whatever its RETAIN flag says; others are live copies.
+    pub(crate) retained: bool,
 }
 
 /// A delivered message of this run.
@@ -44,8 +47,14 @@ pub(crate) struct Routes {
     pub(crate) shared: u8,
     /// Of these, ones that were No Local all the time.
     pub(crate) no_local: u8,
-    /// Of these, ones that retain as published.
+    /// Of these, ones that retained as published at some time.
     pub(crate) as_published: u8,
+    /// Of these, ones that retained as published all the time.
+    pub(crate) all_as_published: u8,
+    /// The first SUBSCRIBE among them, and the last.
+    pub(crate) asked_first: Place,
+    pub(crate) asked_last: Place,
+    pub(crate) asked_first_ns: u64,
     /// Given up by an UNSUBACK received before the message was sent.
     pub(crate) given_up: u8,
     /// Discarded with an older session of the client.
@@ -59,7 +68,7 @@ pub(crate) struct Routes {
 impl Delivery<'_> {
     /// A live copy; others are retained messages for a new subscription.
     pub(crate) fn is_live(&self) -> bool {
-        !self.publish.retain
+        !self.retained
     }
 
     /// Its packet id is in the receiver's set: the receiver answers, and does not deliver again.
@@ -91,6 +100,10 @@ impl World {
             None => Subject::Other(publish.payload_crc),
         };
         let sent = known.map_or(0, |known| known.message.first_sent);
+        // What comes with an alias that nobody set up has no topic; it is routed by the one it was sent to.
+        let topic = known.filter(|_| publish.topic.is_empty()).map(|known| &self.stream(known.stream).topic);
+        let topic = Arc::clone(topic.unwrap_or(&publish.topic));
+        let routes = self.routes(client, &topic, sent);
         Delivery {
             now: self.now,
             connection,
@@ -100,7 +113,8 @@ impl World {
             subject,
             known,
             held: self.client(client).inbound.get(&publish.packet_id).copied().filter(|_| publish.qos > 0),
-            routes: self.routes(client, publish, sent),
+            retained: routes.make_retained(publish, known.as_ref()),
+            routes,
         }
     }
 
@@ -110,11 +124,11 @@ impl World {
         Some(Known { marker, stream, message: *message, copies })
     }
 
-    fn routes(&mut self, client: ClientIx, publish: &Publish, sent: Place) -> Routes {
+    fn routes(&mut self, client: ClientIx, topic: &Arc<str>, sent: Place) -> Routes {
         let now = self.now.place;
         let client = &mut self.clients[client as usize];
-        let matching = client.routes(&publish.topic);
-        let mut routes = Routes { granted_known: true, ..Routes::default() };
+        let matching = client.routes(topic);
+        let mut routes = Routes { granted_known: true, asked_first: NEVER, ..Routes::default() };
         for at in matching.iter() {
             routes.add(&client.subscriptions[*at], sent, now);
         }
@@ -124,8 +138,8 @@ impl World {
     /// Takes a delivery in.
     pub(crate) fn delivered(&mut self, delivery: &Delivery<'_>) {
         let publish = delivery.publish;
-        self.connections[delivery.connection as usize].last_heard_ns = delivery.now.at_ns;
-        self.connections[delivery.connection as usize].last_heard = delivery.now.place;
+        let connection = &mut self.connections[delivery.connection as usize];
+        connection.last_publish_ns = delivery.now.at_ns;
         if let Some(known) = &delivery.known {
             self.settle_moved(delivery, known);
             self.count_copy(delivery, known);
@@ -180,10 +194,13 @@ impl Copies {
         }
         self.packets = self.packets.saturating_add(1);
         self.packet_id = delivery.publish.packet_id;
+        self.last = delivery.now.place;
         self.max_qos = self.max_qos.max(delivery.publish.qos);
         if delivery.is_live() {
             self.live = true;
             self.accepted = self.accepted.saturating_add(u8::from(!delivery.is_repetition()));
+        } else {
+            self.retained = true;
         }
     }
 
@@ -199,6 +216,22 @@ impl Copies {
 }
 
 impl Routes {
+    /// Whether what comes this way is a retained message. RETAIN says so, but not where a filter retains as published
+    /// or the flag is wrong: then it is one when a filter was asked for after the message was complete.
+    fn make_retained(&self, publish: &Publish, known: Option<&Known<'_>>) -> bool {
+        let Some(known) = known else { return publish.retain };
+        let message = known.message;
+        let complete = message.acked > 0 && self.shared == 0 && self.lawful > 0;
+        let anew = complete && self.asked_first > message.acked;
+        let again = complete && self.asked_last > message.acked;
+        match (publish.retain, message.retain) {
+            (false, false) => false,
+            (false, true) => anew || (again && known.copies.live),
+            (true, false) => again,
+            (true, true) => self.as_published == 0 || anew || known.copies.live,
+        }
+    }
+
     fn add(&mut self, subscription: &Subscription, sent: Place, now: Place) {
         let over = subscription.gone <= now;
         match subscription.end {
@@ -219,10 +252,13 @@ impl Routes {
         count(&mut self.lawful, true);
         count(&mut self.certain, subscription.active < sent);
         count(&mut self.shared, subscription.shared);
-        let (mut no_local, mut as_published) = (grants.peek().is_some(), false);
+        let some = grants.peek().is_some();
+        let (mut no_local, mut as_published, mut all_as_published) = (some, false, some);
         for grant in grants {
             no_local &= grant.no_local;
             as_published |= grant.retain_as_published;
+            all_as_published &= grant.retain_as_published;
+            self.asked_last = self.asked_last.max(grant.asked);
             match grant.granted {
                 Some(qos) => self.granted |= 1 << qos.min(2),
                 None => {
@@ -233,6 +269,10 @@ impl Routes {
         }
         count(&mut self.no_local, no_local);
         count(&mut self.as_published, as_published);
+        count(&mut self.all_as_published, all_as_published);
+        if let Some(first) = subscription.grants.first().filter(|first| first.asked < self.asked_first) {
+            (self.asked_first, self.asked_first_ns) = (first.asked, first.asked_ns);
+        }
     }
 }
 
@@ -258,6 +298,8 @@ impl Inbound {
             connection: delivery.connection,
             expires: false,
             overlapped: false,
+            acked: 0,
+            answered_again: false,
         }
     }
 }

@@ -70,7 +70,7 @@ pub(crate) struct Message {
     pub(crate) state: State,
     pub(crate) purpose: Option<Purpose>,
     pub(crate) retain: bool,
-    pub(crate) expires: bool,
+    expiry: Option<u32>,
     /// Its place among others at the broker is not known.
     pub(crate) unordered: bool,
 }
@@ -101,7 +101,7 @@ impl Message {
         self.properties = fingerprint(publish.properties.as_deref());
         self.purpose = Some(marker.purpose);
         self.retain |= publish.retain;
-        self.expires |= publish.message_expiry.is_some();
+        self.expiry = self.expiry.or(publish.message_expiry);
     }
 
     /// Notes its final acknowledgement.
@@ -131,6 +131,16 @@ impl Message {
         marker.attempt != self.attempt
             || self.properties == 0
             || self.properties == fingerprint(copy.properties.as_deref())
+    }
+
+    /// Its expiry interval, seconds.
+    pub(crate) fn expiry(&self) -> Option<u32> {
+        self.expiry
+    }
+
+    /// When the final acknowledgement came.
+    pub(crate) fn acked_ns(&self) -> Option<u64> {
+        (self.acked > 0).then(|| self.first_sent_ns + u64::from(self.ack_us) * 1000)
     }
 
     pub(crate) fn is_load(&self) -> bool {

@@ -4,23 +4,25 @@
 //! changes, and nothing here judges.
 
 pub(crate) mod client;
+mod connecting;
 pub(crate) mod delivery;
 mod describe;
 pub(crate) mod message;
 pub(crate) mod paged;
+mod publishing;
+mod receiving;
+mod subscribing;
 pub(crate) mod subscription;
 pub(crate) mod topic;
 
 use super::excerpt::{self, Direction, Line};
-use crate::event::{BrokerEvent, Closing, ConnectionId, Event, EventKind};
-use crate::marker::{Identity, MessageId};
-use crate::packet::{Connack, Connect, Packet, Publish, Subscribe, Version};
+use crate::event::{BrokerEvent, ConnectionId, Event, EventKind};
+use crate::marker::MessageId;
+use crate::packet::{Packet, Version};
 use crate::profile::Profile;
-use client::{
-    Away, Client, Connection, Expected, Inbound, Known, Outbound, PendingSubscribe, Phase, Subject, Why,
-};
+use client::{Client, Connection, Expected, Phase};
 use message::{Message, State, Stream};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::sync::Arc;
 
 /// Number of an event in the history, from 1. Larger means later only as [`event`](crate::event) says.
@@ -73,9 +75,15 @@ pub(crate) struct World {
     connection_of_id: FxHashMap<ConnectionId, ConnIx>,
     stream_of_id: FxHashMap<(u32, u16), StreamIx>,
     lineages: u32,
-    /// A will was set somewhere: then a message can arrive that no PUBLISH sent.
-    pub(crate) any_will: bool,
+    /// What wills carry, and no PUBLISH has to have sent.
+    wills: FxHashSet<MessageId>,
+    /// Topic, checksum and length of what was sent without a marker.
+    unmarked: FxHashSet<(Arc<str>, u32, u32)>,
+    /// More than can be remembered was sent without one.
+    many_unmarked: bool,
     broker_stopping: bool,
+    /// The last fault that was not of one client alone.
+    last_fault: Place,
     /// The last end of the broker that the profile does not cover.
     pub(crate) uncovered_fault: Option<Moment>,
     /// The last end of the broker that it does.
@@ -96,8 +104,11 @@ impl World {
             connection_of_id: FxHashMap::default(),
             stream_of_id: FxHashMap::default(),
             lineages: 0,
-            any_will: false,
+            wills: FxHashSet::default(),
+            unmarked: FxHashSet::default(),
+            many_unmarked: false,
             broker_stopping: false,
+            last_fault: 0,
             uncovered_fault: None,
             covered_fault: None,
         }
@@ -138,6 +149,21 @@ impl World {
         (message.state != State::NeverSent).then_some((stream, message))
     }
 
+    /// The broker was asked to end, or has ended.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.broker_stopping
+    }
+
+    /// Whether a fault struck this client or everybody, or the broker was stopped or paused, after `place`.
+    pub(crate) fn disturbed_since(&self, client: ClientIx, place: Place) -> bool {
+        self.last_fault.max(self.client(client).last_fault) > place
+    }
+
+    /// Whether a will carries this message.
+    pub(crate) fn is_will(&self, id: MessageId) -> bool {
+        self.wills.contains(&id)
+    }
+
     /// Whether the broker failed, in a way that its profile does not cover, after `place`.
     pub(crate) fn excused_since(&self, place: Place) -> bool {
         self.uncovered_fault.is_some_and(|fault| fault.place > place)
@@ -169,8 +195,8 @@ impl World {
         match &event.kind {
             EventKind::GroupStarted { group, version } => self.group_started(group, *version),
             EventKind::GroupEnded { drained, .. } => self.group_ended(*drained),
-            EventKind::Opened { connection, client, version, .. } => {
-                self.opened(*connection, client, *version);
+            EventKind::Opened { connection, client, version, role } => {
+                self.opened(*connection, client, *version, *role);
             }
             EventKind::Sent(id, packet) => return self.on(*id, |world, at| world.sent(at, packet)),
             EventKind::Received(id, packet) => return self.on(*id, |world, at| world.received(at, packet)),
@@ -237,48 +263,6 @@ impl World {
         self.groups.len() as GroupIx - 1
     }
 
-    fn opened(&mut self, id: ConnectionId, name: &Arc<str>, version: Version) {
-        let client = match self.client_of_name.get(name) {
-            Some(client) => *client,
-            None => self.new_client(name, version),
-        };
-        self.clients[client as usize].version = version;
-        let connection = self.connections.len() as ConnIx;
-        self.connection_of_id.insert(id, connection);
-        self.connections.push(Connection {
-            id,
-            client,
-            version,
-            connect: None,
-            connect_sent: self.now,
-            known_before: Known::Never,
-            maybe_fresh: false,
-            accepted: NEVER,
-            refused: false,
-            closed: None,
-            last_heard_ns: self.now.at_ns,
-            last_heard: 0,
-            resumed: false,
-            overrode_expiry: false,
-            subscribes: FxHashMap::default(),
-            unsubscribes: FxHashMap::default(),
-        });
-    }
-
-    fn new_client(&mut self, name: &Arc<str>, version: Version) -> ClientIx {
-        let client = self.clients.len() as ClientIx;
-        let group = self.group_here(version);
-        self.lineages += 1;
-        self.clients.push(Client::new(name, version, group, self.lineages));
-        self.client_of_name.insert(Arc::clone(name), client);
-        client
-    }
-
-    fn break_lineage(&mut self, client: ClientIx, why: Why) {
-        self.lineages += 1;
-        self.clients[client as usize].break_lineage(self.lineages, why, self.now.place);
-    }
-
     fn note(&mut self, client: ClientIx, direction: Direction, text: &str) {
         let client = &mut self.clients[client as usize];
         let line: Line = excerpt::line(self.now, &client.name, direction, text);
@@ -286,33 +270,34 @@ impl World {
     }
 
     fn sent(&mut self, at: ConnIx, packet: &Packet) {
-        let client = self.connection(at).client;
+        let now = self.now;
+        let connection = &mut self.connections[at as usize];
+        connection.last_sent = now;
+        let client = connection.client;
         match packet {
             Packet::Publish(publish) => return self.publish_sent(client, publish),
-            Packet::Puback(id, _) => return self.inbound_acked(client, *id, Phase::Acked),
+            Packet::Puback(id, _) => return self.inbound_acked(at, *id, Phase::Acked),
             Packet::Pubrec(id, 0x80..) => {
                 self.clients[client as usize].inbound.remove(id);
                 return;
             }
-            Packet::Pubrec(id, _) => return self.inbound_acked(client, *id, Phase::Acked),
-            Packet::Pubcomp(id, _) => return self.inbound_acked(client, *id, Phase::Complete),
+            Packet::Pubrec(id, _) => return self.inbound_acked(at, *id, Phase::Acked),
+            Packet::Pubcomp(id, _) => return self.inbound_acked(at, *id, Phase::Complete),
             Packet::Pubrel(id, _) => {
                 if let Some(entry) = self.clients[client as usize].outbound.get_mut(id) {
                     entry.released = true;
                 }
                 return;
             }
-            Packet::Pingreq | Packet::Auth(_) => return,
+            Packet::Pingreq => return connection.pings.push_back(now),
+            Packet::Auth(_) => return,
             _ => self.note(client, Direction::Out, &excerpt::packet(packet)),
         }
         match packet {
             Packet::Connect(connect) => self.connect_sent(at, connect),
             Packet::Subscribe(subscribe) => self.subscribe_sent(at, subscribe),
             Packet::Unsubscribe(id, filters) => self.unsubscribe_sent(at, *id, filters),
-            Packet::Disconnect(_, Some(expiry)) => {
-                self.clients[client as usize].expiry = *expiry;
-                self.connections[at as usize].overrode_expiry = true;
-            }
+            Packet::Disconnect(reason, expiry) => self.goodbye(at, *reason, *expiry),
             _ => {}
         }
     }
@@ -325,7 +310,12 @@ impl World {
         let client = connection.client;
         match packet {
             // A delivery is told by `delivered`, with the facts that were judged.
-            Packet::Publish(_) | Packet::Pingresp | Packet::Auth(_) => return,
+            Packet::Publish(_) | Packet::Auth(_) => return,
+            Packet::Pingresp => {
+                let ping = connection.pings.pop_front();
+                connection.read_up_to = ping.map_or(connection.read_up_to, |ping| ping.place);
+                return;
+            }
             Packet::Puback(id, reason) => return self.outbound_acked(client, *id, 1, *reason),
             Packet::Pubrec(id, reason) => return self.outbound_received(client, *id, *reason),
             Packet::Pubcomp(id, _) => return self.outbound_acked(client, *id, 2, 0),
@@ -336,129 +326,13 @@ impl World {
             Packet::Connack(connack) => self.connack(at, connack),
             Packet::Suback(id, codes) => self.suback(at, *id, codes),
             Packet::Unsuback(id, codes) => self.unsuback(at, *id, codes),
+            Packet::Disconnect(reason, _) => self.connections[at as usize].told_goodbye = Some(*reason),
             _ => {}
         }
     }
 
-    fn connect_sent(&mut self, at: ConnIx, connect: &Connect) {
-        let now = self.now;
-        let connection = &mut self.connections[at as usize];
-        let client_ix = connection.client;
-        let client = &mut self.clients[client_ix as usize];
-        self.any_will |= connect.will.is_some();
-        connection.known_before = client.known;
-        connection.maybe_fresh = client.maybe_fresh;
-        client.maybe_fresh |= client.expected(client.known, now.at_ns, now.at_ns) != Expected::Present;
-        connection.connect = Some(connect.clone());
-        connection.connect_sent = now;
-        client.last_connect = Some(at);
-        // Until CONNACK comes nobody knows whether the broker read it.
-        if connect.clean_start || connect.session_expiry == 0 {
-            client.known = Known::Doubtful("a CONNECT that could end the session was not answered");
-        } else if client.known != Known::Exists {
-            client.known = Known::Doubtful("a CONNECT that could begin a session was not answered");
-        }
-        if connect.clean_start {
-            self.break_lineage(client_ix, Why::CleanStart);
-        }
-    }
-
-    fn connack(&mut self, at: ConnIx, connack: &Connack) {
-        let expected = self.expected(self.connection(at));
-        let connection = &mut self.connections[at as usize];
-        let (client_ix, connect_sent) = (connection.client, connection.connect_sent);
-        if connack.reason != 0 || connection.accepted != NEVER {
-            connection.refused |= connack.reason != 0;
-            return;
-        }
-        let Some(connect) = connection.connect.clone() else { return };
-        connection.accepted = self.now.place;
-        connection.resumed = connack.session_present && !connect.clean_start;
-        if connect.clean_start {
-            self.clients[client_ix as usize].discard_subscriptions(connect_sent.place, self.now.place);
-        } else if !connack.session_present {
-            self.session_absent(client_ix, expected);
-        } else if connection.maybe_fresh {
-            self.break_lineage(client_ix, Why::Gone);
-        }
-        self.accepted(at, connack, connack.session_expiry.unwrap_or(connect.session_expiry));
-    }
-
-    fn session_absent(&mut self, client: ClientIx, expected: Option<Expected>) {
-        let first = self.client(client).online.is_empty() && self.client(client).breaks.is_empty();
-        if !first {
-            let why = if expected == Some(Expected::Present) { Why::Lost } else { Why::Gone };
-            self.break_lineage(client, why);
-        }
-    }
-
-    fn accepted(&mut self, at: ConnIx, connack: &Connack, expiry: u32) {
-        let now = self.now.place;
-        let resumed = self.connection(at).resumed;
-        let client = &mut self.clients[self.connections[at as usize].client as usize];
-        if let Some(open) = client.online.last_mut().filter(|_| client.current.is_some()) {
-            open.1 = now;
-        }
-        client.online.push((now, NEVER));
-        client.known = Known::Exists;
-        client.maybe_fresh = false;
-        client.expiry = expiry;
-        client.away = None;
-        client.current = Some(at);
-        client.last_accepted = Some(at);
-        client.sent_up_to.clear();
-        if client.session_present.len() < 100 {
-            client.session_present.push(connack.session_present);
-        }
-        if resumed {
-            client.resumed += 1;
-            client.resumes.push(now);
-        }
-    }
-
-    fn closed(&mut self, at: ConnIx, closing: Closing) {
-        let now = self.now;
-        let connection = &mut self.connections[at as usize];
-        if connection.closed.is_some() {
-            return;
-        }
-        connection.closed = Some(closing);
-        let (client_ix, heard) = (connection.client, connection.last_heard_ns);
-        let unread = connection.overrode_expiry
-            && matches!(closing, Closing::Rst | Closing::Broken | Closing::Vanished);
-        self.note(client_ix, Direction::None, closing_text(closing));
-        let client = &mut self.clients[client_ix as usize];
-        if client.current != Some(at) {
-            return;
-        }
-        client.current = None;
-        if let Some(open) = client.online.last_mut() {
-            open.1 = now.place;
-        }
-        client.away = Some(match closing {
-            Closing::Fin | Closing::Rst => Away { earliest_ns: now.at_ns, latest_ns: Some(now.at_ns) },
-            Closing::ByBroker => Away { earliest_ns: heard, latest_ns: Some(now.at_ns) },
-            Closing::Broken | Closing::Vanished => Away { earliest_ns: heard, latest_ns: None },
-        });
-        if unread {
-            client.known = Known::Doubtful("a DISCONNECT that set the expiry may not have been read");
-        }
-        if client.expiry == 0 {
-            if client.known == Known::Exists {
-                client.known = Known::Ended;
-            }
-            self.break_lineage(client_ix, Why::Ended);
-        }
-    }
-
-    fn wiped(&mut self, name: &Arc<str>) {
-        if let Some(client) = self.client_named(name) {
-            self.break_lineage(client, Why::Wiped);
-            self.note(client, Direction::None, "forgets its session");
-        }
-    }
-
     fn broker(&mut self, event: BrokerEvent) {
+        self.last_fault = self.now.place;
         let needed = match event {
             BrokerEvent::Started => {
                 self.broker_stopping = false;
@@ -488,203 +362,13 @@ impl World {
     }
 
     fn fault(&mut self, kind: &Arc<str>, client: Option<Arc<str>>) {
+        match client.as_deref().and_then(|name| self.client_named(name)) {
+            Some(client) => self.clients[client as usize].last_fault = self.now.place,
+            None => self.last_fault = self.now.place,
+        }
         let fault = FaultSeen { kind: Arc::clone(kind), client, at: self.now };
         if let Some(group) = self.current_group {
             self.groups[group as usize].last_fault = Some(fault);
         }
-    }
-
-    fn subscribe_sent(&mut self, at: ConnIx, subscribe: &Subscribe) {
-        let now = self.now.place;
-        let connection = &mut self.connections[at as usize];
-        let client = &mut self.clients[connection.client as usize];
-        subscribe.filters.iter().for_each(|filter| client.subscribe(filter, now));
-        let filters = subscribe.filters.iter().map(|it| (Arc::clone(&it.filter), it.qos)).collect();
-        connection.subscribes.insert(subscribe.packet_id, PendingSubscribe { asked: now, filters });
-    }
-
-    fn suback(&mut self, at: ConnIx, id: u16, codes: &[u8]) {
-        let now = self.now.place;
-        let connection = &mut self.connections[at as usize];
-        let Some(pending) = connection.subscribes.remove(&id) else { return };
-        let client = &mut self.clients[connection.client as usize];
-        for ((filter, _), code) in pending.filters.iter().zip(codes) {
-            let asked =
-                |it: &subscription::Subscription| it.grants.iter().any(|grant| grant.asked == pending.asked);
-            let subscription = client.subscriptions.iter_mut().find(|it| it.filter == *filter && asked(it));
-            if let Some(subscription) = subscription {
-                subscription.answered(pending.asked, *code, now);
-            }
-        }
-    }
-
-    fn unsubscribe_sent(&mut self, at: ConnIx, id: u16, filters: &[Arc<str>]) {
-        let now = self.now.place;
-        let connection = &mut self.connections[at as usize];
-        let client = &mut self.clients[connection.client as usize];
-        for subscription in client.subscriptions.iter_mut().filter(|it| filters.contains(&it.filter)) {
-            subscription.doubt(now);
-        }
-        connection.unsubscribes.insert(id, filters.to_vec());
-    }
-
-    fn unsuback(&mut self, at: ConnIx, id: u16, codes: &[u8]) {
-        let now = self.now.place;
-        let connection = &mut self.connections[at as usize];
-        let Some(filters) = connection.unsubscribes.remove(&id) else { return };
-        let client = &mut self.clients[connection.client as usize];
-        for (number, filter) in filters.iter().enumerate() {
-            if codes.get(number).is_some_and(|code| *code >= 0x80) {
-                continue;
-            }
-            let doubted = client.subscriptions.iter_mut().filter(|it| it.filter == *filter && it.until < now);
-            doubted.for_each(|it| it.close(subscription::End::Unsubscribed, now));
-        }
-    }
-
-    fn publish_sent(&mut self, client_ix: ClientIx, publish: &Publish) {
-        let Identity::Ours(marker) = publish.identity else {
-            return self.hold_outbound(client_ix, publish, None);
-        };
-        let stream_ix = match self.stream_of(marker.message) {
-            Some(stream) => stream,
-            None => self.new_stream(client_ix, &marker, publish),
-        };
-        let now = self.now;
-        let client = &mut self.clients[client_ix as usize];
-        let carried = Some((stream_ix, marker.message.sequence));
-        let held = publish.qos > 0
-            && client.outbound.get(&publish.packet_id).is_some_and(|it| it.message == carried);
-        let message = self.streams[stream_ix as usize].messages.entry(marker.message.sequence);
-        message.sent(now, publish, &marker, client.lineage, held);
-        let sent_up_to = client.sent_up_to.entry(stream_ix).or_default();
-        message.unordered |= message.first_sent < *sent_up_to;
-        *sent_up_to = (*sent_up_to).max(message.first_sent);
-        if !held {
-            self.hold_outbound(client_ix, publish, carried);
-        }
-    }
-
-    fn hold_outbound(&mut self, client: ClientIx, publish: &Publish, message: Option<(StreamIx, u64)>) {
-        if publish.qos > 0 {
-            let entry = Outbound { message, qos: publish.qos, released: false };
-            self.clients[client as usize].outbound.insert(publish.packet_id, entry);
-        }
-    }
-
-    fn new_stream(
-        &mut self,
-        client: ClientIx,
-        marker: &crate::marker::Marker,
-        publish: &Publish,
-    ) -> StreamIx {
-        let stream = self.streams.len() as StreamIx;
-        let version = self.client(client).version;
-        let group = self.group_here(version);
-        let id = marker.message;
-        self.stream_of_id.insert((id.publisher, id.stream), stream);
-        self.streams.push(Stream {
-            publisher: id.publisher,
-            number: id.stream,
-            topic: Arc::clone(&publish.topic),
-            qos: marker.qos,
-            version,
-            group,
-            client,
-            messages: paged::Paged::default(),
-            pubrec_up_to: 0,
-            over: false,
-        });
-        stream
-    }
-
-    /// PUBACK, or PUBCOMP, which has no refusal.
-    fn outbound_acked(&mut self, client: ClientIx, id: u16, qos: u8, reason: u8) {
-        let outbound = &mut self.clients[client as usize].outbound;
-        let Some(entry) = outbound.get(&id).copied().filter(|it| it.qos == qos) else { return };
-        if qos == 2 && !entry.released {
-            return;
-        }
-        outbound.remove(&id);
-        let Some((stream, sequence)) = entry.message else { return };
-        let now = self.now;
-        let message = self.streams[stream as usize].messages.entry(sequence);
-        match reason {
-            0x80.. => message.state = State::Refused,
-            _ => message.acknowledged(now),
-        }
-    }
-
-    fn outbound_received(&mut self, client: ClientIx, id: u16, reason: u8) {
-        let outbound = &mut self.clients[client as usize].outbound;
-        let Some(entry) = outbound.get(&id).copied().filter(|it| it.qos == 2) else { return };
-        if reason >= 0x80 {
-            outbound.remove(&id);
-        }
-        let Some((stream, sequence)) = entry.message else { return };
-        let stream = &mut self.streams[stream as usize];
-        let message = stream.messages.entry(sequence);
-        // A broker that takes a message at PUBREL takes them in the order of its PUBRECs.
-        message.unordered |= message.first_sent < stream.pubrec_up_to;
-        stream.pubrec_up_to = stream.pubrec_up_to.max(message.first_sent);
-        match (reason, message.state) {
-            (0x80.., _) => message.state = State::Refused,
-            (_, State::Indeterminate) => message.state = State::Owned,
-            _ => {}
-        }
-    }
-
-    fn inbound_acked(&mut self, client: ClientIx, id: u16, phase: Phase) {
-        let inbound = &mut self.clients[client as usize].inbound;
-        let Some(entry) = inbound.get_mut(&id) else { return };
-        match (entry.phase, phase) {
-            (Phase::Publish, Phase::Acked) | (Phase::Release, Phase::Complete) => entry.phase = phase,
-            _ => {}
-        }
-    }
-
-    fn inbound_released(&mut self, at: ConnIx, id: u16) {
-        let now = self.now;
-        let client = self.connections[at as usize].client;
-        let Some(entry) = self.clients[client as usize].inbound.get_mut(&id) else { return };
-        if entry.qos == 2 {
-            entry.phase = Phase::Release;
-            entry.last = now;
-            entry.connection = at;
-        }
-    }
-
-    /// Holds what a delivery began or repeated.
-    fn hold_inbound(&mut self, at: ConnIx, publish: &Publish, subject: Subject, overlapped: bool) {
-        let now = self.now;
-        let inbound = &mut self.clients[self.connections[at as usize].client as usize].inbound;
-        let before = inbound.get(&publish.packet_id).filter(|it| it.subject == subject);
-        // Repeated on the connection that carries our acknowledgement: it may have crossed.
-        let crossed = before.is_some_and(|it| it.connection == at && it.phase == Phase::Acked);
-        let phase = if crossed { Phase::Acked } else { Phase::Publish };
-        let began = before.map_or(now, |it| it.began);
-        inbound.insert(
-            publish.packet_id,
-            Inbound {
-                subject,
-                qos: publish.qos,
-                phase,
-                began,
-                last: now,
-                connection: at,
-                expires: publish.message_expiry.is_some(),
-                overlapped,
-            },
-        );
-    }
-}
-
-fn closing_text(closing: Closing) -> &'static str {
-    match closing {
-        Closing::ByBroker => "closed by the broker",
-        Closing::Fin => "closed by the client",
-        Closing::Rst => "reset by the client",
-        Closing::Broken => "the connection broke",
-        Closing::Vanished => "the client fell silent",
     }
 }

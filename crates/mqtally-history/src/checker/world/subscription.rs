@@ -1,7 +1,7 @@
 //! A session's subscriptions over time.
 
 use super::topic;
-use super::{NEVER, Place};
+use super::{Moment, NEVER, Place};
 use crate::packet::Filter;
 use std::sync::Arc;
 
@@ -40,17 +40,21 @@ pub(crate) enum End {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Grant {
     pub(crate) asked: Place,
+    pub(crate) asked_ns: u64,
     pub(crate) answered: Place,
     pub(crate) asked_qos: u8,
     /// None until SUBACK.
     pub(crate) granted: Option<u8>,
     pub(crate) no_local: bool,
     pub(crate) retain_as_published: bool,
+    pub(crate) retain_handling: u8,
+    /// Subscription identifier.
+    pub(crate) identifier: Option<u32>,
 }
 
 impl Subscription {
     /// A filter that a SUBSCRIBE asks for.
-    pub(crate) fn asked(filter: &Filter, now: Place) -> Self {
+    pub(crate) fn asked(filter: &Filter, identifier: Option<u32>, now: Moment) -> Self {
         let mut it = Self {
             filter: Arc::clone(&filter.filter),
             shared: topic::unshared(&filter.filter).1,
@@ -60,19 +64,22 @@ impl Subscription {
             end: End::Open,
             grants: Vec::new(),
         };
-        it.ask_again(filter, now);
+        it.ask_again(filter, identifier, now);
         it
     }
 
     /// The same filter is asked for again; old and new options are both right until SUBACK.
-    pub(crate) fn ask_again(&mut self, filter: &Filter, now: Place) {
+    pub(crate) fn ask_again(&mut self, filter: &Filter, identifier: Option<u32>, now: Moment) {
         self.grants.push(Grant {
-            asked: now,
+            asked: now.place,
+            asked_ns: now.at_ns,
             answered: NEVER,
             asked_qos: filter.qos,
             granted: None,
             no_local: filter.no_local,
             retain_as_published: filter.retain_as_published,
+            retain_handling: filter.retain_handling,
+            identifier,
         });
     }
 

@@ -135,7 +135,8 @@ impl Desk {
         self.exchanges = open.iter().filter_map(|row| u16::try_from(row.get::<_, i32>(0)).ok()).collect();
         self.turn_clock().await?;
         self.route_again().await?;
-        let risky = "SELECT name FROM pg_settings WHERE name IN ('fsync', 'full_page_writes') AND setting = 'off'";
+        let risky =
+            "SELECT name FROM pg_settings WHERE name IN ('fsync', 'full_page_writes') AND setting = 'off'";
         let warning = |row: &Row| {
             let name: &str = row.get(0);
             Notice(format!("the server runs with {name} = off: a power failure loses what was acknowledged"))

@@ -72,7 +72,8 @@ async fn join_in_order<T>(mut futures: Vec<Pin<Box<impl Future<Output = T>>>>) -
 
 /// Errors after which there is no transaction any more.
 fn ends_session(error: &tokio_postgres::Error) -> bool {
-    let shut_down = [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN, SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT];
+    let shut_down =
+        [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN, SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT];
     error.is_closed()
         || error.code().is_some_and(|code| shut_down.contains(code))
         || StdError::source(error).is_some_and(|source| source.is::<std::io::Error>())

@@ -54,9 +54,8 @@ impl Desk {
             let kept = arrivals.iter().zip(&verdicts).enumerate().filter(move |(_, (_, v))| wanted(v));
             kept.map(|(at, (arrival, _))| (at, arrival)).collect::<Vec<_>>()
         };
-        let live = stored(|verdict| {
-            matches!(verdict, Verdict::New | Verdict::Conflict(ConflictPolicy::Process))
-        });
+        let live =
+            stored(|verdict| matches!(verdict, Verdict::New | Verdict::Conflict(ConflictPolicy::Process)));
         let dead = stored(|verdict| matches!(verdict, Verdict::Conflict(ConflictPolicy::DeadLetter)));
         let mut accepted: Vec<_> =
             verdicts.iter().map(|verdict| Accepted { sequence: None, verdict: *verdict }).collect();
@@ -201,8 +200,17 @@ impl Desk {
         self.execute(
             STORE,
             &[
-                &channels, &numbers, &c.lanes, &c.received, &c.qos, &c.retain, &c.replay, &c.keys, &c.topics,
-                &c.properties, &c.payloads,
+                &channels,
+                &numbers,
+                &c.lanes,
+                &c.received,
+                &c.qos,
+                &c.retain,
+                &c.replay,
+                &c.keys,
+                &c.topics,
+                &c.properties,
+                &c.payloads,
             ],
         )
         .await
@@ -221,8 +229,19 @@ impl Desk {
         self.execute(
             STORE_DEAD,
             &[
-                &numbers, &c.lanes, &c.received, &c.qos, &c.retain, &c.replay, &c.keys, &c.topics,
-                &c.properties, &c.payloads, &died_ms, &reason, &errors,
+                &numbers,
+                &c.lanes,
+                &c.received,
+                &c.qos,
+                &c.retain,
+                &c.replay,
+                &c.keys,
+                &c.topics,
+                &c.properties,
+                &c.payloads,
+                &died_ms,
+                &reason,
+                &errors,
             ],
         )
         .await
@@ -302,7 +321,9 @@ impl<'a> Columns<'a> {
         };
         Self {
             lanes: arrivals.iter().zip(numbers).map(lane).collect(),
-            received: each(arrivals, |arrival| arrival.received_at.as_ms().min(i64::MAX as u64).cast_signed()),
+            received: each(arrivals, |arrival| {
+                arrival.received_at.as_ms().min(i64::MAX as u64).cast_signed()
+            }),
             qos: each(arrivals, |arrival| i16::from(arrival.qos as u8)),
             retain: each(arrivals, |arrival| arrival.retain),
             replay: each(arrivals, |arrival| i64::from(arrival.replay)),

@@ -56,7 +56,8 @@ impl Letters {
         from: u64,
         limit: usize,
     ) -> Result<Page, StoreError> {
-        let sql = format!("SELECT {COLUMNS} FROM dead WHERE seq >= $1 ORDER BY seq LIMIT {}", SCANNED_ROWS_MAX + 1);
+        let sql =
+            format!("SELECT {COLUMNS} FROM dead WHERE seq >= $1 ORDER BY seq LIMIT {}", SCANNED_ROWS_MAX + 1);
         let rows = self.query(&sql, &[&from.min(i64::MAX as u64).cast_signed()])?;
         let mut page = Page::default();
         for (scanned, row) in rows.iter().enumerate() {

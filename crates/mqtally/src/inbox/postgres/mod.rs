@@ -234,7 +234,10 @@ impl Engine {
             drop(claim.reply.send(Handed { deliveries, back: claim.back }));
         }
         for Settling { leases, reply, answers, .. } in turn.settling {
-            let ended = leases.iter().zip(&answers).filter(|(_, answer)| !matches!(answer, Err(SettleError::Effect(_))));
+            let ended = leases
+                .iter()
+                .zip(&answers)
+                .filter(|(_, answer)| !matches!(answer, Err(SettleError::Effect(_))));
             ended.for_each(|(lease, _)| self.let_go(*lease));
             drop(reply.send(answers));
         }
@@ -410,7 +413,11 @@ impl Turn {
     fn must_be_synced(&self) -> bool {
         let marks = |outcome: &Outcome| matches!(outcome, Outcome::Done);
         self.steps.iter().any(|step| !matches!(step, Step::Exchanges { .. }))
-            || self.settling.iter().flat_map(|settling| &settling.settlements).any(|(_, outcome)| !marks(outcome))
+            || self
+                .settling
+                .iter()
+                .flat_map(|settling| &settling.settlements)
+                .any(|(_, outcome)| !marks(outcome))
     }
 }
 

@@ -118,7 +118,8 @@ async fn is_there(client: &Client, url: &Url) -> Result<bool, StoreError> {
     }
     let foreign = || StoreError::postgres(url, Problem::Foreign(url.schema().to_owned()));
     let row = client.query_one(&format!("SELECT kind, version FROM {table}"), &[]).await;
-    let row = row.map_err(|error| if error.code().is_some_and(is_about_names) { foreign() } else { failed(error) })?;
+    let row = row
+        .map_err(|error| if error.code().is_some_and(is_about_names) { foreign() } else { failed(error) })?;
     match (row.get::<_, String>(0).as_str(), row.get(1)) {
         ("inbox", found) if found > VERSION => {
             Err(StoreError::postgres(url, Problem::Newer { found, supported: VERSION }))
@@ -145,7 +146,8 @@ pub(super) async fn visit(client: &Client, url: &Url) -> Result<(), StoreError> 
 pub(super) async fn settle_in(client: &Client, url: &Url) -> Result<(), StoreError> {
     let failed = |error: tokio_postgres::Error| StoreError::from_postgres(url, &error);
     client.batch_execute(SESSION).await.map_err(failed)?;
-    let sql = "SELECT set_config('search_path', quote_ident($1) || ', ' || current_setting('search_path'), false)";
+    let sql =
+        "SELECT set_config('search_path', quote_ident($1) || ', ' || current_setting('search_path'), false)";
     client.query_one(sql, &[&url.schema()]).await.map_err(failed).map(drop)
 }
 
@@ -174,7 +176,8 @@ impl Desk {
         }
         self.execute("UPDATE bucket SET ended_ms = inbox_now() WHERE ended_ms IS NULL", &[]).await?;
         self.drop_expired().await?;
-        let sql = "INSERT INTO bucket(number, keys_before) SELECT $1, coalesce(sum(keys), 0)::bigint FROM member";
+        let sql =
+            "INSERT INTO bucket(number, keys_before) SELECT $1, coalesce(sum(keys), 0)::bigint FROM member";
         self.execute(sql, &[&next]).await?;
         let width_ms = i64::try_from((self.settings.window_ms / BUCKETS).max(1)).unwrap_or(i64::MAX / 2);
         let sql = "UPDATE clock SET bucket = $1, bucket_ends_ms = inbox_now() + $2";

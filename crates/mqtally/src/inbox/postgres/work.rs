@@ -231,8 +231,7 @@ impl Desk {
         let leases: Vec<_> = done.iter().map(|(_, lease)| *lease).collect();
         let (sequences, fences) = columns(&leases);
         let rows = self.query(DONE, &[&sequences, &fences]).await?;
-        let mut held: FxHashSet<_> =
-            rows.iter().map(|row| row.get::<_, i64>(0).cast_unsigned()).collect();
+        let mut held: FxHashSet<_> = rows.iter().map(|row| row.get::<_, i64>(0).cast_unsigned()).collect();
         let count = i64::try_from(held.len()).unwrap_or(i64::MAX);
         self.counts.processed += count;
         self.counts.removed += count;
@@ -284,7 +283,8 @@ impl Desk {
                 let reason = if failure.hopeless { Reason::Handler } else { Reason::Exhausted };
                 over.push(failure.sequence, failure.attempts, reason, errors);
             } else {
-                let delay = failure.after.unwrap_or_else(|| self.settings.retry.delay(attempts, self.random.u32(..)));
+                let delay =
+                    failure.after.unwrap_or_else(|| self.settings.retry.delay(attempts, self.random.u32(..)));
                 again.push(failure.sequence, failure.attempts, delay, errors);
             }
         }
@@ -299,7 +299,9 @@ impl Desk {
             return Ok(());
         }
         self.counts.retries += i64::try_from(again.sequences.len()).unwrap_or(i64::MAX);
-        self.execute(RETRY, &[&again.sequences, &again.delays_ms, &again.attempts, &again.errors]).await.map(drop)
+        self.execute(RETRY, &[&again.sequences, &again.delays_ms, &again.attempts, &again.errors])
+            .await
+            .map(drop)
     }
 
     async fn bury(&mut self, over: Over, wall: Time) -> Result<(), Error> {
@@ -310,8 +312,9 @@ impl Desk {
         self.counts.dead_lettered += count;
         self.counts.removed += count;
         let died_ms = wall.as_ms().cast_signed();
-        let buried =
-            self.execute(BURY, &[&over.sequences, &over.attempts, &over.reasons, &over.errors, &died_ms]).await?;
+        let buried = self
+            .execute(BURY, &[&over.sequences, &over.attempts, &over.reasons, &over.errors, &died_ms])
+            .await?;
         expect_rows(buried, over.sequences.len(), "an unsettled message")
     }
 
@@ -329,7 +332,8 @@ impl Desk {
     }
 
     async fn take_replays(&mut self) -> Result<bool, Error> {
-        let sql = "SELECT seq, topic FROM dead WHERE replay_asked ORDER BY seq LIMIT 256 FOR UPDATE SKIP LOCKED";
+        let sql =
+            "SELECT seq, topic FROM dead WHERE replay_asked ORDER BY seq LIMIT 256 FOR UPDATE SKIP LOCKED";
         let asked = self.query(sql, &[]).await?;
         if asked.is_empty() {
             return Ok(false);

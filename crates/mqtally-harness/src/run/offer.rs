@@ -1,0 +1,155 @@
+//! What a broker offers, as far as it says so: some parts of MQTT a broker may lawfully be without.
+//!
+//! It is asked once, before the run, by a CONNECT on 5.0: there a broker announces what it lacks [5.0:MQTT-3.2.2-9] ff.
+//! 3.1.1 has no words for it, so that what is announced on 5.0 counts for both.
+
+use crate::process::BrokerUnderTest;
+use mqtally::connection::{Closing, Connection, Read};
+use mqtally::endpoint::Endpoint;
+use mqtally_proto::packet::{Connack, Connect, Disconnect, Packet, Properties, Qos, ReasonCode, Version};
+use std::time::Duration;
+use tokio::io::Interest;
+use tokio::time::timeout;
+
+/// How long the broker may take to answer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+/// Largest packet that is taken, bytes.
+const PACKET_SIZE_MAX: u32 = 1 << 20;
+/// CONNACK of a 3.1.1 broker that knows no other version.
+const UNACCEPTABLE_PROTOCOL_VERSION: ReasonCode = ReasonCode(1);
+
+/// A part of MQTT that a broker may be without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Feature {
+    /// MQTT 5.0 itself.
+    Version5,
+    /// QoS 2.
+    ExactlyOnce,
+    /// Retained messages.
+    Retain,
+    /// Shared subscriptions.
+    SharedSubscriptions,
+    /// Subscription identifiers.
+    SubscriptionIdentifiers,
+    /// Topic aliases from clients.
+    TopicAliases,
+}
+
+impl Feature {
+    /// What people call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Version5 => "MQTT 5.0",
+            Self::ExactlyOnce => "QoS 2",
+            Self::Retain => "retained messages",
+            Self::SharedSubscriptions => "shared subscriptions",
+            Self::SubscriptionIdentifiers => "subscription identifiers",
+            Self::TopicAliases => "topic aliases",
+        }
+    }
+}
+
+/// What a broker said that it lacks.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Offer {
+    lacking: Vec<Feature>,
+}
+
+impl Offer {
+    /// Asks the broker. One that does not answer is taken to lack nothing: the run will show why.
+    pub async fn of(broker: &BrokerUnderTest) -> Self {
+        match timeout(ANSWER_LIMIT, ask(broker.endpoint())).await {
+            Ok(Ok(Some(connack))) => Self::announced(&connack),
+            // Older brokers close a CONNECT of a version that they do not know.
+            Ok(Ok(None)) => Self { lacking: vec![Feature::Version5] },
+            Ok(Err(_)) | Err(_) => Self::default(),
+        }
+    }
+
+    /// Whether the broker has `feature`, as far as is known.
+    pub fn has(&self, feature: Feature) -> bool {
+        !self.lacking.contains(&feature)
+    }
+
+    fn announced(connack: &Connack) -> Self {
+        if [ReasonCode::UNSUPPORTED_PROTOCOL_VERSION, UNACCEPTABLE_PROTOCOL_VERSION].contains(&connack.reason)
+        {
+            return Self { lacking: vec![Feature::Version5] };
+        }
+        if connack.reason.is_error() {
+            return Self::default();
+        }
+        let properties = &connack.properties;
+        let lacks = [
+            (Feature::ExactlyOnce, properties.maximum_qos().is_some_and(|qos| qos < Qos::ExactlyOnce as u8)),
+            (Feature::Retain, properties.retain_available() == Some(0)),
+            (Feature::SharedSubscriptions, properties.shared_subscription_available() == Some(0)),
+            (Feature::SubscriptionIdentifiers, properties.subscription_identifier_available() == Some(0)),
+            (Feature::TopicAliases, properties.topic_alias_maximum().unwrap_or(0) == 0),
+        ];
+        Self { lacking: lacks.into_iter().filter(|(_, lacks)| *lacks).map(|(feature, _)| feature).collect() }
+    }
+}
+
+/// The answer to a CONNECT on 5.0; `None` when there is none that 5.0 knows.
+async fn ask(endpoint: &Endpoint) -> Result<Option<Connack>, Box<dyn std::error::Error>> {
+    let dialled = Connection::dial(endpoint, ANSWER_LIMIT, Version::V5_0, PACKET_SIZE_MAX, 0, None);
+    let mut connection = dialled.await?;
+    connection.queue(&Packet::Connect(Box::new(connect(endpoint))))?;
+    connection.flush()?;
+    let mut packets = Vec::new();
+    while packets.is_empty() {
+        connection.ready(Interest::READABLE).await?;
+        match connection.read(&mut packets) {
+            Ok(Read::Open) => {}
+            Ok(Read::End) | Err(_) => break,
+        }
+    }
+    let goodbye = Disconnect { reason: ReasonCode::SUCCESS, properties: Properties::default() };
+    // The broker may be gone, and what it has said stands.
+    let _ = connection.queue(&Packet::Disconnect(goodbye)).map(|()| connection.flush());
+    connection.close(Closing::Fin).await;
+    Ok(packets.into_iter().find_map(|packet| match packet {
+        Packet::Connack(connack) => Some(connack),
+        _ => None,
+    }))
+}
+
+fn connect(endpoint: &Endpoint) -> Connect {
+    Connect {
+        version: Version::V5_0,
+        clean_start: true,
+        keep_alive: 60,
+        client_id: format!("mqtally-offer-{}", std::process::id()).into(),
+        will: None,
+        username: endpoint.username().map(Into::into),
+        password: endpoint.password().map(|password| password.as_bytes().to_vec().into()),
+        properties: Properties::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mqtally_proto::packet::Property;
+
+    #[track_caller]
+    fn check(reason: ReasonCode, properties: Vec<Property>, lacking: &[Feature]) {
+        let connack = Connack { session_present: false, reason, properties: Properties(properties) };
+        assert_eq!(Offer::announced(&connack).lacking, lacking);
+    }
+
+    #[test]
+    fn what_a_broker_lacks_is_what_it_announces() {
+        let aliases = Property::TopicAliasMaximum(10);
+        check(ReasonCode::SUCCESS, vec![aliases.clone()], &[]);
+        check(ReasonCode::SUCCESS, vec![], &[Feature::TopicAliases]);
+        check(ReasonCode::SUCCESS, vec![aliases.clone(), Property::MaximumQos(1)], &[Feature::ExactlyOnce]);
+        check(ReasonCode::SUCCESS, vec![aliases.clone(), Property::RetainAvailable(0)], &[Feature::Retain]);
+        let shared = Property::SharedSubscriptionAvailable(0);
+        check(ReasonCode::SUCCESS, vec![aliases, shared], &[Feature::SharedSubscriptions]);
+        check(ReasonCode::UNSUPPORTED_PROTOCOL_VERSION, vec![], &[Feature::Version5]);
+        check(UNACCEPTABLE_PROTOCOL_VERSION, vec![], &[Feature::Version5]);
+        check(ReasonCode::NOT_AUTHORIZED, vec![], &[]);
+    }
+}

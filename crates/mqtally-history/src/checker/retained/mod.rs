@@ -1,0 +1,560 @@
+//! T1 to T9: the last retained message of a topic, for those who subscribe.
+//!
+//! Each filter of a SUBSCRIBE reads the register of each topic that it matches. What must not have come is broken
+//! when it comes; what should have come and did not is broken when the reader is over, and only where the broker
+//! answered something behind SUBACK and a second passed, or five did: retained messages may come behind SUBACK. QoS 0
+//! may be discarded at any time, and a shared filter reads nothing.
+
+mod ask;
+mod register;
+
+use super::excerpt::{Direction, Line, ack, line};
+use super::ledger::{Evidence, Ledger};
+use super::world::client::Why;
+use super::world::delivery::{Delivery, Known};
+use super::world::{ClientIx, ConnIx, GroupIx, Moment, NEVER, Place, World};
+use crate::event::Closing;
+use crate::marker::{Identity, Purpose};
+use crate::packet::{Packet, Publish, Subscribe, Version};
+use crate::promise::PromiseId;
+use ask::{Ask, Due};
+use register::{Found, Register, Write};
+use rustc_hash::FxHashMap;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// The registers, and who reads them.
+#[derive(Debug, Default)]
+pub(crate) struct Retained {
+    registers: Vec<Register>,
+    of_topic: FxHashMap<Arc<str>, usize>,
+    /// Writes without their final acknowledgement.
+    pending: FxHashMap<(ClientIx, u16), (usize, Place)>,
+    asks: FxHashMap<ConnIx, Vec<Ask>>,
+    /// Connections with an ask that is not judged.
+    reading: BTreeSet<ConnIx>,
+}
+
+impl Retained {
+    pub(crate) fn sent(&mut self, world: &World, at: ConnIx, it: &Packet, ledger: &mut Ledger) {
+        match it {
+            Packet::Publish(publish) => self.published(world, at, publish, ledger),
+            Packet::Subscribe(subscribe) => self.asked(world, at, subscribe),
+            _ => {}
+        }
+    }
+
+    pub(crate) fn received(&mut self, world: &World, at: ConnIx, it: &Packet, ledger: &mut Ledger) {
+        let client = world.connection(at).client;
+        match it {
+            Packet::Puback(id, reason) | Packet::Pubcomp(id, reason) if !self.pending.is_empty() => {
+                self.written((client, *id), world.now, *reason < 0x80);
+            }
+            Packet::Pubrec(id, 0x80..) => self.written((client, *id), world.now, false),
+            Packet::Suback(id, codes) => self.answered(world, at, *id, codes),
+            Packet::Pingresp => {
+                let ping = world.connection(at).pings.front().map_or(0, |ping| ping.place);
+                self.settle(at, world.now, ping);
+            }
+            Packet::Publish(_) | Packet::Connack(_) => {}
+            Packet::Unsuback(id, _) => self.given_up(world, at, *id, ledger),
+            _ => {}
+        }
+    }
+
+    fn published(&mut self, world: &World, at: ConnIx, publish: &Publish, ledger: &mut Ledger) {
+        let client = world.connection(at).client;
+        let key = (client, publish.packet_id);
+        if !publish.retain {
+            if publish.qos > 0 && !self.pending.is_empty() {
+                self.pending.remove(&key);
+            }
+            return self.passed_by(publish);
+        }
+        let register = self.register(&publish.topic);
+        let write = Write::of(publish, client, at, world.now);
+        if publish.dup && self.pending.get(&key).is_some_and(|(known, _)| *known == register) {
+            return;
+        }
+        if publish.qos > 0 {
+            self.pending.insert(key, (register, world.now.place));
+        }
+        self.judge_over(world, ledger);
+        let oldest = self.oldest_reader(world.now.place);
+        self.registers[register].add(write, oldest);
+    }
+
+    /// Judges who has read for long enough, before the registers move on.
+    fn judge_over(&mut self, world: &World, ledger: &mut Ledger) {
+        let mut reading = std::mem::take(&mut self.reading);
+        reading.retain(|at| {
+            let mut asks = self.asks.remove(at).unwrap_or_default();
+            for ask in asks.iter_mut().filter(|ask| !ask.judged && ask.is_over(world.now, None)) {
+                self.judge_reads(world, *at, ask, None, ledger);
+                ask.judged = true;
+            }
+            let more = asks.iter().any(|ask| !ask.judged);
+            self.asks.insert(*at, asks);
+            more
+        });
+        self.reading = reading;
+    }
+
+    /// A will with RETAIN may be written at any time from now on.
+    pub(crate) fn will_declared(&mut self, world: &World, at: ConnIx, will: &Publish) {
+        if will.retain {
+            let register = self.register(&will.topic);
+            let write = Write { will: true, ..Write::of(will, world.connection(at).client, at, world.now) };
+            let oldest = self.oldest_reader(world.now.place);
+            self.registers[register].add(write, oldest);
+        }
+    }
+
+    /// A will was seen to be published: with RETAIN, it is written.
+    pub(crate) fn will_published(&mut self, world: &World, will: &Publish) {
+        let Some(register) = self.of_topic.get(&will.topic) else { return };
+        let mut writes = self.registers[*register].writes.iter_mut();
+        if let Some(write) = writes.find(|write| write.will && write.is(will)) {
+            write.acked = world.now;
+            write.will = false;
+        }
+    }
+
+    /// A message without RETAIN to a topic that has a retained one.
+    fn passed_by(&mut self, publish: &Publish) {
+        if self.registers.is_empty() {
+            return;
+        }
+        let (Some(register), Identity::Ours(marker)) = (self.of_topic.get(&publish.topic), publish.identity)
+        else {
+            return;
+        };
+        self.registers[*register].plain.get_or_insert(marker.message);
+    }
+
+    fn register(&mut self, topic: &Arc<str>) -> usize {
+        if let Some(at) = self.of_topic.get(topic) {
+            return *at;
+        }
+        self.of_topic.insert(Arc::clone(topic), self.registers.len());
+        self.registers.push(Register::new(topic));
+        self.registers.len() - 1
+    }
+
+    fn oldest_reader(&self, now: Place) -> Place {
+        let reading = self.reading.iter().filter_map(|at| self.asks.get(at)).flatten();
+        reading.filter(|ask| !ask.judged).map(|ask| ask.asked.place).min().unwrap_or(now)
+    }
+
+    fn written(&mut self, key: (ClientIx, u16), now: Moment, accepted: bool) {
+        let Some((register, sent)) = self.pending.remove(&key) else { return };
+        let write = self.registers[register].writes.iter_mut().find(|write| write.sent.place == sent);
+        if let Some(write) = write.filter(|_| accepted) {
+            write.acked = now;
+        }
+    }
+
+    fn asked(&mut self, world: &World, at: ConnIx, subscribe: &Subscribe) {
+        let client = world.connection(at).client;
+        let asks = subscribe.filters.iter().map(|it| Ask::new(world, client, subscribe.packet_id, it));
+        self.asks.entry(at).or_default().extend(asks);
+        self.reading.insert(at);
+    }
+
+    fn answered(&mut self, world: &World, at: ConnIx, id: u16, codes: &[u8]) {
+        let asks = self.asks.entry(at).or_default().iter_mut();
+        let waiting = asks.filter(|ask| ask.packet_id == id && ask.answered.place == NEVER);
+        for (ask, code) in waiting.zip(codes) {
+            ask.answered = world.now;
+            ask.refused = *code >= 0x80;
+        }
+    }
+
+    /// Something came that the broker did behind what stands at `behind`.
+    fn settle(&mut self, at: ConnIx, now: Moment, behind: Place) {
+        let asks = self.asks.get_mut(&at).into_iter().flatten();
+        for ask in asks.filter(|ask| ask.settled == 0 && ask.answered.place < behind) {
+            ask.settled = now.place;
+        }
+    }
+
+    pub(crate) fn judge(&mut self, world: &World, delivery: &Delivery<'_>, ledger: &mut Ledger) {
+        if let Some(known) = delivery.known.filter(|known| known.marker.purpose != Purpose::Load) {
+            self.settle(delivery.connection, world.now, known.message.first_sent);
+        }
+        match (delivery.publish.retain, delivery.retained) {
+            (false, false) => judge_live(world, delivery, ledger),
+            (true, false) => judge_flagged(world, delivery, ledger),
+            (_, true) => self.judge_retained(world, delivery, ledger),
+        }
+    }
+
+    fn judge_retained(&mut self, world: &World, delivery: &Delivery<'_>, ledger: &mut Ledger) {
+        let publish = delivery.publish;
+        if delivery.is_repetition() || is_again(delivery) {
+            return;
+        }
+        if delivery.known.is_some_and(|known| !known.message.retain) {
+            ledger.oblige(PromiseId::T5, delivery.version);
+            let what = "was published without RETAIN, and came as the retained message of its topic";
+            return broken(world, delivery, PromiseId::T5, what, ledger);
+        }
+        ledger.oblige(PromiseId::T2, delivery.version);
+        if !publish.retain {
+            broken(world, delivery, PromiseId::T2, "came to a new subscription without RETAIN", ledger);
+        }
+        let Some(register) = self.of_topic.get(&publish.topic).copied() else { return };
+        let Some(at) = self.reader(delivery.connection, register, publish) else {
+            return self.judge_unasked(world, delivery, ledger);
+        };
+        let Some(asks) = self.asks.get_mut(&delivery.connection) else { return };
+        let established = |ask: &&Ask| ask.matches(&publish.topic);
+        let answered = asks.iter().filter(established).map(|ask| ask.answered.place).max().unwrap_or(NEVER);
+        let settled = asks.iter().filter(established).map(|ask| ask.settled).max().unwrap_or(0);
+        let ask = &mut asks[at];
+        let since = delivery.known.filter(|known| known.message.first_sent > answered);
+        if since.is_some_and(|known| settled > 0 && known.message.first_sent > settled) {
+            let what = "came with RETAIN through a filter that had been there for long";
+            ledger.oblige(PromiseId::T3, delivery.version);
+            return broken(world, delivery, PromiseId::T3, what, ledger);
+        }
+        let times = ask.take(register, publish, world.now, since.map(|known| known.marker.message));
+        let asked = ask.asked;
+        if times > 1 {
+            broken(world, delivery, PromiseId::T1, "came twice for one subscription", ledger);
+        }
+        self.judge_value(world, delivery, register, asked, ledger);
+    }
+
+    /// The subscription of this connection that a copy answers: that which got it the fewest times, if it can be none
+    /// that declined retained messages.
+    fn reader(&self, at: ConnIx, register: usize, publish: &Publish) -> Option<usize> {
+        let asks = self.asks.get(&at)?;
+        let readers =
+            asks.iter().enumerate().filter(|(_, ask)| ask.may_read() && ask.matches(&publish.topic));
+        let (at, best) = readers.min_by_key(|(_, ask)| ask.count(register, publish))?;
+        let satisfied = best.count(register, publish) > 0;
+        let declined = asks
+            .iter()
+            .any(|ask| matches!(ask.due, Due::NotAgain | Due::Never) && ask.matches(&publish.topic));
+        (!satisfied || !declined).then_some(at)
+    }
+
+    /// T8 and T3: nobody on this connection asked for it.
+    fn judge_unasked(&self, world: &World, delivery: &Delivery<'_>, ledger: &mut Ledger) {
+        let connection = world.connection(delivery.connection);
+        let topic = &delivery.publish.topic;
+        let asks = self.asks.get(&delivery.connection).into_iter().flatten();
+        let declined = asks.filter(|ask| ask.matches(topic) && !ask.refused).map(|ask| ask.due).max();
+        match declined {
+            Some(Due::Shared) => warn(world, delivery, "came through a shared subscription", ledger),
+            Some(due) => {
+                ledger.oblige(PromiseId::T8, delivery.version);
+                let what = match due {
+                    Due::NotAgain => "came for a filter that existed, with Retain Handling 1",
+                    _ => "came for a filter with Retain Handling 2",
+                };
+                broken(world, delivery, PromiseId::T8, what, ledger);
+            }
+            // It may have waited since the client was here before.
+            None if connection.resumed => match delivery.known {
+                Some(known) if known.message.first_sent > connection.accepted => {
+                    ledger.oblige(PromiseId::T3, delivery.version);
+                    let what = "came with RETAIN through a filter of before the connection";
+                    broken(world, delivery, PromiseId::T3, what, ledger);
+                }
+                Some(known) if known.copies.retained && delivery.held.is_none() => {
+                    warn(world, delivery, "came again because its session was resumed", ledger);
+                }
+                _ => {}
+            },
+            None => {}
+        }
+    }
+
+    /// T1, T4 and T9: what comes is what the topic holds.
+    fn judge_value(
+        &self,
+        world: &World,
+        delivery: &Delivery<'_>,
+        register: usize,
+        asked: Moment,
+        ledger: &mut Ledger,
+    ) {
+        let (publish, it) = (delivery.publish, &self.registers[register]);
+        if publish.payload_len == 0 {
+            ledger.oblige(PromiseId::T4, delivery.version);
+            return broken(
+                world,
+                delivery,
+                PromiseId::T4,
+                "is empty, and came as a retained message",
+                ledger,
+            );
+        }
+        let write = it.writes.iter().find(|write| write.is(publish));
+        if let Some(write) = write.filter(|write| expired_for_certain(write, asked)) {
+            ledger.oblige(PromiseId::T9, delivery.version);
+            let what = format!(
+                "had expired when its subscription was asked for: its interval was {} s",
+                write.expiry.unwrap_or(0)
+            );
+            return broken(world, delivery, PromiseId::T9, &what, ledger);
+        }
+        let later = match (write, delivery.known) {
+            (Some(write), _) if !write.will => it.later_than(write.acked.place, asked.place),
+            (None, Some(known)) if known.message.acked > 0 => it.later_than(known.message.acked, asked.place),
+            // What was there before the run.
+            (None, None) => it.later_than(0, asked.place),
+            _ => None,
+        };
+        let Some(later) = later.filter(|later| !world.excused_since(later.sent.place)) else { return };
+        let id = if later.clears() { PromiseId::T4 } else { PromiseId::T1 };
+        ledger.oblige(id, delivery.version);
+        let what = match later.clears() {
+            true => "came, though an empty message had cleared its topic".to_owned(),
+            false => format!("came, though a later one was acknowledged (event {})", later.acked.place),
+        };
+        broken(world, delivery, id, &what, ledger);
+    }
+
+    fn given_up(&mut self, world: &World, at: ConnIx, id: u16, ledger: &mut Ledger) {
+        let Some(filters) = world.connection(at).unsubscribes.get(&id) else { return };
+        let Some(asks) = self.asks.get_mut(&at) else { return };
+        let (over, rest): (Vec<Ask>, Vec<Ask>) =
+            std::mem::take(asks).into_iter().partition(|ask| filters.contains(&ask.filter));
+        *asks = rest;
+        over.iter().for_each(|ask| self.judge_ask(world, at, ask, None, ledger));
+    }
+
+    /// A connection is over.
+    pub(crate) fn closed(&mut self, world: &World, at: ConnIx, closing: Closing, ledger: &mut Ledger) {
+        self.reading.remove(&at);
+        for ask in self.asks.remove(&at).unwrap_or_default() {
+            self.judge_ask(world, at, &ask, Some(closing), ledger);
+        }
+    }
+
+    pub(crate) fn judge_group(&mut self, world: &World, group: GroupIx, ledger: &mut Ledger) {
+        let mut here: Vec<ConnIx> = self.asks.keys().copied().collect();
+        here.retain(|at| world.client(world.connection(*at).client).group == group);
+        here.sort_unstable();
+        for at in here {
+            self.reading.remove(&at);
+            for ask in self.asks.remove(&at).unwrap_or_default() {
+                self.judge_ask(world, at, &ask, None, ledger);
+            }
+        }
+        self.pending.retain(|(client, _), _| world.client(*client).group != group);
+    }
+
+    fn judge_ask(&self, world: &World, at: ConnIx, ask: &Ask, closing: Option<Closing>, ledger: &mut Ledger) {
+        judge_suspects(world, ask, ledger);
+        if !ask.judged {
+            self.judge_reads(world, at, ask, closing, ledger);
+        }
+    }
+
+    fn judge_reads(
+        &self,
+        world: &World,
+        at: ConnIx,
+        ask: &Ask,
+        closing: Option<Closing>,
+        ledger: &mut Ledger,
+    ) {
+        for (ix, register) in self.registers.iter().enumerate().filter(|(_, it)| ask.matches(&it.topic)) {
+            let got = ask.got.iter().any(|got| got.register == ix);
+            if got || ask.is_over(world.now, closing) {
+                Read { world, at, ask, register, got }.judge(ledger);
+            }
+        }
+    }
+}
+
+/// One filter and one topic, when the filter's reading is over.
+struct Read<'a> {
+    world: &'a World,
+    at: ConnIx,
+    ask: &'a Ask,
+    register: &'a Register,
+    got: bool,
+}
+
+impl Read<'_> {
+    fn judge(&self, ledger: &mut Ledger) {
+        let version = self.world.connection(self.at).version;
+        let found = self.register.found(self.ask.asked.place);
+        match (self.ask.due, found) {
+            (Due::Unsure | Due::Shared, _) | (_, Found::Unsure) => {}
+            (Due::Yes, Found::Nothing) => {
+                ledger.oblige_many(PromiseId::T4, version, u64::from(!self.got));
+            }
+            (Due::Yes, Found::Value(write) | Found::OneOf(write)) => self.judge_due(&write, ledger),
+            (Due::NotAgain | Due::Never, Found::Value(_) | Found::OneOf(_)) => {
+                ledger.oblige_many(PromiseId::T8, version, u64::from(!self.got));
+            }
+            (Due::NotAgain | Due::Never, Found::Nothing) => {}
+        }
+    }
+
+    fn judge_due(&self, write: &Write, ledger: &mut Ledger) {
+        let (world, ask) = (self.world, self.ask);
+        let connection = world.connection(self.at);
+        if expired_for_certain(write, ask.asked) {
+            return ledger.oblige_many(PromiseId::T9, connection.version, u64::from(!self.got));
+        }
+        let limit = connection.connect.as_ref().and_then(|connect| connect.maximum_packet_size);
+        let large = limit.is_some_and(|limit| {
+            u64::from(write.len) + self.register.topic.len() as u64 + 64 > u64::from(limit)
+        });
+        if write.expiry.is_some() || world.excused_since(write.sent.place) || large {
+            return;
+        }
+        if connection.connack.as_ref().is_some_and(|connack| connack.unavailable.retain) || write.qos == 0 {
+            return;
+        }
+        for id in self.promises(write).into_iter().flatten() {
+            ledger.oblige(id, connection.version);
+            if !self.got {
+                ledger.broken(world, id, world.client_scope(ask.client), || self.missing(write));
+            }
+        }
+    }
+
+    /// What a value that is due puts to the test.
+    fn promises(&self, write: &Write) -> [Option<PromiseId>; 4] {
+        let world = self.world;
+        let complete = write.acked.place;
+        let passed_by = self.register.plain.and_then(|id| world.message(id)).is_some_and(|(_, message)| {
+            message.acked > 0 && message.first_sent > complete && message.acked < self.ask.asked.place
+        });
+        let ended = world.client(write.client).breaks.iter().any(|it| {
+            matches!(it.why, Why::Ended | Why::CleanStart)
+                && it.place > complete
+                && it.place < self.ask.asked.place
+        });
+        let new_only = world.connection(self.at).version == Version::V5_0
+            && world.client(self.ask.client).subscriptions.iter().any(|it| {
+                it.grants
+                    .iter()
+                    .any(|grant| grant.asked == self.ask.asked.place && grant.retain_handling == 1)
+            });
+        [
+            Some(PromiseId::T1),
+            passed_by.then_some(PromiseId::T5),
+            ended.then_some(PromiseId::T6),
+            new_only.then_some(PromiseId::T8),
+        ]
+    }
+
+    fn missing(&self, write: &Write) -> Evidence {
+        let (world, ask, topic) = (self.world, self.ask, &self.register.topic);
+        let name = &world.client(ask.client).name;
+        let publisher = &world.client(write.client).name;
+        let body = if write.will { "a will with RETAIN" } else { "PUBLISH retain=1" };
+        let mut lines: Vec<Line> = world.control_lines(ask.client, ask.asked.place.saturating_sub(1));
+        lines.push(line(
+            write.sent,
+            publisher,
+            Direction::Out,
+            format!("{body} qos={} topic={topic}", write.qos),
+        ));
+        if write.acked.place < NEVER {
+            lines.push(line(write.acked, publisher, Direction::In, "final acknowledgement"));
+        }
+        lines.push(line(ask.answered, name, Direction::In, ack("SUBACK", ask.packet_id, 0)));
+        Evidence {
+            message: format!(
+                "session {name} subscribed to {}, and the retained message of {topic}, acknowledged before, did not \
+                 come{}",
+                ask.filter,
+                world.after_restart(write.sent.place)
+            ),
+            lines,
+        }
+    }
+}
+
+/// T3 at the end: a copy with RETAIN of what was sent to an established filter, and no other copy.
+fn judge_suspects(world: &World, ask: &Ask, ledger: &mut Ledger) {
+    for got in &ask.got {
+        let Some(id) = got.suspect else { continue };
+        let Some((stream, _)) = world.message(id) else { continue };
+        let client = world.client(ask.client);
+        if client.copies_of(stream, id.sequence).live {
+            continue;
+        }
+        ledger.oblige(PromiseId::T3, client.version);
+        ledger.broken(world, PromiseId::T3, world.client_scope(ask.client), || {
+            let topic = &world.stream(stream).topic;
+            let text = format!("PUBLISH retain=1 topic={topic} message={}/{}/{}", id.publisher, id.stream, id.sequence);
+            Evidence {
+                message: format!(
+                    "message {} of {topic} was sent when the filter {} of session {} was established, and came with \
+                     RETAIN only",
+                    id.sequence, ask.filter, client.name
+                ),
+                lines: vec![line(got.at, &client.name, Direction::In, text)],
+            }
+        });
+    }
+}
+
+/// A live copy without RETAIN: right, but where every filter retains as published.
+fn judge_live(world: &World, delivery: &Delivery<'_>, ledger: &mut Ledger) {
+    let Some(known) = delivery.known.filter(|known| known.message.retain) else { return };
+    ledger.oblige(PromiseId::T3, delivery.version);
+    let as_published =
+        delivery.routes.lawful > 0 && delivery.routes.all_as_published == delivery.routes.lawful;
+    if as_published && always_retained(&known) {
+        let what = "was published with RETAIN and came without, through a filter that retains as published";
+        broken(world, delivery, PromiseId::T3, what, ledger);
+    }
+}
+
+/// A live copy with RETAIN: right where a filter retains as published, and the message was.
+fn judge_flagged(world: &World, delivery: &Delivery<'_>, ledger: &mut Ledger) {
+    ledger.oblige(PromiseId::T3, delivery.version);
+    if delivery.known.is_some_and(|known| !known.message.retain) {
+        let what = "was published without RETAIN, and came with it";
+        broken(world, delivery, PromiseId::T3, what, ledger);
+    }
+}
+
+fn always_retained(known: &Known<'_>) -> bool {
+    known.message.submissions == 1
+}
+
+/// The same exchange once more: it was taken in with its first packet.
+fn is_again(delivery: &Delivery<'_>) -> bool {
+    delivery.publish.dup && delivery.held.is_some_and(|held| held.subject == delivery.subject)
+}
+
+/// Whether it had expired when the subscription was asked for.
+fn expired_for_certain(write: &Write, asked: Moment) -> bool {
+    write.acked.place < NEVER
+        && write.expiry.is_some_and(|expiry| {
+            write.acked.at_ns.saturating_add((u64::from(expiry) + 1) * SECOND_NS) < asked.at_ns
+        })
+}
+
+fn broken(world: &World, delivery: &Delivery<'_>, id: PromiseId, what: &str, ledger: &mut Ledger) {
+    ledger.broken(world, id, world.client_scope(delivery.client), || evidence(world, delivery, what));
+}
+
+fn warn(world: &World, delivery: &Delivery<'_>, what: &str, ledger: &mut Ledger) {
+    ledger.oblige(PromiseId::T8, delivery.version);
+    ledger
+        .warn(world, PromiseId::T8, world.client_scope(delivery.client), || evidence(world, delivery, what));
+}
+
+fn evidence(world: &World, delivery: &Delivery<'_>, what: &str) -> Evidence {
+    let mut lines = world.control_lines(delivery.client, 0);
+    lines.push(world.delivery_line(delivery));
+    let client = &world.client(delivery.client).name;
+    let message = format!("a message on {} at session {client} {what}", delivery.publish.topic);
+    Evidence { message, lines }
+}

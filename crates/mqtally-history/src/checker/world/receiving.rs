@@ -1,0 +1,61 @@
+//! The subscriber's side: what each packet id that a client received stands for.
+
+use super::client::{Inbound, Phase, Subject};
+use super::{ConnIx, World};
+use crate::packet::Publish;
+
+impl World {
+    pub(super) fn inbound_acked(&mut self, at: ConnIx, id: u16, phase: Phase) {
+        let now = self.now.place;
+        let connection = &mut self.connections[at as usize];
+        let client = &mut self.clients[connection.client as usize];
+        let Some(entry) = client.inbound.get_mut(&id) else { return };
+        if entry.qos == 1 && entry.connection == at {
+            client.acks_out_of_order |= entry.last.place < connection.acked_up_to;
+            connection.acked_up_to = connection.acked_up_to.max(entry.last.place);
+        }
+        entry.answered_again |= phase == Phase::Acked && entry.acked > 0;
+        entry.acked = now;
+        match (entry.phase, phase) {
+            (Phase::Publish, Phase::Acked) | (Phase::Release, Phase::Complete) => entry.phase = phase,
+            _ => {}
+        }
+    }
+
+    pub(super) fn inbound_released(&mut self, at: ConnIx, id: u16) {
+        let now = self.now;
+        let client = self.connections[at as usize].client;
+        let Some(entry) = self.clients[client as usize].inbound.get_mut(&id) else { return };
+        if entry.qos == 2 {
+            entry.phase = Phase::Release;
+            entry.last = now;
+            entry.connection = at;
+        }
+    }
+
+    /// Holds what a delivery began or repeated.
+    pub(super) fn hold_inbound(&mut self, at: ConnIx, publish: &Publish, subject: Subject, overlapped: bool) {
+        let now = self.now;
+        let inbound = &mut self.clients[self.connections[at as usize].client as usize].inbound;
+        let before = inbound.get(&publish.packet_id).filter(|it| it.subject == subject);
+        // Repeated on the connection that carries our acknowledgement: it may have crossed.
+        let crossed = before.is_some_and(|it| it.connection == at && it.phase == Phase::Acked);
+        let phase = if crossed { Phase::Acked } else { Phase::Publish };
+        let began = before.map_or(now, |it| it.began);
+        inbound.insert(
+            publish.packet_id,
+            Inbound {
+                subject,
+                qos: publish.qos,
+                phase,
+                began,
+                last: now,
+                connection: at,
+                expires: publish.message_expiry.is_some(),
+                overlapped,
+                acked: 0,
+                answered_again: false,
+            },
+        );
+    }
+}
