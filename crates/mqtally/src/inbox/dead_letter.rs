@@ -133,7 +133,7 @@ pub struct DeadLetters(Place);
 enum Place {
     File(FileLetters),
     #[cfg(feature = "postgres")]
-    Shared(super::postgres::letters::Letters),
+    Shared(Box<super::postgres::letters::Letters>),
 }
 
 impl DeadLetters {
@@ -146,7 +146,7 @@ impl DeadLetters {
     /// Opens the dead letters of the shared inbox at `url`.
     #[cfg(feature = "postgres")]
     pub fn attach_shared(url: &crate::store::postgres::Url) -> Result<Self, StoreError> {
-        super::postgres::letters::Letters::attach(url).map(|letters| Self(Place::Shared(letters)))
+        super::postgres::letters::Letters::attach(url).map(|letters| Self(Place::Shared(Box::new(letters))))
     }
 
     /// Up to `limit` dead letters from number `from` on; page on with [`Page::next`].

@@ -42,7 +42,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Url {
-    config: Config,
+    config: Box<Config>,
     schema: Option<String>,
     table: Option<String>,
     shown: String,
@@ -170,7 +170,7 @@ impl FromStr for Url {
         let config = format!("{base}{rest}").parse::<Config>();
         let mut config = config.map_err(|error| UrlError::Syntax(said(&error)))?;
         complete(&mut config);
-        Ok(Self { config, schema, table, shown: without_password(text) })
+        Ok(Self { config: Box::new(config), schema, table, shown: without_password(text) })
     }
 }
 

@@ -305,7 +305,7 @@ impl Builder {
     /// Opens the inbox at `path`, or makes it; see [`Inbox::open`]. Connecting is for [`Subscriber::run`].
     pub fn open(self, path: impl AsRef<Path>) -> Result<Subscriber, BuildError> {
         let consumer = self.options.client_id.to_string();
-        self.open_by(consumer, |settings| Inbox::open(path.as_ref(), settings))
+        self.open_by(&consumer, |settings| Inbox::open(path.as_ref(), settings))
     }
 
     /// Joins the shared inbox at `url`, or makes it; see [`Inbox::open_shared`]. Dedup keys belong to the inbox, not to this
@@ -313,12 +313,12 @@ impl Builder {
     #[cfg(feature = "postgres")]
     pub fn open_shared(self, url: &crate::store::postgres::Url) -> Result<Subscriber, BuildError> {
         let member = self.options.client_id.to_string();
-        self.open_by(url.schema().to_owned(), |settings| Inbox::open_shared(url, &member, settings))
+        self.open_by(url.schema(), |settings| Inbox::open_shared(url, &member, settings))
     }
 
     fn open_by(
         mut self,
-        consumer: String,
+        consumer: &str,
         open: impl FnOnce(inbox::Settings) -> Result<(Inbox, Vec<RepairNotice>), StoreError>,
     ) -> Result<Subscriber, BuildError> {
         self.check()?;
@@ -353,12 +353,12 @@ impl Builder {
         subscribed.chain(routed).chain(keyed).try_for_each(check_filter)
     }
 
-    fn config(mut self, consumer: String, retry: RetryPolicy) -> Config {
+    fn config(mut self, consumer: &str, retry: RetryPolicy) -> Config {
         // Every connection subscribes; what was retained is wanted once. 3.1.1 has no word for that.
         if self.options.version == Version::V5_0 {
             self.filters.iter_mut().for_each(|filter| filter.retain_handling = RetainHandling::SendIfNew);
         }
-        let keys = |rules: Vec<Rule>| Keys { consumer: consumer.clone(), scope: self.scope, rules };
+        let keys = |rules: Vec<Rule>| Keys { consumer: consumer.to_owned(), scope: self.scope, rules };
         let keys_on = self.rules_on.into_iter().map(|(filter, rules)| (filter, keys(rules))).collect();
         let keys = keys(self.rules);
         let otherwise = self.otherwise.unwrap_or_else(|| Arc::new(Handler::from_fn(nobody_takes_it)));

@@ -5,6 +5,7 @@ mod inbox_support;
 #[path = "../postgres_support/mod.rs"]
 mod postgres_support;
 
+mod handler;
 mod laws;
 mod members;
 mod opening;

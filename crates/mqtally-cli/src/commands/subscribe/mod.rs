@@ -433,7 +433,7 @@ mod tests {
 
     #[test]
     fn two_client_ids_never_share_a_store() {
-        let check = |client_id, expect| assert_eq!(default_store(client_id), Path::new(expect));
+        let check = |client_id, expect| assert_eq!(default_store(client_id), PathBuf::from(expect));
         check("dashboard-1", "mqtally-dashboard-1.sub");
         check("a/b", "mqtally-a%2Fb.sub");
         check("a%2Fb", "mqtally-a%252Fb.sub");

@@ -76,7 +76,7 @@ fn ends_session(error: &tokio_postgres::Error) -> bool {
         [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN, SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT];
     error.is_closed()
         || error.code().is_some_and(|code| shut_down.contains(code))
-        || StdError::source(error).is_some_and(|source| source.is::<std::io::Error>())
+        || StdError::source(error).is_some_and(<dyn StdError>::is::<std::io::Error>)
 }
 
 impl ToSql for Value {

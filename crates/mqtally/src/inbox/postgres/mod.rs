@@ -169,7 +169,7 @@ impl Engine {
             });
             match outcome {
                 Ok(Ok(more)) => again = more,
-                failed => return End::Failed(self.fail(turn, failed.map_or(None, Result::err))),
+                failed => return End::Failed(self.fail(&turn, failed.map_or(None, Result::err))),
             }
             let closing = turn.closing.take();
             self.answer(turn);
@@ -249,7 +249,7 @@ impl Engine {
     }
 
     /// The turn is lost: says why, and only then lets those go who wait for it.
-    fn fail(&mut self, turn: Turn, error: Option<Error>) -> StoreError {
+    fn fail(&mut self, turn: &Turn, error: Option<Error>) -> StoreError {
         let error = match error {
             Some(error) => error.into_store_error(&self.url),
             None => StoreError::postgres(
