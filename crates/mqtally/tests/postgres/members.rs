@@ -42,6 +42,46 @@ async fn members_share_keys_and_never_run_one_message_or_lane_at_once() {
     }
 }
 
+/// A member that had chosen a message waited for the one that was just done with it, which waited for the first one's lock: the
+/// server ended one of them, and with it everything that its member was about to acknowledge.
+#[tokio::test]
+async fn members_at_full_speed_never_wait_for_each_other_in_a_circle() {
+    let Some(server) = Server::start() else { return };
+    let members = ["a", "b", "c"].map(|name| open(&server, name, settings()));
+    let mut work = tokio::task::JoinSet::new();
+    for (at, member) in members.clone().into_iter().enumerate() {
+        let feeder = member.clone();
+        work.spawn(async move {
+            for n in 0..150 {
+                let batch = (0..8).map(|k| message(&format!("{at} {n} {k}"), "x")).collect();
+                accept_all(&feeder, batch).await;
+            }
+        });
+        work.spawn(async move {
+            let mut done = 0;
+            while done < 150 * 8 {
+                let deliveries = member.claim(0, 8).await.unwrap();
+                done += deliveries.len();
+                crate::inbox_support::done(&member, &deliveries).await;
+                if statistics(&member).await.processed == 3 * 150 * 8 {
+                    return;
+                }
+            }
+        });
+    }
+    let finished = tokio::time::timeout(Duration::from_secs(60), async {
+        while let Some(ended) = work.join_next().await {
+            ended.unwrap();
+            if statistics(&members[0]).await.processed == 3 * 150 * 8 {
+                return;
+            }
+        }
+    });
+    finished.await.expect("they are done in time");
+    assert_eq!(statistics(&members[0]).await.processed, 3 * 150 * 8);
+    assert!(!server.log().contains("deadlock detected"), "{}", server.log());
+}
+
 type Running = Arc<Mutex<(BTreeSet<u64>, BTreeMap<String, u32>)>>;
 
 /// Handles what comes until nothing comes any more.

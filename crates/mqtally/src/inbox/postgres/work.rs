@@ -14,31 +14,37 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use std::time::Duration;
 use tokio_postgres::Row;
 
-/// Leases messages of the channel `$1` that are the first of their lanes, from lane `$2` on: up to `$3`, and no more payload
-/// than `$6` bytes, but at least one. Passes over lanes in which one is leased or waits for its retry, and over rows that another
-/// member is just taking. `head` walks from lane to lane by the index, only as far as is asked for. `$4` are the other
-/// channels, in which the lane may have an earlier message. Should two members see different first messages of a lane, the
-/// lease's unique index lets one of them pass.
-const CLAIM: &str = "
+/// Locks messages of the channel `$1` that are the first of their lanes, from lane `$2` on, up to `$3`. Passes over lanes in
+/// which one is leased or waits for its retry, and over rows that another member is just taking. `head` walks from lane to
+/// lane by the index, only as far as is asked for. `$4` are the other channels, in which the lane may have an earlier message.
+const LOCK_HEADS: &str = "
     WITH RECURSIVE head AS (
         (SELECT lane, seq FROM inbox WHERE channel = $1 AND lane >= $2 ORDER BY lane, seq LIMIT 1)
         UNION ALL
         SELECT n.lane, n.seq FROM head h CROSS JOIN LATERAL (
             SELECT i.lane, i.seq FROM inbox i WHERE i.channel = $1 AND i.lane > h.lane
             ORDER BY i.lane, i.seq LIMIT 1) n
-    ), free AS (
-        SELECT i.* FROM head h JOIN inbox i ON i.seq = h.seq
-        WHERE NOT EXISTS (SELECT FROM lease l WHERE l.lane = h.lane)
-        AND NOT EXISTS (SELECT FROM retry r WHERE r.seq = h.seq AND r.due_ms > (SELECT inbox_now()))
-        AND NOT EXISTS (SELECT FROM inbox e WHERE e.channel = ANY($4) AND e.lane = h.lane AND e.seq < h.seq)
-        LIMIT $3 FOR UPDATE OF i SKIP LOCKED
-    ), small AS (
-        SELECT f.*, sum(octet_length(f.payload)) OVER (ORDER BY f.seq) - octet_length(f.payload) AS before
-        FROM free f
+    )
+    SELECT i.seq FROM head h JOIN inbox i ON i.seq = h.seq
+    WHERE NOT EXISTS (SELECT FROM lease l WHERE l.lane = h.lane)
+    AND NOT EXISTS (SELECT FROM retry r WHERE r.seq = h.seq AND r.due_ms > (SELECT inbox_now()))
+    AND NOT EXISTS (SELECT FROM inbox e WHERE e.channel = ANY($4) AND e.lane = h.lane AND e.seq < h.seq)
+    LIMIT $3 FOR UPDATE OF i SKIP LOCKED";
+
+/// Leases those of the locked messages `$1` that are still free, as a look after the locking shows: another member may
+/// have taken one and be done with it since the lock's statement began, and a wait for that member, who waits for our lock,
+/// would never end. No more payload than `$3` bytes, but at least one message. Should two members see different first
+/// messages of a lane, the lease's unique index lets one of them pass; in order of the lanes, so that they cannot both wait.
+const CLAIM: &str = "
+    WITH free AS (
+        SELECT i.*, sum(octet_length(i.payload)) OVER (ORDER BY i.seq) - octet_length(i.payload) AS before
+        FROM inbox i WHERE i.seq = ANY($1)
+        AND NOT EXISTS (SELECT FROM lease l WHERE l.lane = i.lane)
+        AND NOT EXISTS (SELECT FROM retry r WHERE r.seq = i.seq AND r.due_ms > (SELECT inbox_now()))
     ), leased AS (
         INSERT INTO lease(seq, lane, fence, attempt, expires_ms, member)
-        SELECT s.seq, s.lane, (SELECT nextval('fence')), coalesce(r.attempts, 0) + 1, (SELECT inbox_now()) + $7, $5
-        FROM small s LEFT JOIN retry r ON r.seq = s.seq WHERE s.before <= $6
+        SELECT f.seq, f.lane, (SELECT nextval('fence')), coalesce(r.attempts, 0) + 1, (SELECT inbox_now()) + $4, $2
+        FROM free f LEFT JOIN retry r ON r.seq = f.seq WHERE f.before <= $3 ORDER BY f.lane
         ON CONFLICT DO NOTHING RETURNING seq, fence, attempt
     )
     SELECT f.seq, l.fence, l.attempt, f.received_ms, f.qos, f.retain, f.replay, f.key, f.topic, f.props, f.payload,
@@ -141,14 +147,14 @@ impl Desk {
     ) -> Result<(Vec<Delivery>, Option<i64>), Error> {
         let others: Vec<_> =
             self.channels.iter().filter(|other| **other != channel).map(|other| i16::from(*other)).collect();
-        let (max, lease_ms) = (
-            i64::try_from(max).unwrap_or(i64::MAX),
-            i64::try_from(self.settings.lease_ms).unwrap_or(i64::MAX / 4),
-        );
-        let member = self.member;
-        let rows = self
-            .query(CLAIM, &[&i16::from(channel), &lane, &max, &others, &member, &CLAIM_BYTES_MAX, &lease_ms])
-            .await?;
+        let max = i64::try_from(max).unwrap_or(i64::MAX);
+        let heads = self.query(LOCK_HEADS, &[&i16::from(channel), &lane, &max, &others]).await?;
+        if heads.is_empty() {
+            return Ok((Vec::new(), None));
+        }
+        let heads: Vec<i64> = heads.iter().map(|row| row.get(0)).collect();
+        let lease_ms = i64::try_from(self.settings.lease_ms).unwrap_or(i64::MAX / 4);
+        let rows = self.query(CLAIM, &[&heads, &self.member, &CLAIM_BYTES_MAX, &lease_ms]).await?;
         Ok((rows.iter().map(delivery).collect(), rows.iter().map(|row| row.get(11)).max()))
     }
 
