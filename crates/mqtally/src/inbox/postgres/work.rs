@@ -37,7 +37,7 @@ const LOCK_HEADS: &str = "
 /// messages of a lane, the lease's unique index lets one of them pass; in order of the lanes, so that they cannot both wait.
 const CLAIM: &str = "
     WITH free AS (
-        SELECT i.*, sum(octet_length(i.payload)) OVER (ORDER BY i.seq) - octet_length(i.payload) AS before
+        SELECT i.seq, i.lane, sum(octet_length(i.payload)) OVER (ORDER BY i.seq) - octet_length(i.payload) AS before
         FROM inbox i WHERE i.seq = ANY($1)
         AND NOT EXISTS (SELECT FROM lease l WHERE l.lane = i.lane)
         AND NOT EXISTS (SELECT FROM retry r WHERE r.seq = i.seq AND r.due_ms > (SELECT inbox_now()))
@@ -47,9 +47,9 @@ const CLAIM: &str = "
         FROM free f LEFT JOIN retry r ON r.seq = f.seq WHERE f.before <= $3 ORDER BY f.lane
         ON CONFLICT DO NOTHING RETURNING seq, fence, attempt
     )
-    SELECT f.seq, l.fence, l.attempt, f.received_ms, f.qos, f.retain, f.replay, f.key, f.topic, f.props, f.payload,
-           f.lane
-    FROM leased l JOIN free f ON f.seq = l.seq ORDER BY f.seq";
+    SELECT i.seq, l.fence, l.attempt, i.received_ms, i.qos, i.retain, i.replay, i.key, i.topic, i.props, i.payload,
+           i.lane
+    FROM leased l JOIN inbox i ON i.seq = l.seq ORDER BY i.seq";
 
 /// Ends leases whose messages are done, and answers with those that were held.
 const DONE: &str = "
@@ -127,14 +127,11 @@ impl Desk {
     pub(super) async fn claim(&mut self, channel: Channel, max: usize) -> Result<Vec<Delivery>, Error> {
         self.channels.insert(channel);
         let start = self.cursors.get(&channel).copied().unwrap_or(i64::MIN);
-        let (mut deliveries, last) = self.claim_from(channel, start, max).await?;
-        let mut cursor = last.filter(|_| deliveries.len() == max);
+        let (mut deliveries, mut last) = self.claim_from(channel, start, max).await?;
         if deliveries.is_empty() && start > i64::MIN {
-            let (from_the_first, last) = self.claim_from(channel, i64::MIN, max).await?;
-            cursor = last.filter(|_| from_the_first.len() == max);
-            deliveries = from_the_first;
+            (deliveries, last) = self.claim_from(channel, i64::MIN, max).await?;
         }
-        self.cursors.insert(channel, cursor.map_or(i64::MIN, |lane| lane.saturating_add(1)));
+        self.cursors.insert(channel, last.map_or(i64::MIN, |lane| lane.saturating_add(1)));
         Ok(deliveries)
     }
 
