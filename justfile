@@ -10,9 +10,11 @@ lint:
     cargo clippy --workspace --all-targets -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
-# The tests that need outside programs: mosquitto, mosquitto-clients, Python with paho-mqtt.
+# The tests that need outside programs: mosquitto, mosquitto-clients, Python with paho-mqtt, PostgreSQL.
 referees:
     cargo test -p mqtally-cli --test referees
+    cargo test -p mqtally --test postgres
+    cargo test -p mqtally-cli --test postgres_sub
 
 # The whole job, as a user runs it.
 run:
@@ -42,6 +44,7 @@ bench:
     cargo bench -p mqtally --bench publisher
     cargo bench -p mqtally --bench inbox
     cargo bench -p mqtally --bench subscriber
+    cargo bench -p mqtally --bench postgres
 
 # kill -9 of the broker under traffic, many rounds.
 torture-broker rounds="100":

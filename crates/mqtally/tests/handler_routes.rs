@@ -42,15 +42,15 @@ fn a_webhooks_secrets_are_never_shown() {
 
 #[test]
 fn what_is_no_handler_is_refused_with_a_way_out() {
-    const FORMS: &str = "print, jsonl:FILE, exec:CMD, stdio:CMD, http(s)://URL, \
-         sqlite:FILE?table=NAME or mqtt(s)://HOST:PORT";
+    const FORMS: &str = "print, jsonl:FILE, exec:CMD, stdio:CMD, http(s)://URL, sqlite:FILE?table=NAME, \
+         postgres://USER@HOST/DATABASE?table=NAME or mqtt(s)://HOST:PORT";
     check("", &format!("\"\" is no handler; use {FORMS}"));
     check("prnt", &format!("\"prnt\" is no handler; use {FORMS}"));
     check("mqtt", &format!("\"mqtt\" is no handler; use {FORMS}"));
     check("ftp://u:secret@h/x", &format!("\"ftp\" is no handler; use {FORMS}"));
     check(
-        "postgres://u:secret@h/db?table=t",
-        &format!("a postgres:// handler is not supported; use {FORMS}"),
+        "postgres://u:secret@h/db",
+        "a postgres:// handler needs a table; write postgres://USER@HOST/DATABASE?table=NAME",
     );
     check("mqtt://", "the broker URL has no host; write mqtt://HOST:PORT");
     check(

@@ -1,6 +1,7 @@
 //! `mqtally dead-letter`: messages that were given up.
 
 use super::Global;
+use super::store::Store;
 use super::subscribe::{self, words};
 use crate::exit::{self, ExitStatus, Failure};
 use base64::Engine;
@@ -49,7 +50,7 @@ pub(crate) struct Args {
     #[arg(value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(..=NUMBER_MAX))]
     numbers: Vec<u64>,
     /// The store of 'mqtally sub'
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE|URL")]
     store: PathBuf,
     /// One JSON object a line instead of text
     #[arg(long)]
@@ -106,7 +107,11 @@ enum ReasonName {
 
 pub(crate) fn run(args: &Args, _global: &Global) -> Result<ExitStatus, Failure> {
     args.check()?;
-    let mut letters = open(&args.store)?;
+    let mut letters = match Store::at(&args.store)? {
+        Store::File(path) => open(&path)?,
+        #[cfg(feature = "postgres")]
+        Store::Shared(url) => DeadLetters::attach_shared(&url).map_err(args.store_failure())?,
+    };
     match args.action {
         Action::Ls => list(args, &letters),
         Action::Show => show(args, &letters),

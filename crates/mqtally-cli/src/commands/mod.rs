@@ -12,6 +12,7 @@ mod publish;
 mod reconcile;
 mod report;
 mod sim;
+mod store;
 mod subscribe;
 mod test;
 

@@ -41,6 +41,8 @@
 mod batch;
 mod exec;
 mod jsonl;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod print;
 mod process;
 mod record;
@@ -84,6 +86,8 @@ enum Kind {
     Webhook(webhook::Webhook),
     Sqlite(sqlite::Sqlite),
     Republish(republish::Republisher),
+    #[cfg(feature = "postgres")]
+    Postgres(postgres::Postgres),
     Function(Function),
 }
 
@@ -94,6 +98,9 @@ type Function = Box<dyn Fn(Delivery) -> Pin<Box<dyn Future<Output = Outcome> + S
 pub struct Options {
     /// The inbox's own file: a table in it takes part in the inbox's transaction.
     pub store: Option<PathBuf>,
+    /// The inbox's own database, where it is shared: a table in it takes part in the inbox's transaction.
+    #[cfg(feature = "postgres")]
+    pub shared_store: Option<crate::store::postgres::Url>,
     /// Where `print` prints; without it there is no `print`.
     pub printer: Option<Printer>,
     /// How long one delivery may take, in whatever handler.
@@ -134,6 +141,8 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             store: None,
+            #[cfg(feature = "postgres")]
+            shared_store: None,
             printer: None,
             time_max: Duration::from_secs(30),
             programs_print: false,
@@ -171,6 +180,15 @@ pub enum OpenError {
     Database {
         /// Its file.
         path: PathBuf,
+        /// Why, and what to do.
+        why: String,
+    },
+    /// A database server cannot be used.
+    #[cfg(feature = "postgres")]
+    #[error("{url}: {why}")]
+    Server {
+        /// Its URL, without the password.
+        url: String,
         /// Why, and what to do.
         why: String,
     },
@@ -233,6 +251,8 @@ impl Handler {
             Kind::Webhook(webhook) => webhook.handle(delivery).await,
             Kind::Sqlite(sqlite) => sqlite.handle(delivery).await,
             Kind::Republish(republisher) => republisher.handle(delivery).await,
+            #[cfg(feature = "postgres")]
+            Kind::Postgres(postgres) => postgres.handle(delivery).await,
             Kind::Function(function) => function(delivery.clone()).await,
         }
     }
@@ -242,6 +262,8 @@ impl Handler {
         match &self.0 {
             Kind::Exec(_) | Kind::Stdio(_) | Kind::Webhook(_) => PARALLEL_MAX,
             Kind::Print(_) | Kind::Jsonl(_) | Kind::Sqlite(_) | Kind::Republish(_) => BATCHED_MAX,
+            #[cfg(feature = "postgres")]
+            Kind::Postgres(_) => BATCHED_MAX,
             Kind::Function(_) => usize::MAX,
         }
     }
@@ -257,6 +279,8 @@ impl Handler {
             Kind::Webhook(webhook) => Some(webhook.time_max()),
             Kind::Sqlite(sqlite) => Some(sqlite.time_max()),
             Kind::Republish(republisher) => Some(republisher.time_max()),
+            #[cfg(feature = "postgres")]
+            Kind::Postgres(postgres) => Some(postgres.time_max()),
             Kind::Function(_) => None,
         }
     }
@@ -287,6 +311,8 @@ impl fmt::Debug for Handler {
             Kind::Webhook(_) => "webhook",
             Kind::Sqlite(_) => "sqlite",
             Kind::Republish(_) => "republish",
+            #[cfg(feature = "postgres")]
+            Kind::Postgres(_) => "postgres",
             Kind::Function(_) => "function",
         };
         f.debug_tuple("Handler").field(&kind).finish()

@@ -3,6 +3,8 @@
 use super::republish::{Republish, Republisher};
 use super::{Handler, Kind, OpenError, Options, exec, jsonl, sqlite, stdio, webhook};
 use crate::endpoint::EndpointError;
+#[cfg(feature = "postgres")]
+use crate::store::postgres;
 use mqtally_proto::topic::{self, TopicError};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -10,8 +12,12 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 /// Every form, for messages.
+#[cfg(not(feature = "postgres"))]
 const FORMS: &str =
     "print, jsonl:FILE, exec:CMD, stdio:CMD, http(s)://URL, sqlite:FILE?table=NAME or mqtt(s)://HOST:PORT";
+#[cfg(feature = "postgres")]
+const FORMS: &str = "print, jsonl:FILE, exec:CMD, stdio:CMD, http(s)://URL, sqlite:FILE?table=NAME, \
+                     postgres://USER@HOST/DATABASE?table=NAME or mqtt(s)://HOST:PORT";
 
 /// A handler as it is typed.
 ///
@@ -42,6 +48,9 @@ pub enum Spec {
     },
     /// `mqtt://…`, `mqtts://…`, `ws://…`, `wss://…` or `unix:/…`: published on another broker.
     Republish(Box<Republish>),
+    /// `postgres://USER@HOST/DATABASE?table=NAME`: a row for each message.
+    #[cfg(feature = "postgres")]
+    Postgres(postgres::Url),
 }
 
 /// Why a handler or route cannot be understood. Each message says what to write.
@@ -62,6 +71,14 @@ pub enum SpecError {
     /// No table, or something else than a table.
     #[error("sqlite:FILE needs a table and takes nothing else; write sqlite:FILE?table=NAME")]
     NoTable,
+    /// Not a database that can be written to.
+    #[cfg(feature = "postgres")]
+    #[error(transparent)]
+    Server(#[from] postgres::UrlError),
+    /// No table.
+    #[cfg(feature = "postgres")]
+    #[error("a postgres:// handler needs a table; write postgres://USER@HOST/DATABASE?table=NAME")]
+    NoTableAtServer,
     /// A table that cannot be.
     #[error("{0:?} cannot be a table here: {1}; use another name")]
     Table(String, &'static str),
@@ -103,6 +120,8 @@ impl Spec {
             Self::Webhook(url) => Kind::Webhook(webhook::Webhook::new(url, options)?),
             Self::Sqlite { path, table } => Kind::Sqlite(sqlite::Sqlite::open(path, table, options)?),
             Self::Republish(target) => Kind::Republish(Republisher::open(target, options)?),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(url) => Kind::Postgres(super::postgres::Postgres::open(url, options)?),
         }))
     }
 }
@@ -121,6 +140,8 @@ impl FromStr for Spec {
             "stdio" => Ok(Self::Stdio(given(rest, "stdio", "command", "CMD")?.to_owned())),
             "http" | "https" => webhook::check_url(text).map(|()| Self::Webhook(text.to_owned())),
             "sqlite" => table_in(given(rest, "sqlite", "file", "FILE?table=NAME")?),
+            #[cfg(feature = "postgres")]
+            "postgres" | "postgresql" if has_colon => server(text),
             "mqtt" | "mqtts" | "ws" | "wss" | "unix" if has_colon => {
                 Republish::parse(text).map(|target| Self::Republish(Box::new(target)))
             }
@@ -154,6 +175,18 @@ fn table_in(rest: &str) -> Result<Spec, SpecError> {
     Ok(Spec::Sqlite { path: path.into(), table: table.to_owned() })
 }
 
+#[cfg(feature = "postgres")]
+fn server(text: &str) -> Result<Spec, SpecError> {
+    let url: postgres::Url = text.parse()?;
+    match url.table() {
+        None => Err(SpecError::NoTableAtServer),
+        Some(table) if table == super::postgres::MARKS => {
+            Err(SpecError::Table(table.to_owned(), "it holds the marks of messages that are done"))
+        }
+        Some(_) => Ok(Spec::Postgres(url)),
+    }
+}
+
 /// As it was typed, but of a URL only the host: what follows may be a secret.
 impl fmt::Display for Spec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -166,6 +199,8 @@ impl fmt::Display for Spec {
             Self::Webhook(url) => f.write_str(&webhook::without_secrets(url)),
             Self::Sqlite { path, table } => write!(f, "sqlite:{}?table={table}", shown(path)),
             Self::Republish(target) => target.fmt(f),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(url) => write!(f, "{url}"),
         }
     }
 }

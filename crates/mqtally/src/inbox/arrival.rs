@@ -1,6 +1,7 @@
 //! What goes into the inbox and what comes out of it.
 
 use super::key::Key;
+use super::statement::Statement;
 use bytes::Bytes;
 use bytestring::ByteString;
 use mqtally_proto::Time;
@@ -134,6 +135,8 @@ pub enum Outcome {
     /// Processed, if this effect in the inbox's own database commits with it. It runs in the writer's transaction, so it
     /// must be short, and must not end the transaction. Where it fails, nothing of it remains and the lease goes on.
     DoneWith(Effect),
+    /// The same, where the inbox is in a database server: these statements run in its transaction.
+    DoneWithStatements(Vec<Statement>),
     /// Failed; try again after `after`, or after the policy's delay.
     Retry {
         /// A delay that the receiver asked for.
@@ -156,6 +159,9 @@ impl fmt::Debug for Outcome {
         match self {
             Self::Done => f.write_str("Done"),
             Self::DoneWith(_) => f.write_str("DoneWith(…)"),
+            Self::DoneWithStatements(statements) => {
+                f.debug_tuple("DoneWithStatements").field(statements).finish()
+            }
             Self::Retry { after, error } => {
                 f.debug_struct("Retry").field("after", after).field("error", error).finish()
             }

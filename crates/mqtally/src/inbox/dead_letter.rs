@@ -127,25 +127,88 @@ pub struct Page {
 
 /// The dead letters of a store.
 #[derive(Debug)]
-pub struct DeadLetters {
-    connection: Connection,
-    path: PathBuf,
+pub struct DeadLetters(Place);
+
+#[derive(Debug)]
+enum Place {
+    File(FileLetters),
+    #[cfg(feature = "postgres")]
+    Shared(Box<super::postgres::letters::Letters>),
 }
 
 impl DeadLetters {
     /// Opens the dead letters of the inbox at `path`.
     pub fn attach(path: &Path) -> Result<Self, StoreError> {
         let connection = sqlite::attach(path, &super::LAYOUT)?;
-        Ok(Self { connection, path: path.to_owned() })
+        Ok(Self(Place::File(FileLetters { connection, path: path.to_owned() })))
+    }
+
+    /// Opens the dead letters of the shared inbox at `url`.
+    #[cfg(feature = "postgres")]
+    pub fn attach_shared(url: &crate::store::postgres::Url) -> Result<Self, StoreError> {
+        super::postgres::letters::Letters::attach(url).map(|letters| Self(Place::Shared(Box::new(letters))))
     }
 
     /// Up to `limit` dead letters from number `from` on; page on with [`Page::next`].
     pub fn list(&self, selection: &Selection, from: u64, limit: usize) -> Result<Page, StoreError> {
-        self.page(selection, from, limit).map_err(|error| self.failed(error))
+        match &self.0 {
+            Place::File(letters) => letters.list(selection, from, limit),
+            #[cfg(feature = "postgres")]
+            Place::Shared(letters) => letters.list(selection, from, limit),
+        }
     }
 
     /// The dead letter with this number.
     pub fn show(&self, sequence: u64) -> Result<Option<DeadLetter>, StoreError> {
+        match &self.0 {
+            Place::File(letters) => letters.show(sequence),
+            #[cfg(feature = "postgres")]
+            Place::Shared(letters) => letters.show(sequence),
+        }
+    }
+
+    /// Replaces the payload. Returns whether there is such a dead letter, and it is not damaged.
+    pub fn edit(&mut self, sequence: u64, payload: &[u8]) -> Result<bool, StoreError> {
+        match &mut self.0 {
+            Place::File(letters) => letters.edit(sequence, payload),
+            #[cfg(feature = "postgres")]
+            Place::Shared(letters) => letters.edit(sequence, payload),
+        }
+    }
+
+    /// Asks for the replay of these, and returns those that will be; damaged and unknown ones will not. A `dry_run` asks for
+    /// nothing. How many at a time is the caller's choice.
+    pub fn replay(&mut self, sequences: &[u64], dry_run: bool) -> Result<Vec<u64>, StoreError> {
+        match &mut self.0 {
+            Place::File(letters) => letters.replay(sequences, dry_run),
+            #[cfg(feature = "postgres")]
+            Place::Shared(letters) => letters.replay(sequences, dry_run),
+        }
+    }
+
+    /// Deletes these for good. Returns how many there were.
+    pub fn purge(&mut self, sequences: &[u64]) -> Result<usize, StoreError> {
+        match &mut self.0 {
+            Place::File(letters) => letters.purge(sequences),
+            #[cfg(feature = "postgres")]
+            Place::Shared(letters) => letters.purge(sequences),
+        }
+    }
+}
+
+/// Those of a SQLite file.
+#[derive(Debug)]
+struct FileLetters {
+    connection: Connection,
+    path: PathBuf,
+}
+
+impl FileLetters {
+    fn list(&self, selection: &Selection, from: u64, limit: usize) -> Result<Page, StoreError> {
+        self.page(selection, from, limit).map_err(|error| self.failed(error))
+    }
+
+    fn show(&self, sequence: u64) -> Result<Option<DeadLetter>, StoreError> {
         let sql = format!("SELECT {COLUMNS}, {OWN_COLUMNS} FROM dead WHERE seq = ?1");
         let found = self
             .connection
@@ -154,8 +217,7 @@ impl DeadLetters {
         found.map_err(|error| self.failed(error))
     }
 
-    /// Replaces the payload. Returns whether there is such a dead letter, and it is not damaged.
-    pub fn edit(&mut self, sequence: u64, payload: &[u8]) -> Result<bool, StoreError> {
+    fn edit(&mut self, sequence: u64, payload: &[u8]) -> Result<bool, StoreError> {
         self.in_transaction(|transaction| {
             let Some(mut record) = read_record(transaction, sequence)? else { return Ok(false) };
             record.payload = Bytes::copy_from_slice(payload);
@@ -164,9 +226,7 @@ impl DeadLetters {
         })
     }
 
-    /// Asks for the replay of these, and returns those that will be; damaged and unknown ones will not. A `dry_run` asks for
-    /// nothing. How many at a time is the caller's choice.
-    pub fn replay(&mut self, sequences: &[u64], dry_run: bool) -> Result<Vec<u64>, StoreError> {
+    fn replay(&mut self, sequences: &[u64], dry_run: bool) -> Result<Vec<u64>, StoreError> {
         self.in_transaction(|transaction| {
             let mut asked = Vec::new();
             for sequence in sequences {
@@ -182,8 +242,7 @@ impl DeadLetters {
         })
     }
 
-    /// Deletes these for good. Returns how many there were.
-    pub fn purge(&mut self, sequences: &[u64]) -> Result<usize, StoreError> {
+    fn purge(&mut self, sequences: &[u64]) -> Result<usize, StoreError> {
         self.in_transaction(|transaction| {
             let mut statement = transaction.prepare("DELETE FROM dead WHERE seq = ?1")?;
             sequences.iter().try_fold(0, |purged, sequence| Ok(purged + statement.execute([sequence])?))
@@ -226,7 +285,7 @@ impl DeadLetters {
 }
 
 impl Selection {
-    fn takes(&self, letter: &DeadLetter) -> bool {
+    pub(super) fn takes(&self, letter: &DeadLetter) -> bool {
         let topic = letter.message.as_ref().map(|message| message.topic.as_str());
         self.reason.is_none_or(|reason| reason == letter.reason)
             && self.died_before.is_none_or(|before| letter.died_at < before)
@@ -282,7 +341,7 @@ impl Reason {
         }
     }
 
-    fn named(name: &str) -> Self {
+    pub(super) fn named(name: &str) -> Self {
         let all = [Self::Exhausted, Self::Handler, Self::Conflict];
         all.into_iter().find(|reason| reason.name() == name).unwrap_or(Self::Damaged)
     }

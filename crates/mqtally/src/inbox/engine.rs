@@ -68,8 +68,8 @@ pub(super) struct Claim {
 
 /// Deliveries on their way to a worker; dropped on the way, they are handed out again.
 pub(super) struct Handed {
-    deliveries: Vec<Delivery>,
-    back: Sender<Envelope>,
+    pub(super) deliveries: Vec<Delivery>,
+    pub(super) back: Sender<Envelope>,
 }
 
 impl Handed {
@@ -353,7 +353,7 @@ impl Turn {
 
 impl Command {
     /// Messages and bytes, as the batch counts them.
-    fn size(&self) -> (usize, usize) {
+    pub(super) fn size(&self) -> (usize, usize) {
         match self {
             Self::Accept(arrivals, _) => {
                 (arrivals.len(), arrivals.iter().map(|a| a.payload.len() + a.topic.len()).sum())

@@ -45,10 +45,13 @@ mod ids;
 mod index;
 pub mod key;
 mod pack;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod record;
 mod retry;
 mod schedule;
 mod state;
+mod statement;
 mod statistics;
 mod tally;
 mod window;
@@ -61,6 +64,7 @@ pub use arrival::{
 pub use engine::Availability;
 pub use retry::RetryPolicy;
 pub use schedule::Channel;
+pub use statement::{Statement, Value};
 pub use statistics::Statistics;
 pub use window::{Unsettled, Window};
 
@@ -144,6 +148,7 @@ pub struct Inbox {
     commands: mpsc::Sender<Envelope>,
     queue: Arc<Semaphore>,
     availability: watch::Receiver<Availability>,
+    joined_before: Option<bool>,
 }
 
 /// Arrivals in the queue; they become durable whether or not this is awaited.
@@ -175,7 +180,33 @@ impl Inbox {
             .name("mqtally-inbox".into())
             .spawn(move || engine.run(store, state))
             .map_err(|source| StoreError::Io { path: path.to_owned(), act: "start the writer", source })?;
-        Ok((Self { commands, queue: Arc::new(Semaphore::new(QUEUE_KIB_MAX)), availability }, notices))
+        let queue = Arc::new(Semaphore::new(QUEUE_KIB_MAX));
+        Ok((Self { commands, queue, availability, joined_before: None }, notices))
+    }
+
+    /// Joins the inbox at `url` as `member`, or makes it. The member is one process at a time; QoS 2 packet ids and the session's
+    /// number are its own, everything else is shared with the other members. [`Settings::store`] means nothing here.
+    /// Blocks until it is connected. Also returns what a person should know.
+    #[cfg(feature = "postgres")]
+    pub fn open_shared(
+        url: &crate::store::postgres::Url,
+        member: &str,
+        settings: Settings,
+    ) -> Result<(Self, Vec<Notice>), StoreError> {
+        let (commands, receiver) = mpsc::channel();
+        let (sender, availability) = watch::channel(Availability::Available);
+        let engine = postgres::Engine {
+            settings: Arc::new(settings),
+            url: url.clone(),
+            member: member.to_owned(),
+            commands: receiver,
+            availability: sender,
+            parked: VecDeque::new(),
+            held: rustc_hash::FxHashMap::default(),
+        };
+        let (joined_before, notices) = engine.start()?;
+        let queue = Arc::new(Semaphore::new(QUEUE_KIB_MAX));
+        Ok((Self { commands, queue, availability, joined_before: Some(joined_before) }, notices))
     }
 
     /// Queues arrivals, in the order of the calls. Waits while the queue is full.
@@ -248,6 +279,12 @@ impl Inbox {
     /// Whether messages can be taken, now and whenever that changes.
     pub fn availability(&self) -> watch::Receiver<Availability> {
         self.availability.clone()
+    }
+
+    /// Whether this member of a shared inbox had taken anything before it joined now. `None`: the inbox has one consumer, and its
+    /// statistics tell.
+    pub(crate) fn was_joined_before(&self) -> Option<bool> {
+        self.joined_before
     }
 
     /// Finishes what is queued, makes the watermark durable and lets go of the store. What is leased is handed out again

@@ -185,6 +185,10 @@ impl State {
                 crash_point!(7);
                 self.done(transaction, lease)?;
             }
+            Outcome::DoneWithStatements(_) => {
+                let why = "it is written for a database server, and the inbox is a SQLite file";
+                return Ok(Err(SettleError::Effect(why.to_owned())));
+            }
             Outcome::Retry { after, error } => self.fail(transaction, lease, after, &error)?,
             Outcome::DeadLetter { error } => {
                 self.tally.failed += 1;

@@ -2,6 +2,10 @@
 //!
 //! - [`sqlite`]: a store in one SQLite file: format, version, owner, synced commits.
 //! - [`clock`]: the time that expiry follows; it never goes backward and never leaps.
+#![cfg_attr(
+    feature = "postgres",
+    doc = "- [`postgres`]: a store in a PostgreSQL database, for several processes."
+)]
 //! - [`fail`]: numbered crash points and injected write errors, compiled only for tests.
 //!
 //! Three files belong together and must be kept, moved and restored together: `FILE` (with SQLite's own `FILE-wal` and
@@ -11,6 +15,8 @@
 pub mod clock;
 pub mod fail;
 mod mark;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 pub(crate) mod properties;
 pub mod sqlite;
 
@@ -108,6 +114,15 @@ pub enum StoreError {
         /// The store's file.
         path: PathBuf,
     },
+    /// A shared store cannot be used.
+    #[cfg(feature = "postgres")]
+    #[error("{store}: {problem}")]
+    Postgres {
+        /// Its URL, without the password.
+        store: String,
+        /// Why, and what to do.
+        problem: postgres::Problem,
+    },
     /// SQLite failed otherwise.
     #[error("{}: {source}", .path.display())]
     Sqlite {
@@ -155,6 +170,10 @@ impl StoreError {
 
     /// Whether trying again cannot help: somebody has to look at the files.
     pub fn needs_a_person(&self) -> bool {
+        #[cfg(feature = "postgres")]
+        if let Self::Postgres { problem, .. } = self {
+            return !matches!(problem, postgres::Problem::Unreachable(_) | postgres::Problem::Failed(_));
+        }
         !matches!(self, Self::Full { .. } | Self::Sqlite { .. } | Self::Io { .. } | Self::ReadOnly { .. })
     }
 }

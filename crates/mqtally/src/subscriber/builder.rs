@@ -7,6 +7,7 @@ use crate::handler::Handler;
 use crate::inbox::key::{Key, Keys, Rule, Scope, View};
 use crate::inbox::{self, Channel, ConflictPolicy, Inbox, Outcome, RetryPolicy};
 use crate::store::StoreError;
+use crate::store::sqlite::Notice as RepairNotice;
 use mqtally_proto::packet::{Qos, RetainHandling, Subscription, Version};
 use mqtally_proto::session::{Acknowledge, Options};
 use mqtally_proto::topic::{self, Shared, TopicError};
@@ -304,14 +305,31 @@ impl Builder {
     }
 
     /// Opens the inbox at `path`, or makes it; see [`Inbox::open`]. Connecting is for [`Subscriber::run`].
-    pub fn open(mut self, path: impl AsRef<Path>) -> Result<Subscriber, BuildError> {
+    pub fn open(self, path: impl AsRef<Path>) -> Result<Subscriber, BuildError> {
+        let consumer = self.options.client_id.to_string();
+        self.open_by(&consumer, |settings| Inbox::open(path.as_ref(), settings))
+    }
+
+    /// Joins the shared inbox at `url`, or makes it; see [`Inbox::open_shared`]. Dedup keys belong to the inbox, not to this
+    /// member. All members need the same routes: the last one that starts decides where stored messages go.
+    #[cfg(feature = "postgres")]
+    pub fn open_shared(self, url: &crate::store::postgres::Url) -> Result<Subscriber, BuildError> {
+        let member = self.options.client_id.to_string();
+        self.open_by(url.schema(), |settings| Inbox::open_shared(url, &member, settings))
+    }
+
+    fn open_by(
+        mut self,
+        consumer: &str,
+        open: impl FnOnce(inbox::Settings) -> Result<(Inbox, Vec<RepairNotice>), StoreError>,
+    ) -> Result<Subscriber, BuildError> {
         self.check()?;
         let routes: Vec<String> = self.routes.iter().map(|(filter, _)| filter.clone()).collect();
         self.inbox.channel_of = Box::new(move |topic| channel_of(&routes, topic));
         let settings = std::mem::take(&mut self.inbox);
-        let config = self.config(&settings);
+        let config = self.config(consumer, &settings);
         let lease_ms = millis(config.time_max + LEASE_MARGIN);
-        let (inbox, repaired) = Inbox::open(path.as_ref(), inbox::Settings { lease_ms, ..settings })?;
+        let (inbox, repaired) = open(inbox::Settings { lease_ms, ..settings })?;
         repaired.into_iter().for_each(|notice| config.tell(&Notice::Repaired(notice.0)));
         config.warn_of_short_window(config.client.options.session_expiry_interval);
         Ok(Subscriber { config: Arc::new(config), inbox, status: watch::Sender::new(Status::default()) })
@@ -336,16 +354,12 @@ impl Builder {
         subscribed.chain(routed).chain(keyed).try_for_each(check_filter)
     }
 
-    fn config(mut self, inbox: &inbox::Settings) -> Config {
+    fn config(mut self, consumer: &str, inbox: &inbox::Settings) -> Config {
         // Every connection subscribes; what was retained is wanted once. 3.1.1 has no word for that.
         if self.options.version == Version::V5_0 {
             self.filters.iter_mut().for_each(|filter| filter.retain_handling = RetainHandling::SendIfNew);
         }
-        let keys = |rules: Vec<Rule>| Keys {
-            consumer: self.options.client_id.to_string(),
-            scope: self.scope,
-            rules,
-        };
+        let keys = |rules: Vec<Rule>| Keys { consumer: consumer.to_owned(), scope: self.scope, rules };
         let keys_on = self.rules_on.into_iter().map(|(filter, rules)| (filter, keys(rules))).collect();
         let keys = keys(self.rules);
         let otherwise = self.otherwise.unwrap_or_else(|| Arc::new(Handler::from_fn(nobody_takes_it)));

@@ -243,7 +243,10 @@ impl RetryPolicy {
     /// Whether the message is done or dead after this attempt.
     fn ends_with(&self, outcome: &Outcome, attempt: u32) -> bool {
         match outcome {
-            Outcome::Done | Outcome::DoneWith(_) | Outcome::DeadLetter { .. } => true,
+            Outcome::Done
+            | Outcome::DoneWith(_)
+            | Outcome::DoneWithStatements(_)
+            | Outcome::DeadLetter { .. } => true,
             Outcome::Retry { .. } => self.is_exhausted(attempt),
         }
     }

@@ -44,7 +44,7 @@ pub(crate) fn refused(spec: &str, options: &Options) -> String {
 pub(crate) fn short(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Done => "done".into(),
-        Outcome::DoneWith(_) => "done with an effect".into(),
+        Outcome::DoneWith(_) | Outcome::DoneWithStatements(_) => "done with an effect".into(),
         Outcome::Retry { after: None, error } => format!("retry: {error}"),
         Outcome::Retry { after: Some(after), error } => format!("retry in {after:?}: {error}"),
         Outcome::DeadLetter { error } => format!("dead: {error}"),

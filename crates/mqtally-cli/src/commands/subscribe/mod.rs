@@ -5,6 +5,7 @@ mod table;
 pub(super) mod words;
 
 use super::Global;
+use super::store::Store;
 use crate::exit::{self, ExitStatus, Failure};
 use crate::metrics;
 use broker::BrokerArgs;
@@ -19,7 +20,7 @@ use mqtally::subscriber::{
 use mqtally_proto::packet::Qos;
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -33,7 +34,7 @@ use words::{DedupKey, Filter};
 /// failure, a broker that goes away lose nothing of it.
 ///
 /// Each dedup key has one effect within the dedup window where the handler writes into the store itself
-/// (sqlite:STORE?table=…). Other handlers run at least once, always with the same idempotency key.
+/// (sqlite:STORE?table=…, postgres://…?table=…). Other handlers run at least once, always with the same idempotency key.
 ///
 /// Statistics go to standard error: regularly, at SIGUSR1 and at the end. SIGTERM and Ctrl-C stop it in order, a second
 /// one at once.
@@ -49,7 +50,11 @@ Examples:
   mqtally sub -t 'alerts/#' --client-id bridge --handler 'mqtts://cloud.example?prefix=plant7/'
 
 Handlers: print, jsonl:FILE, exec:CMD (message on standard input; exit 0 done, 75 retry, else dead), stdio:CMD (one
-program, lines of JSON), http(s)://URL (POST), sqlite:FILE?table=NAME, mqtt(s)://HOST:PORT (another broker).
+program, lines of JSON), http(s)://URL (POST), sqlite:FILE?table=NAME, postgres://USER@HOST/DATABASE?table=NAME,
+mqtt(s)://HOST:PORT (another broker).
+
+A store at postgres:// is shared by all who name it: members of a '$share' group, each with its own --client-id and the
+same routes. ?schema=NAME keeps several stores in one database apart. The URL may come from MQTALLY_STORE.
 
 Exit status: 0 stopped in order, or --count reached; 64 usage; 69 broker not reachable at the start, refused us, or
 another client has our id; 74 store or file; 130 stopped at once."
@@ -71,8 +76,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TIME", default_value = "1d", value_parser = words::duration, help_heading = "Broker")]
     session_expiry: Duration,
 
-    /// Keep messages in this file [default: ./mqtally-CLIENT_ID.sub]
-    #[arg(long, value_name = "FILE", help_heading = "Store")]
+    /// Keep messages in this file, or in a database that several subscribers share: postgres://USER@HOST/DATABASE
+    /// [default: ./mqtally-CLIENT_ID.sub]
+    #[arg(long, value_name = "FILE|URL", help_heading = "Store")]
     store: Option<PathBuf>,
     /// Go on with a store that is damaged, or older than what was acknowledged: what is lost is lost
     #[arg(long, help_heading = "Store")]
@@ -180,7 +186,7 @@ pub(crate) fn run(args: &Args, global: &Global) -> Result<ExitStatus, Failure> {
 impl Args {
     fn subscriber(&self, global: &Global) -> Result<Subscriber, Failure> {
         let client_id = self.broker.client_id.as_deref().unwrap_or_default();
-        let store = self.store_path(client_id)?;
+        let store = self.store(client_id)?;
         let endpoint = self.broker.endpoint()?;
         let mut builder = Builder::new(endpoint.clone(), client_id)
             .version(self.broker.version())
@@ -206,16 +212,20 @@ impl Args {
         if let Some(count) = self.count {
             builder = builder.count(count);
         }
-        self.with_handlers(builder, &endpoint, &store, global)?
-            .open(&store)
-            .map_err(|error| build_failure(&error))
+        let builder = self.with_handlers(builder, &endpoint, &store, global)?;
+        let opened = match &store {
+            Store::File(path) => builder.open(path),
+            #[cfg(feature = "postgres")]
+            Store::Shared(url) => builder.open_shared(url),
+        };
+        opened.map_err(|error| build_failure(&error))
     }
 
     fn with_handlers(
         &self,
         mut builder: Builder,
         broker: &Endpoint,
-        store: &Path,
+        store: &Store,
         global: &Global,
     ) -> Result<Builder, Failure> {
         let routes = self.routes(broker)?;
@@ -249,16 +259,21 @@ impl Args {
         }
     }
 
-    fn handler_options(&self, store: &Path, global: &Global) -> Result<handler::Options, Failure> {
+    fn handler_options(&self, store: &Store, global: &Global) -> Result<handler::Options, Failure> {
         let printer = Printer::new(io::stdout(), self.format, self.handler_timeout).map_err(no_runtime)?;
-        Ok(handler::Options {
-            store: Some(store.to_owned()),
+        let mut options = handler::Options {
             printer: Some(printer),
             time_max: self.handler_timeout,
             programs_print: true,
             observer: (!global.quiet).then(|| Observer::new(tell)),
             ..handler::Options::default()
-        })
+        };
+        match store {
+            Store::File(path) => options.store = Some(path.clone()),
+            #[cfg(feature = "postgres")]
+            Store::Shared(url) => options.shared_store = Some(url.clone()),
+        }
+        Ok(options)
     }
 
     fn inbox(&self) -> inbox::Settings {
@@ -279,17 +294,8 @@ impl Args {
         }
     }
 
-    fn store_path(&self, client_id: &str) -> Result<PathBuf, Failure> {
-        match &self.store {
-            Some(path)
-                if path.as_os_str().as_encoded_bytes().starts_with(b"postgres")
-                    && path.as_os_str().as_encoded_bytes().contains(&b':') =>
-            {
-                Err(Failure::usage("PostgreSQL stores are not supported", "--store", "name a file"))
-            }
-            Some(path) => Ok(path.clone()),
-            None => Ok(default_store(client_id)),
-        }
+    fn store(&self, client_id: &str) -> Result<Store, Failure> {
+        self.store.as_deref().map_or_else(|| Ok(Store::File(default_store(client_id))), Store::at)
     }
 }
 
@@ -478,7 +484,7 @@ mod tests {
 
     #[test]
     fn two_client_ids_never_share_a_store() {
-        let check = |client_id, expect| assert_eq!(default_store(client_id), Path::new(expect));
+        let check = |client_id, expect| assert_eq!(default_store(client_id), PathBuf::from(expect));
         check("dashboard-1", "mqtally-dashboard-1.sub");
         check("a/b", "mqtally-a%2Fb.sub");
         check("a%2Fb", "mqtally-a%252Fb.sub");
