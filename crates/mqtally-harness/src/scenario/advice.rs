@@ -1,0 +1,307 @@
+//! The QoS advisor: needs that the chosen QoS, session, expiry or queue cannot meet, and the change to make.
+//!
+//! A pure function of the scenario. It reasons from what MQTT promises, not from what a broker happens to do: a QoS 0
+//! message mostly arrives, and nobody owes it.
+
+use super::{Need, Scenario, Session, Stream, Subscriber};
+use mqtally_history::profile::Profile;
+use mqtally_proto::packet::Qos;
+
+/// One thing to change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Advice {
+    /// How serious it is.
+    pub weight: Weight,
+    /// The stream.
+    pub stream: String,
+    /// The subscriber, when it is about one.
+    pub subscriber: Option<String>,
+    /// Why the need cannot be met, in a sentence without a full stop.
+    pub why: String,
+    /// What to change, as it would stand in the file.
+    pub change: String,
+}
+
+/// How serious an advice is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Weight {
+    /// It costs more than is needed.
+    Hint,
+    /// A need cannot be met.
+    Unmet,
+}
+
+/// Everything to change, what is unmet first.
+pub fn advise(scenario: &Scenario) -> Vec<Advice> {
+    let mut all: Vec<Advice> =
+        scenario.streams.iter().flat_map(|stream| of_stream(scenario, stream)).collect();
+    all.sort_by_key(|advice| std::cmp::Reverse(advice.weight));
+    all
+}
+
+fn of_stream(scenario: &Scenario, stream: &Stream) -> Vec<Advice> {
+    let about = About { scenario, stream };
+    let receivers: Vec<_> = scenario
+        .subscribers
+        .iter()
+        .filter_map(|subscriber| Some((subscriber, subscriber.asks_for(stream)?)))
+        .collect();
+    if receivers.is_empty() {
+        return about.unheard().into_iter().collect();
+    }
+    let each = receivers.iter().flat_map(|(subscriber, asked)| {
+        let effective = (*asked).min(qos(stream.qos));
+        let needs = [
+            about.arrival(subscriber, effective),
+            about.absence(subscriber),
+            about.queue(subscriber, effective),
+            about.repetition(subscriber, effective),
+        ];
+        needs.into_iter().flatten().collect::<Vec<_>>()
+    });
+    each.chain(about.newest()).chain(about.survival()).chain(about.cost()).collect()
+}
+
+struct About<'a> {
+    scenario: &'a Scenario,
+    stream: &'a Stream,
+}
+
+impl About<'_> {
+    fn unheard(&self) -> Option<Advice> {
+        self.stream.has(Need::MustArrive).then(|| {
+            let why = "nobody subscribes to its topic".to_owned();
+            self.unmet(
+                None,
+                why,
+                format!("a subscriber with the filter \"{}\"", self.stream.topic.replace("{device}", "+")),
+            )
+        })
+    }
+
+    /// Below QoS 1 nobody owes a delivery.
+    fn arrival(&self, subscriber: &Subscriber, effective: Qos) -> Option<Advice> {
+        let owed = effective > Qos::AtMostOnce;
+        (self.stream.has(Need::MustArrive) && !owed).then(|| match self.stream.qos {
+            0 => self.unmet(
+                None,
+                "it must arrive and is published at QoS 0, which may be lost".to_owned(),
+                "qos = 1".to_owned(),
+            ),
+            _ => self.unmet(
+                Some(subscriber),
+                "it must arrive, and this subscriber asks for QoS 0".to_owned(),
+                "\"…@1\" in its filters".to_owned(),
+            ),
+        })
+    }
+
+    /// What is sent while a subscriber is away is kept for a session that lives.
+    fn absence(&self, subscriber: &Subscriber) -> Option<Advice> {
+        let away = self.scenario.longest_absence(subscriber);
+        let struck = self.scenario.faults.iter().any(|fault| {
+            fault.kind.strikes_broker() || fault.of.as_deref() == Some(subscriber.name.as_str())
+        });
+        if !self.stream.has(Need::MustArrive) || !struck {
+            return None;
+        }
+        match (subscriber.session, subscriber.expiry) {
+            (Session::Clean, _) => Some(self.unmet(
+                Some(subscriber),
+                "it must arrive, and a clean session forgets what comes while the connection is gone".to_owned(),
+                "session = \"persistent\"".to_owned(),
+            )),
+            (Session::Persistent, Some(expiry)) if expiry <= away => Some(self.unmet(
+                Some(subscriber),
+                format!("it must arrive, and the session expires after {expiry}, but the subscriber is away for {away}"),
+                format!("expiry longer than \"{away}\""),
+            )),
+            _ => self.message_expiry(subscriber, away),
+        }
+    }
+
+    fn message_expiry(&self, subscriber: &Subscriber, away: super::Span) -> Option<Advice> {
+        let expiry = self.stream.expiry.filter(|expiry| *expiry <= away)?;
+        Some(self.unmet(
+            Some(subscriber),
+            format!(
+                "it must arrive, and a message expires after {expiry}, but the subscriber is away for {away}"
+            ),
+            format!("expiry longer than \"{away}\", or none"),
+        ))
+    }
+
+    /// A queue with a limit drops what does not fit.
+    fn queue(&self, subscriber: &Subscriber, effective: Qos) -> Option<Advice> {
+        let limit = self.scenario.broker.queue_max?;
+        if !self.stream.has(Need::MustArrive) || effective == Qos::AtMostOnce {
+            return None;
+        }
+        let away = self.scenario.longest_absence(subscriber);
+        let waiting = self.waiting(subscriber, away);
+        (waiting > limit).then(|| {
+            self.unmet(
+                Some(subscriber),
+                format!("about {waiting} messages wait for it while it is away for {away}, and the broker keeps {limit}"),
+                format!("queue-max = {waiting} or more, or fewer messages"),
+            )
+        })
+    }
+
+    /// Messages of all streams that come for `subscriber` in this time and are kept for it.
+    fn waiting(&self, subscriber: &Subscriber, away: super::Span) -> u64 {
+        let kept = self.scenario.streams.iter().filter(|stream| {
+            let asked = subscriber.asks_for(stream).map(|asked| asked.min(qos(stream.qos)));
+            asked.is_some_and(|effective| effective > Qos::AtMostOnce)
+        });
+        kept.map(|stream| u64::from(stream.devices) * away.as_ms().div_ceil(stream.every.as_ms().max(1)))
+            .sum()
+    }
+
+    /// QoS 1 may deliver twice; somebody has to notice.
+    fn repetition(&self, subscriber: &Subscriber, effective: Qos) -> Option<Advice> {
+        if !self.stream.has(Need::MustNotHappenTwice) || subscriber.dedup {
+            return None;
+        }
+        match effective {
+            Qos::AtMostOnce => None,
+            Qos::AtLeastOnce => Some(self.unmet(
+                Some(subscriber),
+                "it must not happen twice, and QoS 1 may deliver it again".to_owned(),
+                "qos = 2 (and @2 in its filters), or dedup = true".to_owned(),
+            )),
+            Qos::ExactlyOnce if subscriber.session == Session::Clean => Some(self.unmet(
+                Some(subscriber),
+                "it must not happen twice, and a session that ends with its connection forgets what it has delivered".to_owned(),
+                "session = \"persistent\"".to_owned(),
+            )),
+            Qos::ExactlyOnce => None,
+        }
+    }
+
+    /// Whoever comes late sees the newest only where it is retained.
+    fn newest(&self) -> Option<Advice> {
+        (self.stream.has(Need::NewestOnly) && !self.stream.retained).then(|| {
+            let why = "only the newest counts, and whoever subscribes later sees none until the next is sent"
+                .to_owned();
+            self.unmet(None, why, "retained = true".to_owned())
+        })
+    }
+
+    /// A broker that forgets loses what it has acknowledged.
+    fn survival(&self) -> Option<Advice> {
+        let needed = self.scenario.faults.iter().filter_map(|fault| match fault.kind {
+            super::FaultKind::KillBroker => Some(Profile::Durable),
+            super::FaultKind::RestartBroker => Some(Profile::Graceful),
+            _ => None,
+        });
+        let needed = needed.max()?;
+        let declared = self.scenario.broker.profile.filter(|declared| *declared < needed)?;
+        self.stream.has(Need::MustArrive).then(|| {
+            let why = format!("it must arrive, and the broker ends, but declares to be {}", word(declared));
+            self.unmet(None, why, format!("profile = \"{}\", and a broker that is", word(needed)))
+        })
+    }
+
+    /// Four packets where one would do.
+    fn cost(&self) -> Option<Advice> {
+        let needs_nothing =
+            self.stream.needs.iter().all(|need| *need == Need::MayLose) && self.stream.has(Need::MayLose);
+        (needs_nothing && self.stream.qos > 0).then(|| Advice {
+            weight: Weight::Hint,
+            ..self.unmet(
+                None,
+                format!(
+                    "it may be lost, and QoS {} sends {} packets for each",
+                    self.stream.qos,
+                    if self.stream.qos == 1 { 2 } else { 4 }
+                ),
+                "qos = 0".to_owned(),
+            )
+        })
+    }
+
+    fn unmet(&self, subscriber: Option<&Subscriber>, why: String, change: String) -> Advice {
+        Advice {
+            weight: Weight::Unmet,
+            stream: self.stream.name.clone(),
+            subscriber: subscriber.map(|subscriber| subscriber.name.clone()),
+            why,
+            change,
+        }
+    }
+}
+
+fn qos(number: u8) -> Qos {
+    match number {
+        0 => Qos::AtMostOnce,
+        1 => Qos::AtLeastOnce,
+        _ => Qos::ExactlyOnce,
+    }
+}
+
+fn word(profile: Profile) -> &'static str {
+    match profile {
+        Profile::Volatile => "volatile",
+        Profile::Graceful => "graceful",
+        Profile::Durable => "durable",
+        Profile::PowerSafe => "power-safe",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scenario(stream: &str, subscriber: &str, more: &str) -> Scenario {
+        let text = format!(
+            "name = \"s\"\nduration = \"1m\"\n[[streams]]\nname = \"it\"\ntopic = \"a\"\nevery = \"1s\"\n{stream}\n\
+             [[subscribers]]\nname = \"sub\"\nfilters = [\"a@2\"]\n{subscriber}\n{more}"
+        );
+        Scenario::parse(&text).unwrap_or_else(|error| panic!("{error:?} in {text}"))
+    }
+
+    #[test]
+    fn a_need_that_cannot_be_met_is_told_with_the_change_to_make() {
+        let check = |stream: &str, subscriber: &str, more: &str, expect: &str| {
+            let told: Vec<String> =
+                advise(&scenario(stream, subscriber, more)).into_iter().map(|advice| advice.change).collect();
+            match expect {
+                "" => assert!(told.is_empty(), "{stream} {subscriber} {more}: {told:?}"),
+                _ => assert!(
+                    told.iter().any(|change| change.contains(expect)),
+                    "{stream} {subscriber} {more}: {told:?}"
+                ),
+            }
+        };
+        let arrive = |qos: u8| format!("qos = {qos}\nneeds = [\"must-arrive\"]");
+        let cut = "[[faults]]\nkind = \"cut\"\nof = \"sub\"\nat = \"5s\"\nlasts = \"20s\"";
+        let kept = "session = \"persistent\"";
+        check(&arrive(0), "", "", "qos = 1");
+        check(&arrive(1), "", "", "");
+        check(&arrive(1), "", cut, "session = \"persistent\"");
+        check(&arrive(1), kept, cut, "");
+        check(&arrive(1), &format!("{kept}\nexpiry = \"10s\""), cut, "expiry longer than \"20s\"");
+        check(&format!("{}\nexpiry = \"10s\"", arrive(1)), kept, cut, "or none");
+        check(&arrive(1), kept, &format!("{cut}\n[broker]\nqueue-max = 5"), "queue-max = 20 or more");
+        check(&arrive(1), kept, &format!("{cut}\n[broker]\nqueue-max = 20"), "");
+        let kill = "[[faults]]\nkind = \"kill-broker\"\nat = \"5s\"\n[broker]\nprofile = \"volatile\"";
+        check(&arrive(1), kept, kill, "profile = \"durable\"");
+        check("qos = 1\nneeds = [\"must-not-happen-twice\"]", kept, "", "dedup = true");
+        check("qos = 1\nneeds = [\"must-not-happen-twice\"]", "dedup = true", "", "");
+        check("qos = 2\nneeds = [\"must-not-happen-twice\"]", "", "", "session = \"persistent\"");
+        check("qos = 2\nneeds = [\"must-not-happen-twice\"]", kept, "", "");
+        check("needs = [\"newest-only\"]", "", "", "retained = true");
+        check("retained = true\nneeds = [\"newest-only\"]", "", "", "");
+        check("qos = 2\nneeds = [\"may-lose\"]", "", "", "qos = 0");
+        check("needs = [\"may-lose\"]", "", cut, "");
+    }
+
+    #[test]
+    fn a_stream_that_nobody_hears_cannot_arrive() {
+        let text = "name = \"s\"\nduration = \"1m\"\n[[streams]]\nname = \"it\"\ntopic = \"a/{device}\"\nevery = \"1s\"\n\
+                    qos = 1\nneeds = [\"must-arrive\"]";
+        let advice = advise(&Scenario::parse(text).expect("a scenario"));
+        assert!(advice[0].change.contains("\"a/+\""), "{advice:?}");
+    }
+}
