@@ -55,6 +55,7 @@ fn kills_of_members_and_of_the_server_lose_nothing_and_do_nothing_twice() {
         "{}",
         bench.log()
     );
+    bench.reconciled();
     let cut_short = bench.count("SELECT sum(failed) FROM mqtally.member");
     println!("{rounds} kills, {published} messages, {cut_short} attempts cut short: 0 lost, 0 done twice");
     bench.dead_letters();
@@ -159,6 +160,20 @@ impl Bench {
     fn count(&self, sql: &str) -> u64 {
         let output = self.server.psql(sql);
         String::from_utf8_lossy(&output.stdout).trim().parse().unwrap_or(0)
+    }
+
+    /// The publisher's outbox and the shared inbox agree, too.
+    fn reconciled(&self) {
+        let mut command = program(self.directory.path());
+        let ended = command.args(["reconcile", "out.db", &self.store(), "--json"]).output().unwrap();
+        let found: serde_json::Value = serde_json::from_slice(&ended.stdout).unwrap_or_default();
+        let log = || format!("{found} {}", String::from_utf8_lossy(&ended.stderr));
+        assert_eq!(ended.status.code(), Some(0), "{}", log());
+        for what in ["published", "acknowledged", "delivered", "processed"] {
+            assert_eq!(found["topics"][0][what], self.published, "{what}: {}", log());
+        }
+        let sql = "SELECT sum(redelivered + published_again) FROM mqtally.member";
+        assert_eq!(found["topics"][0]["duplicated"], self.count(sql), "{}", log());
     }
 
     /// Given up, listed, replayed and purged, while the members run.

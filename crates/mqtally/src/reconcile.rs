@@ -1,8 +1,8 @@
 //! Compares a publisher's outbox with a subscriber's inbox: what became of each message, per topic.
 //!
 //! A PUBACK says that the broker has a message, never that a subscriber has it. Only both ends together say that. They
-//! are compared by message id, while both may be at work: [`reconcile`] reads the inbox as of a moment before that at
-//! which it reads the outbox, so whatever has arrived is known to have been published.
+//! are compared by message id, while both may be at work: the inbox's [`Window`] is attached before [`reconcile`] reads
+//! the outbox, so whatever has arrived is known to have been published.
 //!
 //! What was acknowledged and has not arrived may still be on its way. It is **lost** only where a later message
 //! of its topic and QoS, acknowledged after it, did arrive: a broker delivers these in order \[MQTT-4.6.0-5\]. Where the
@@ -10,10 +10,10 @@
 //! it is then outside the retention window. A message of QoS 0 is never lost: nobody promised anything.
 //!
 //! Not covered: neither file says since when the subscription exists, so what was published before it counts as lost;
-//! and a dead letter that was purged counts as processed.
+//! and a dead letter that was purged counts as processed. Duplicates are told apart by topic, not by publisher.
 
 use crate::inbox::key::{ID_PROPERTY, KeyId, Keys, View};
-use crate::inbox::{Unsettled, Window};
+use crate::inbox::{Consumer, Copies, Unsettled, Window};
 use crate::outbox::{self, Published, Standing, Uuid};
 use crate::store::StoreError;
 use bytestring::ByteString;
@@ -29,12 +29,15 @@ use std::path::Path;
 pub struct Reconciliation {
     /// Per topic that was published to.
     pub topics: BTreeMap<ByteString, Counts>,
-    /// Arrivals that the inbox dropped because their key was known: over all topics and publishers, since it was made.
-    pub duplicated: u64,
+    /// Arrivals that the inbox dropped because their key was known: over all topics and publishers, since it was made. More than
+    /// [those of the topics](Counts::duplicated) where other publishers have topics of their own, or a filter was given.
+    pub duplicated: Copies,
     /// Keys in the inbox that the outbox does not know: other publishers' messages, and those it has forgotten.
     pub unexpected: u64,
     /// Messages that the outbox accepted and no longer remembers; on any topic.
     pub forgotten: u64,
+    /// When the oldest message was published that waits in the outbox, or is in flight from it; on any topic.
+    pub oldest_unsent: Option<Time>,
 }
 
 /// What became of the messages of one topic, as far as the outbox remembers them.
@@ -58,6 +61,9 @@ pub struct Counts {
     pub waiting: u64,
     /// Arrived, and given up by the subscriber.
     pub dead: u64,
+    /// Arrivals on this topic that the inbox dropped because their key was known, whoever had published them, since the inbox was
+    /// made.
+    pub duplicated: Copies,
     /// Acknowledged, and never arrived: a later message did.
     pub lost: u64,
     /// Acknowledged, and not arrived so far.
@@ -165,6 +171,7 @@ impl AddAssign for Counts {
         self.processed += other.processed;
         self.waiting += other.waiting;
         self.dead += other.dead;
+        self.duplicated += other.duplicated;
         self.lost += other.lost;
         self.not_yet_arrived += other.not_yet_arrived;
         self.outside_window += other.outside_window;
@@ -189,37 +196,46 @@ enum Absent {
     OutsideWindow,
 }
 
-/// Compares the outbox and the inbox at these paths. `keys` are the subscriber's: its client id and how far keys
-/// reach. Only topics that pass `filter` are counted, where there is one. Takes about 100 bytes of memory for each
-/// message that the outbox holds or remembers.
+/// Compares the outbox at this path with an inbox. `consumers` are those in whose names the inbox's keys were made, by default
+/// [all that it knows](Window::consumers). Only topics that pass `filter` are counted, where there is one. Takes about 100 bytes of
+/// memory for each message that the outbox holds or remembers, and 30 more for each further consumer.
 pub fn reconcile(
     outbox: &Path,
-    inbox: &Path,
-    keys: &Keys,
+    inbox: &Window,
+    consumers: &[Consumer],
     filter: Option<&str>,
 ) -> Result<Reconciliation, StoreError> {
-    let window = Window::attach(inbox)?;
+    let keys: Vec<_> = consumers.iter().map(Consumer::own_keys).collect();
     let (mut pairs, mut places) = (Vec::new(), FxHashMap::default());
+    let mut oldest_unsent = None;
     let ledger = outbox::ledger(outbox, |published| {
-        if let Some(key) = key_of(keys, &published.topic, published.id) {
+        for key in keys_of(&keys, &published.topic, published.id) {
             places.insert(key, pairs.len());
+        }
+        if published.standing == Standing::Unsent {
+            let made_at = published.id.made_at();
+            oldest_unsent = Some(oldest_unsent.map_or(made_at, |oldest: Time| oldest.min(made_at)));
         }
         pairs.push(Pair::from(published));
     })?;
     let mut unexpected = 0;
-    window.each_key(|key| match places.get(&key) {
+    inbox.each_key(|key| match places.get(&key) {
         Some(place) => pairs[*place].arrival = Arrival::Processed,
         None => unexpected += 1,
     })?;
-    window.each_unsettled(|Unsettled { topic, key, dead }| {
-        let key = key.parse().ok().and_then(|id| key_of(keys, topic, id));
+    inbox.each_unsettled(|Unsettled { topic, key, dead }| {
+        let key = key.parse().ok().and_then(|id| keys_of(&keys, topic, id).next());
         if let Some(place) = key.and_then(|key| places.get(&key)) {
             pairs[*place].arrival = if dead { Arrival::Dead } else { Arrival::Waiting };
         }
     })?;
     pairs.retain(|pair| filter.is_none_or(|filter| topic::matches(filter, &pair.topic)));
-    let (topics, duplicated) = (compare(pairs, window.has_purged()), window.copies_dropped());
-    Ok(Reconciliation { topics, duplicated, unexpected, forgotten: ledger.forgotten })
+    let mut topics = compare(pairs, inbox.has_purged());
+    for (topic, counts) in &mut topics {
+        counts.duplicated = inbox.copies_by_topic().get(topic).copied().unwrap_or_default();
+    }
+    let duplicated = inbox.copies_dropped();
+    Ok(Reconciliation { topics, duplicated, unexpected, forgotten: ledger.forgotten, oldest_unsent })
 }
 
 /// Counts what became of messages, per topic. Pure. `has_purged` says that keys have expired in the inbox.
@@ -273,11 +289,13 @@ impl From<Published> for Pair {
     }
 }
 
-/// The key under which the subscriber knows the message with this id.
-fn key_of(keys: &Keys, topic: &str, id: Uuid) -> Option<KeyId> {
+/// The keys under which the subscriber may know the message with this id, one a consumer.
+fn keys_of(keys: &[Keys], topic: &str, id: Uuid) -> impl Iterator<Item = KeyId> {
     let properties = Properties(vec![Property::UserProperty(ID_PROPERTY.into(), id.to_string().into())]);
-    let view = View { topic, properties: &properties, payload: b"", received_at: Time::default() };
-    keys.key_of(view).map(|key| key.id)
+    keys.iter().filter_map(move |keys| {
+        let view = View { topic, properties: &properties, payload: b"", received_at: Time::default() };
+        keys.key_of(view).map(|key| key.id)
+    })
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 
 mod publisher_support;
 
-use mqtally::inbox::key::{Keys, View};
-use mqtally::inbox::{self, Arrival, Inbox, Outcome};
+use mqtally::inbox::key::{Keys, Scope, View};
+use mqtally::inbox::{self, Arrival, Consumer, Copies, Inbox, Outcome, Window};
 use mqtally::outbox::{self, Standing};
 use mqtally::publisher::Publisher;
 use mqtally::reconcile::{Counts, Reconciliation, Verdict, reconcile};
@@ -23,7 +23,8 @@ struct Bench {
 impl Bench {
     async fn new() -> Self {
         let (directory, broker) = (tempfile::tempdir().unwrap(), Broker::start().await);
-        let (inbox, _) = Inbox::open(&directory.path().join("inbox.db"), inbox::Settings::default()).unwrap();
+        let settings = inbox::Settings { consumer: Some(consumer("pump")), ..inbox::Settings::default() };
+        let (inbox, _) = Inbox::open(&directory.path().join("inbox.db"), settings).unwrap();
         Self { directory, broker, inbox }
     }
 
@@ -46,9 +47,13 @@ impl Bench {
 
     /// What the broker would hand on of these payloads.
     async fn deliver(&self, payloads: impl Fn(u32) -> bool) {
+        self.deliver_to(&self.inbox, payloads).await;
+    }
+
+    async fn deliver_to(&self, inbox: &Inbox, payloads: impl Fn(u32) -> bool) {
         let arrived = self.broker.state().arrivals.clone();
         for arrived in arrived.iter().filter(|arrived| payloads(arrived.payload.parse().unwrap())) {
-            self.inbox.accept(arrival(arrived)).await.unwrap();
+            inbox.accept(arrival(arrived)).await.unwrap();
         }
     }
 
@@ -59,9 +64,13 @@ impl Bench {
     }
 
     fn reconcile(&self, filter: Option<&str>) -> Reconciliation {
-        let (outbox, inbox) = (self.path("outbox.db"), self.path("inbox.db"));
-        reconcile(&outbox, &inbox, &Keys::new("pump"), filter).unwrap()
+        let inbox = Window::attach(&self.path("inbox.db")).unwrap();
+        reconcile(&self.path("outbox.db"), &inbox, inbox.consumers(), filter).unwrap()
     }
+}
+
+fn consumer(name: &str) -> Consumer {
+    Consumer { name: name.into(), scope: Scope::Topic }
 }
 
 fn arrival(arrived: &Arrived) -> Arrival {
@@ -97,6 +106,7 @@ async fn every_message_is_accounted_for_per_topic() {
         published: 10,
         acknowledged: 10,
         delivered: 10,
+        duplicated: Copies { published_again: 2, ..Copies::default() },
         processed: 3,
         dead: 1,
         waiting: 6,
@@ -113,7 +123,8 @@ async fn every_message_is_accounted_for_per_topic() {
     };
     let c = Counts { published: 3, sent: 3, ..Counts::default() };
     let topics = [("a", a), ("b", b), ("c", c)].map(|(topic, counts)| (topic.into(), counts)).into();
-    assert_eq!(found, Reconciliation { topics, duplicated: 2, unexpected: 0, forgotten: 0 });
+    let duplicated = Copies { published_again: 2, ..Copies::default() };
+    assert_eq!(found, Reconciliation { topics, duplicated, ..Reconciliation::default() });
     assert_eq!(found.verdict(), Verdict::Lost);
     assert_eq!(bench.reconcile(Some("a")).verdict(), Verdict::Complete);
 }
@@ -162,7 +173,72 @@ async fn a_settled_id_outlives_its_message() {
 async fn stores_in_the_wrong_order_are_told_apart() {
     let bench = Bench::new().await;
     bench.publish("a", 0..1, Qos::AtLeastOnce).await;
-    let (outbox, inbox) = (bench.path("outbox.db"), bench.path("inbox.db"));
-    let refused = reconcile(&inbox, &outbox, &Keys::new("pump"), None).unwrap_err();
+    let refused = Window::attach(&bench.path("outbox.db")).unwrap_err();
     assert!(matches!(refused, StoreError::OtherKind { .. }), "{refused}");
+    let inbox = Window::attach(&bench.path("inbox.db")).unwrap();
+    let refused = reconcile(&bench.path("inbox.db"), &inbox, inbox.consumers(), None).unwrap_err();
+    assert!(matches!(refused, StoreError::OtherKind { .. }), "{refused}");
+}
+
+#[tokio::test]
+async fn duplicates_are_counted_by_topic_and_cause_and_outlive_the_process() {
+    let bench = Bench::new().await;
+    bench.publish("a", 0..3, Qos::AtLeastOnce).await;
+    bench.publish("b", 3..6, Qos::AtLeastOnce).await;
+    bench.deliver(|_| true).await;
+    bench.deliver(|n| n > 0).await;
+    let redelivered = bench.broker.state().arrivals[0].clone();
+    bench.inbox.accept(Arrival { dup: true, ..arrival(&redelivered) }).await.unwrap();
+    bench.inbox.close().await;
+    let (reopened, _) = Inbox::open(&bench.path("inbox.db"), inbox::Settings::default()).unwrap();
+    bench.deliver_to(&reopened, |n| n == 1).await;
+    let found = bench.reconcile(Some("a"));
+    let a = Copies { redelivered: 1, published_again: 3, ..Copies::default() };
+    assert_eq!((found.topics["a"].duplicated, found.topics.len()), (a, 1));
+    assert_eq!(found.duplicated, Copies { redelivered: 1, published_again: 6, ..Copies::default() });
+}
+
+#[tokio::test]
+async fn an_inbox_is_compared_for_everybody_in_whose_name_it_was_opened() {
+    let bench = Bench::new().await;
+    bench.publish("a", 0..2, Qos::AtLeastOnce).await;
+    bench.deliver(|n| n == 0).await;
+    // What waits is known by the text of its key, whosesoever it is.
+    bench.handle(1, || Outcome::Done).await;
+    bench.inbox.close().await;
+    let scope = Scope::Consumer;
+    let other = Consumer { name: "other".into(), scope };
+    let settings = inbox::Settings { consumer: Some(other.clone()), ..inbox::Settings::default() };
+    let (reopened, _) = Inbox::open(&bench.path("inbox.db"), settings).unwrap();
+    let arrived = bench.broker.state().arrivals[1].clone();
+    let keys = other.own_keys();
+    let Arrival { topic, properties, payload, .. } = arrival(&arrived);
+    let view =
+        View { topic: &topic, properties: &properties, payload: &payload, received_at: Time::default() };
+    reopened.accept(Arrival { key: keys.key_of(view), ..arrival(&arrived) }).await.unwrap();
+    let delivery = reopened.claim(0, 1).await.unwrap().remove(0);
+    reopened.settle(delivery.lease(), Outcome::Done).await.unwrap().unwrap();
+    let inbox = Window::attach(&bench.path("inbox.db")).unwrap();
+    assert_eq!(inbox.consumers(), [other.clone(), consumer("pump")]);
+    assert_eq!(inbox.window_ms(), Some(inbox::Settings::default().window_ms));
+    let delivered = |consumers: &[Consumer]| {
+        reconcile(&bench.path("outbox.db"), &inbox, consumers, None).unwrap().total().delivered
+    };
+    assert_eq!((delivered(inbox.consumers()), delivered(&[other]), delivered(&[])), (2, 1, 0));
+}
+
+#[tokio::test]
+async fn the_age_of_what_waits_is_known_by_its_id() {
+    let bench = Bench::new().await;
+    bench.publish("a", 0..1, Qos::AtLeastOnce).await;
+    assert_eq!(bench.reconcile(None).oldest_unsent, None);
+    bench.broker.plan(|plan| plan.refuse = Some(ReasonCode::SERVER_BUSY));
+    let publisher = bench.publisher();
+    let now = || Time::from_ms(std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis() as u64);
+    let before = now();
+    for n in 1..4 {
+        drop(publisher.publish("a", n.to_string(), Qos::AtLeastOnce).await.unwrap());
+    }
+    let oldest = bench.reconcile(None).oldest_unsent.unwrap();
+    assert!(before <= oldest && oldest <= now(), "{oldest:?}");
 }

@@ -19,7 +19,7 @@ pub(crate) mod terminal;
 #[cfg(test)]
 mod tests;
 mod topics;
-mod words;
+pub(crate) mod words;
 
 pub(crate) use comparison::Comparison;
 pub(crate) use style::Look;

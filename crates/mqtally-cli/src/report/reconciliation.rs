@@ -12,35 +12,52 @@ use std::cmp::Reverse;
 /// More topics than this are told only where something is missing, and as many of those at most.
 const ROWS_MAX: usize = 40;
 
+const COLUMNS: [(Column, &str); 13] = [
+    (Column::Elastic, "topic"),
+    (Column::Right, "published"),
+    (Column::Right, "acked"),
+    (Column::Right, "failed"),
+    (Column::Right, "unsent"),
+    (Column::Right, "delivered"),
+    (Column::Right, "processed"),
+    (Column::Right, "waiting"),
+    (Column::Right, "dead"),
+    (Column::Right, "lost"),
+    (Column::Right, "not yet"),
+    (Column::Right, "outside"),
+    (Column::Right, "duplicated"),
+];
+const ALL: [usize; 13] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
+/// The columns that are there even where they hold nothing.
+const ALWAYS: [usize; 8] = [0, 1, 2, 5, 6, 8, 9, 12];
+
 /// For people: what became of the messages of each topic.
 pub(crate) fn table(found: &Reconciliation, look: Look) -> String {
-    let mut table = Table::new([
-        (Column::Elastic, "topic"),
-        (Column::Right, "published"),
-        (Column::Right, "acked"),
-        (Column::Right, "failed"),
-        (Column::Right, "unsent"),
-        (Column::Right, "delivered"),
-        (Column::Right, "processed"),
-        (Column::Right, "waiting"),
-        (Column::Right, "dead"),
-        (Column::Right, "lost"),
-        (Column::Right, "not yet"),
-        (Column::Right, "outside"),
-    ]);
-    let topics = worst_first(found);
-    for (topic, counts) in topics.iter().take(ROWS_MAX) {
-        table.row(row(topic, counts));
-    }
-    if topics.len() > 1 {
-        table.row(row("all topics", &found.total()));
-    }
-    let mut text = title(look, "Messages", "from the outbox to the inbox, by id") + &table.render(look);
-    if topics.len() > ROWS_MAX {
-        let more = (topics.len() - ROWS_MAX) as u64;
+    let total = found.total();
+    let Counts { failed, unsent, waiting, not_yet_arrived, outside_window, .. } = total;
+    let mut text = title(look, "Messages", "from the outbox to the inbox, by id");
+    text += &match failed + unsent + waiting + not_yet_arrived + outside_window {
+        0 => rows(found, &total, ALWAYS, look),
+        _ => rows(found, &total, ALL, look),
+    };
+    if found.topics.len() > ROWS_MAX {
+        let more = (found.topics.len() - ROWS_MAX) as u64;
         text += &format!("  and {}, in no worse state\n", counted(more, "more topic"));
     }
     text
+}
+
+fn rows<const N: usize>(found: &Reconciliation, total: &Counts, of: [usize; N], look: Look) -> String {
+    let mut table = Table::new(of.map(|at| COLUMNS[at]));
+    for (topic, counts) in worst_first(found).iter().take(ROWS_MAX) {
+        let cells = row(topic, counts);
+        table.row(of.map(|at| cells[at].clone()));
+    }
+    if found.topics.len() > 1 {
+        let cells = row("all topics", total);
+        table.row(of.map(|at| cells[at].clone()));
+    }
+    table.render(look)
 }
 
 fn worst_first(found: &Reconciliation) -> Vec<(&str, &Counts)> {
@@ -52,7 +69,7 @@ fn worst_first(found: &Reconciliation) -> Vec<(&str, &Counts)> {
     topics
 }
 
-fn row(topic: &str, counts: &Counts) -> [Cell; 12] {
+fn row(topic: &str, counts: &Counts) -> [Cell; 13] {
     [
         topic.into(),
         number(counts.published, PLAIN),
@@ -66,6 +83,7 @@ fn row(topic: &str, counts: &Counts) -> [Cell; 12] {
         number(counts.lost, BAD),
         number(counts.not_yet_arrived, DOUBT),
         number(counts.outside_window, DOUBT),
+        number(counts.duplicated.total(), PLAIN),
     ]
 }
 
@@ -93,7 +111,11 @@ pub(crate) fn closing(found: &Reconciliation, look: Look) -> String {
     let verdict = if missing.is_empty() { "nothing lost".to_owned() } else { missing.join(", ") };
     let verdict = look.paint(style, &verdict);
     let mut text = format!("{verdict} of {} acknowledged", counted(total.acknowledged, "message"));
-    text += &format!("; {} dropped", counted(found.duplicated, "duplicate"));
+    text += &format!("; {} dropped", counted(total.duplicated.total(), "duplicate"));
+    let elsewhere = found.duplicated.total().saturating_sub(total.duplicated.total());
+    if elsewhere > 0 {
+        text += &format!(" and {} on other topics", count(elsewhere));
+    }
     text += &format!(", {} unexpected\n", count(found.unexpected));
     text + &notes(found, &total)
 }
@@ -121,7 +143,7 @@ pub(crate) fn json(found: &Reconciliation) -> Vec<u8> {
             Verdict::Lost => "lost",
         },
         "total": fields(&found.total()),
-        "duplicated": found.duplicated,
+        "duplicated": found.duplicated.total(),
         "unexpected": found.unexpected,
         "forgotten": found.forgotten,
         "topics": topics,
@@ -151,28 +173,45 @@ fn fields(counts: &Counts) -> Value {
         "lost": counts.lost,
         "not_yet_arrived": counts.not_yet_arrived,
         "outside_window": counts.outside_window,
+        "duplicated": counts.duplicated.total(),
+        "redelivered": counts.duplicated.redelivered,
+        "published_again": counts.duplicated.published_again,
+        "replayed_again": counts.duplicated.replayed_again,
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mqtally::inbox::Copies;
 
     fn found() -> Reconciliation {
         let good = Counts { published: 12_000, acknowledged: 11_990, unsent: 10, ..Counts::default() };
         let good = Counts { delivered: 11_990, processed: 11_980, waiting: 10, ..good };
         let bad = Counts { published: 9, acknowledged: 7, failed: 2, delivered: 3, ..Counts::default() };
         let bad = Counts { processed: 2, dead: 1, lost: 2, not_yet_arrived: 1, outside_window: 1, ..bad };
+        let bad =
+            Counts { duplicated: Copies { redelivered: 3, published_again: 4, replayed_again: 5 }, ..bad };
         let sent = Counts { published: 5, sent: 5, delivered: 4, processed: 4, ..Counts::default() };
         let topics = [("sensors/temperature", good), ("alerts/door", bad), ("beats", sent)];
         let topics = topics.map(|(topic, counts)| (topic.into(), counts)).into();
-        Reconciliation { topics, duplicated: 31, unexpected: 4, forgotten: 1_000 }
+        let duplicated = Copies { redelivered: 31, ..Copies::default() };
+        Reconciliation { topics, duplicated, unexpected: 4, forgotten: 1_000, oldest_unsent: None }
     }
 
     #[test]
     fn both_ends_as_a_table() {
         let text = table(&found(), Look::PLAIN) + &closing(&found(), Look::PLAIN);
         insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn columns_that_hold_nothing_make_room() {
+        let counts =
+            Counts { published: 1, acknowledged: 1, delivered: 1, processed: 1, ..Counts::default() };
+        let topics = [("t".into(), counts)].into();
+        let found = Reconciliation { topics, ..Reconciliation::default() };
+        insta::assert_snapshot!(table(&found, Look::PLAIN));
     }
 
     #[test]

@@ -75,7 +75,7 @@ impl Bench {
     }
 
     fn reconcile(&self, arguments: &str) -> Ended {
-        self.program.run(&format!("reconcile out.db in.db --client-id pager {arguments}"))
+        self.program.run(&format!("reconcile out.db in.db {arguments}"))
     }
 
     /// Until everything that arrived is processed and this is the status.
@@ -163,7 +163,8 @@ fn a_comparison_by_the_wrong_key_is_said_to_be_one() {
     let _subscriber = bench.subscribed();
     bench.publish("-t a/b -m x");
     bench.reconciled("", 0);
-    let ended = bench.program.run("reconcile out.db in.db --client-id other");
+    assert_eq!(bench.reconcile("--client-id pager").status, 0);
+    let ended = bench.reconcile("--client-id other");
     assert_eq!(ended.status, 2);
     assert!(ended.stderr.contains("check --client-id"), "{}", ended.stderr);
 }
@@ -180,9 +181,49 @@ fn what_cannot_be_compared_is_told_in_a_line() {
         assert!(ended.stderr.contains(expect), "{arguments}: {}", ended.stderr);
     };
     check("out.db", 64, "INBOX");
-    check("out.db in.db", 64, "--client-id");
-    check("out.db in.db --client-id pager -t a/#/b", 64, "not a topic filter");
-    check("in.db out.db --client-id pager", 74, "holds an outbox, not an inbox");
-    check("none.db in.db --client-id pager", 74, "not a store");
-    check("out.db in.db --client-id pager --json none/x", 74, "cannot write the report");
+    check("out.db in.db --dedup-scope consumer", 64, "--client-id");
+    check("out.db in.db -t a/#/b", 64, "not a topic filter");
+    check("in.db out.db", 74, "holds an outbox, not an inbox");
+    check("none.db in.db", 74, "not a store");
+    check("out.db none.db", 74, "not a store");
+    check("out.db postgres://u:secret@h/d?sslmode=no", 64, "sslmode=no");
+    check("out.db postgres://u@127.0.0.1:1/d", 74, "cannot be reached");
+    check("out.db postgres://u@h/d --client-id pager", 64, "leave it out");
+    check("out.db in.db --json none/x", 74, "cannot write the report");
+}
+
+#[test]
+fn copies_are_counted_by_topic_also_where_the_subscriber_was_killed_between_them() {
+    let bench = Bench::new();
+    let mut subscriber = bench.subscribed();
+    for topic in ["a/b", "a/c"] {
+        bench.publish(&format!("-t {topic} -m original"));
+    }
+    let mut copies = 0;
+    for life in 0..3 {
+        for _ in 0..2 {
+            // The id of our own publisher, where 3.1.1 has no properties.
+            let arguments = "-t a/b -q 1 --protocol 3.1.1 -m {\"mqtally_id\":\"7\"}";
+            assert_eq!(bench.broker.publish(&bench.program, arguments).status, 0);
+            copies += 1;
+            let expect = copies - 1;
+            until("the copy", || bench.reconciled("", 0)["duplicated"] == expect);
+        }
+        drop(subscriber);
+        if life == 0 {
+            // Between two lives as well.
+            assert_eq!(bench.reconcile("").status, 0);
+        }
+        subscriber = bench.subscriber();
+    }
+    drop(subscriber);
+    let found = bench.reconciled("", 0);
+    let of = |topic: &str, what: &str| {
+        let topics = found["topics"].as_array().expect("topics");
+        topics.iter().find(|found| found["topic"] == topic).expect("the topic")[what].clone()
+    };
+    assert_eq!((of("a/b", "duplicated"), of("a/c", "duplicated")), (5.into(), 0.into()), "{found}");
+    assert_eq!(of("a/b", "published_again"), 5, "{found}");
+    let told = bench.reconcile("-t a/c").stdout;
+    assert!(told.contains("0 duplicates dropped and 5 on other topics"), "{told}");
 }

@@ -89,6 +89,17 @@ pub enum Cause {
     Replay,
 }
 
+impl Cause {
+    /// Whose copy this is.
+    pub(super) fn of(arrival: &Arrival) -> Self {
+        match arrival {
+            Arrival { dup: true, .. } => Self::Redelivery,
+            Arrival { replay: 1.., .. } => Self::Replay,
+            _ => Self::PublishedAgain,
+        }
+    }
+}
+
 /// What happens to a message whose key is known with another body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ConflictPolicy {

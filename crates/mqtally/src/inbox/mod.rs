@@ -38,6 +38,8 @@
 
 mod arrival;
 mod backlog;
+mod consumer;
+mod copies;
 pub mod dead_letter;
 mod engine;
 mod exchanges;
@@ -61,6 +63,8 @@ pub use arrival::{
     Accepted, Arrival, Cause, ConflictPolicy, Delivery, Effect, Exchange, InboxError, Lane, Lease, Outcome,
     SettleError, Verdict,
 };
+pub use consumer::Consumer;
+pub use copies::Copies;
 pub use engine::Availability;
 pub use retry::RetryPolicy;
 pub use schedule::Channel;
@@ -80,7 +84,7 @@ use std::sync::{Arc, mpsc};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 /// The inbox's format.
-pub(crate) const LAYOUT: Layout = Layout { kind: "inbox", version: 2, schema: state::schema };
+pub(crate) const LAYOUT: Layout = Layout { kind: "inbox", version: 3, schema: state::schema };
 
 /// What the queue before the writer holds at most, in KiB; a message counts as at least one.
 const QUEUE_KIB_MAX: usize = 16 << 10;
@@ -91,6 +95,8 @@ pub struct Settings {
     pub store: sqlite::Options,
     /// How long dedup keys are kept, by the store's own clock; up to an eighth longer.
     pub window_ms: u64,
+    /// In whose name dedup keys are made; kept in the store, for whoever compares it with an outbox.
+    pub consumer: Option<Consumer>,
     /// What happens to a message whose key is known with another body.
     pub conflict: ConflictPolicy,
     /// How failures are tried again.
@@ -114,6 +120,7 @@ impl Default for Settings {
         Self {
             store: sqlite::Options::default(),
             window_ms: 7 * 24 * 3_600_000,
+            consumer: None,
             conflict: ConflictPolicy::default(),
             retry: RetryPolicy::default(),
             lease_ms: 60_000,

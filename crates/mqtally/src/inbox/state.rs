@@ -5,6 +5,8 @@
 use super::Settings;
 use super::arrival::{Accepted, Arrival, Cause, ConflictPolicy, Exchange, Verdict};
 use super::backlog::{self, Backlog, Survey};
+use super::consumer;
+use super::copies::{self, CopiesByTopic};
 use super::dead_letter::{self, ErrorNote, Reason};
 use super::exchanges::{self, Exchanges};
 use super::ids::{self, Ids, Seen};
@@ -17,6 +19,7 @@ use crate::store::StoreError;
 use crate::store::clock::{Saved, StoreClock};
 use crate::store::fail::crash_point;
 use crate::store::sqlite::{Notice, Store};
+use bytestring::ByteString;
 use mqtally_proto::Time;
 use mqtally_proto::packet::Qos;
 use rusqlite::{Connection, Transaction};
@@ -34,7 +37,8 @@ const CONFLICT_ERROR: &str = "its key is known with another body";
 
 pub(crate) fn schema() -> String {
     let tally = super::tally::schema();
-    [backlog::SCHEMA, SCHEMA, exchanges::SCHEMA, ids::SCHEMA, dead_letter::SCHEMA, &tally].concat()
+    let parts = [backlog::SCHEMA, SCHEMA, exchanges::SCHEMA, ids::SCHEMA, dead_letter::SCHEMA];
+    parts.into_iter().chain([copies::SCHEMA, consumer::SCHEMA, &tally]).collect()
 }
 
 /// Everything in memory.
@@ -45,6 +49,7 @@ pub(crate) struct State {
     pub(super) schedule: Schedule,
     pub(super) backlog: Backlog,
     exchanges: Exchanges,
+    copies: CopiesByTopic,
     /// The next number that the schedule has not seen.
     pub(super) cursor: u64,
     /// Open claims: how many of their messages are still held.
@@ -74,12 +79,15 @@ impl State {
         let live = (tally.live_from, tally.next_id);
         let (ids, lost) = Ids::load(store.connection(), &path, live, settings.window_ms, accept_loss)?;
         let (exchanges, damaged) = Exchanges::load(store.connection()).map_err(failed)?;
-        let mut state = Self::new(settings, tally, ids, exchanges);
+        let copies = CopiesByTopic::load(store.connection()).map_err(failed)?;
+        let nameless = consumer::read_all(store.connection()).map_err(failed)?.iter().any(Option::is_none);
+        let mut state = Self { copies, ..Self::new(settings, tally, ids, exchanges) };
         let survey = Survey::take(store.connection(), tally.next_seq).map_err(failed)?;
         let mut missing = survey.damage();
         missing.extend((damaged > 0).then(|| format!("{damaged} pages of QoS 2 packet ids")));
         missing.extend(state.count(store.connection(), survey.unsettled).map_err(failed)?);
         missing.extend((lost > 0).then(|| format!("{lost} dedup keys")));
+        missing.extend(nameless.then(|| "a consumer's name".to_owned()));
         if let Some(what) = missing.first().filter(|_| !accept_loss) {
             return Err(StoreError::Damaged { path, what: what.clone() });
         }
@@ -101,6 +109,7 @@ impl State {
             schedule: Schedule::new(settings.lookahead_max),
             backlog: Backlog::default(),
             exchanges,
+            copies: CopiesByTopic::default(),
             cursor: 0,
             claims: FxHashMap::default(),
             claimed: 0,
@@ -119,6 +128,7 @@ impl State {
             (unsettled, &mut self.tally.unsettled, "unsettled messages"),
             (retries, &mut self.tally.retrying, "retries"),
             (self.exchanges.len(), &mut self.tally.exchanges, "QoS 2 exchanges"),
+            (self.copies.total(), &mut self.tally.copied, "duplicates by topic"),
         ];
         let mut missing = Vec::new();
         for (found, counted, what) in counters.into_iter().filter(|(found, counted, _)| found != *counted) {
@@ -137,6 +147,11 @@ impl State {
         self.load_waiting(&transaction)?;
         if accept_loss {
             dead_letter::correct_count(&transaction)?;
+            self.copies.rewrite(&transaction)?;
+            consumer::forget(&transaction)?;
+        }
+        if let Some(consumer) = &self.settings.consumer {
+            consumer.note(&transaction, self.settings.window_ms, self.tally.opened)?;
         }
         self.finish(&transaction, true)?;
         transaction.commit()
@@ -152,6 +167,7 @@ impl State {
         self.backlog.write(transaction, self.cursor)?;
         self.backlog.write_marks(transaction)?;
         self.exchanges.write(transaction)?;
+        self.copies.write(transaction)?;
         self.ids.flush(transaction)?;
         let live = self.ids.live();
         self.tally.commits += 1;
@@ -189,7 +205,7 @@ impl State {
     ) -> rusqlite::Result<Accepted> {
         self.tally.received += 1;
         if self.exchange_is_open(&arrival) {
-            self.tally.redelivered += 1;
+            self.count_copy(&arrival.topic, Cause::Redelivery);
             return Ok(Accepted { sequence: None, verdict: Verdict::ExchangeOpen });
         }
         let verdict = match &arrival.key {
@@ -229,8 +245,8 @@ impl State {
         let body = body_hash(&arrival.payload);
         let seen = self.ids.seen(transaction, key, body)?;
         if seen == Seen::SameBody {
-            let cause = cause_of(arrival);
-            *self.duplicates(cause) += 1;
+            let cause = Cause::of(arrival);
+            self.count_copy(&arrival.topic, cause);
             return Ok(Verdict::Duplicate(cause));
         }
         // A conflicting body is remembered too, so that its own redelivery is a duplicate, not a second conflict.
@@ -242,11 +258,12 @@ impl State {
         Ok(Verdict::Conflict(self.settings.conflict))
     }
 
-    fn duplicates(&mut self, cause: Cause) -> &mut u64 {
+    fn count_copy(&mut self, topic: &ByteString, cause: Cause) {
+        self.tally.copied += u64::from(self.copies.count(topic, cause));
         match cause {
-            Cause::Redelivery => &mut self.tally.redelivered,
-            Cause::PublishedAgain => &mut self.tally.published_again,
-            Cause::Replay => &mut self.tally.replayed_again,
+            Cause::Redelivery => self.tally.redelivered += 1,
+            Cause::PublishedAgain => self.tally.published_again += 1,
+            Cause::Replay => self.tally.replayed_again += 1,
         }
     }
 
@@ -329,13 +346,5 @@ impl State {
             exchanges: self.exchanges.len(),
             oldest_unsettled_ms: oldest.map(|at| self.settings.time.wall().ms_since(at)),
         })
-    }
-}
-
-fn cause_of(arrival: &Arrival) -> Cause {
-    match arrival {
-        Arrival { dup: true, .. } => Cause::Redelivery,
-        Arrival { replay: 1.., .. } => Cause::Replay,
-        _ => Cause::PublishedAgain,
     }
 }

@@ -61,6 +61,8 @@ tally! {
     damaged,
     replayed,
     session_losses,
+    /// Dropped copies whose topic has a row in `copies`.
+    copied,
 }
 
 /// The table's definition.

@@ -12,6 +12,7 @@ use std::str::FromStr;
 /// let id = Uuid::new(Time::from_ms(1_753_900_000_250), u128::MAX);
 /// assert_eq!(id.to_string(), "01985c96-23fa-7fff-bfff-ffffffffffff");
 /// assert_eq!(id.to_string().parse(), Ok(id));
+/// assert_eq!(id.made_at(), Time::from_ms(1_753_900_000_250));
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Uuid(pub [u8; 16]);
@@ -33,6 +34,11 @@ impl Uuid {
         bytes[6] = 0x70 | bytes[6] & 0x0f;
         bytes[8] = 0x80 | bytes[8] & 0x3f;
         Self(bytes)
+    }
+
+    /// When it was made, by the wall clock of whoever made it.
+    pub fn made_at(self) -> Time {
+        Time::from_ms(self.0[..6].iter().fold(0, |ms, byte| ms << 8 | u64::from(*byte)))
     }
 
     pub(crate) fn text(self) -> [u8; TEXT_BYTES] {

@@ -98,6 +98,17 @@ pub enum Problem {
         /// The newest that is understood.
         supported: i32,
     },
+    /// An older program made it, in a form that this one does not read.
+    #[error(
+        "has format {found}, this program reads format {expected}; let the program that made it work it off, or name another \
+         with ?schema=NAME"
+    )]
+    OlderFormat {
+        /// Its format version.
+        found: i32,
+        /// The format version that this program reads.
+        expected: i32,
+    },
     /// Another process is this member.
     #[error("another process works on it as {0:?}; stop that one, or give each its own client id")]
     InUse(String),

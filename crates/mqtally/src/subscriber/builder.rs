@@ -184,7 +184,8 @@ impl Builder {
         self
     }
 
-    /// How the inbox behaves. [`inbox::Settings::channel_of`] and the lease are the subscriber's and are set by it.
+    /// How the inbox behaves. [`inbox::Settings::channel_of`], the consumer and the lease are the subscriber's and
+    /// are set by it.
     #[must_use]
     pub fn inbox(mut self, settings: inbox::Settings) -> Self {
         self.inbox = settings;
@@ -329,7 +330,8 @@ impl Builder {
         let settings = std::mem::take(&mut self.inbox);
         let config = self.config(consumer, &settings);
         let lease_ms = millis(config.time_max + LEASE_MARGIN);
-        let (inbox, repaired) = open(inbox::Settings { lease_ms, ..settings })?;
+        let consumer = Some(inbox::Consumer { name: consumer.to_owned(), scope: config.keys.scope });
+        let (inbox, repaired) = open(inbox::Settings { lease_ms, consumer, ..settings })?;
         repaired.into_iter().for_each(|notice| config.tell(&Notice::Repaired(notice.0)));
         config.warn_of_short_window(config.client.options.session_expiry_interval);
         Ok(Subscriber { config: Arc::new(config), inbox, status: watch::Sender::new(Status::default()) })

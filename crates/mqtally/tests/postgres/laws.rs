@@ -5,9 +5,10 @@ use crate::inbox_support::{
 };
 use crate::postgres_support::Server;
 use mqtally::inbox::dead_letter::{DeadLetters, Reason, Selection};
+use mqtally::inbox::key::Scope;
 use mqtally::inbox::{
-    Cause, ConflictPolicy, Delivery, Inbox, Outcome, RetryPolicy, Settings, SettleError, Statement, Value,
-    Verdict,
+    Cause, ConflictPolicy, Consumer, Copies, Delivery, Inbox, Outcome, RetryPolicy, Settings, SettleError,
+    Statement, Value, Verdict, Window,
 };
 use std::time::Duration;
 
@@ -63,6 +64,41 @@ async fn a_known_key_is_a_duplicate_also_within_a_batch_and_after_a_restart() {
     assert_eq!((counted.unsettled, counted.keys), (4, 2));
     assert!(counted.oldest_unsettled_ms.is_some());
     inbox.close().await;
+}
+
+#[tokio::test]
+async fn a_look_from_outside_finds_keys_work_dead_letters_and_duplicates_of_all_members() {
+    let Some(server) = Server::start() else { return };
+    let consumer = Some(Consumer { name: "inbox".into(), scope: Scope::Consumer });
+    let inbox = open(&server, "a", Settings { consumer, ..settings() });
+    accept_all(&inbox, (1..=4).map(|n| message(&n.to_string(), "x")).collect()).await;
+    accept_all(&inbox, vec![message("1", "x"), message("2", "x")]).await;
+    let claimed = claim(&inbox, 1).await;
+    let dead = Outcome::DeadLetter { error: "no".into() };
+    inbox.settle(claimed[0].lease(), dead).await.unwrap().unwrap();
+    inbox.close().await;
+    let other = open(&server, "b", settings());
+    let mut redelivered = message("3", "x");
+    redelivered.dup = true;
+    accept_all(&other, vec![redelivered, message("4", "x")]).await;
+
+    let window = Window::attach_shared(&server.url("inbox").parse().unwrap()).unwrap();
+    let copies = Copies { redelivered: 1, published_again: 3, replayed_again: 0 };
+    assert_eq!((window.copies_dropped(), window.copies_by_topic()["t"]), (copies, copies));
+    assert_eq!(window.consumers(), [Consumer { name: "inbox".into(), scope: Scope::Consumer }]);
+    assert_eq!((window.window_ms(), window.has_purged()), (Some(settings().window_ms), false));
+    let mut keys = Vec::new();
+    window.each_key(|key| keys.push(key)).unwrap();
+    keys.sort_unstable();
+    let mut expect: Vec<_> = (1..=4).map(|n| message(&n.to_string(), "x").key.unwrap().id).collect();
+    expect.sort_unstable();
+    assert_eq!(keys, expect);
+    let mut unsettled = Vec::new();
+    window.each_unsettled(|found| unsettled.push((found.key.to_owned(), found.dead))).unwrap();
+    unsettled.sort();
+    let expect = [("1", true), ("2", false), ("3", false), ("4", false)];
+    assert_eq!(unsettled, expect.map(|(key, dead)| (key.to_owned(), dead)));
+    other.close().await;
 }
 
 #[tokio::test]

@@ -48,7 +48,9 @@ fn what_cannot_be_opened_says_why_and_what_to_do() {
     assert!(notices.iter().any(|notice| notice.0.contains("fsync = off")), "{notices:?}");
     drop(inbox);
     server.value("UPDATE new.meta SET version = 99");
-    check(&server.url("new"), &["has format 99, this program reads up to 1", "use the newer program"]);
+    check(&server.url("new"), &["has format 99, this program reads up to 2", "use the newer program"]);
+    server.value("UPDATE new.meta SET version = 1");
+    check(&server.url("new"), &["has format 1, this program reads format 2", "work it off"]);
 
     server.value("CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'");
     check(

@@ -2,6 +2,7 @@
 
 use super::counts::{self, Counts};
 use super::schema;
+use crate::inbox::copies::{Copies, CopiesByTopic};
 use crate::inbox::{Channel, Settings};
 use crate::store::StoreError;
 use crate::store::postgres::{self, Problem, Url, said};
@@ -63,6 +64,8 @@ pub(super) struct Desk {
     /// QoS 2 packet ids of this member that wait for PUBREL.
     pub(super) exchanges: FxHashSet<u16>,
     pub(super) counts: Counts,
+    /// Duplicates that this member dropped.
+    pub(super) copies: CopiesByTopic,
     /// Channels that were seen; a lane may reach over several.
     pub(super) channels: BTreeSet<Channel>,
     /// By channel: the lane at which the next claim begins to look, so that every lane has its turn.
@@ -91,6 +94,7 @@ impl Desk {
             joined_before: false,
             exchanges: FxHashSet::default(),
             counts: Counts::default(),
+            copies: CopiesByTopic::default(),
             channels: BTreeSet::new(),
             cursors: FxHashMap::default(),
             random: fastrand::Rng::with_seed(settings.seed),
@@ -110,10 +114,11 @@ impl Desk {
         // Object numbers have 32 bits and no sign; only that they differ matters here.
         self.schema_number = u32::try_from(number).unwrap_or_default().cast_signed();
         let window_ms = i64::try_from(self.settings.window_ms).unwrap_or(i64::MAX / 4);
-        let sql = "INSERT INTO member(client_id, window_ms, seen_ms) VALUES ($1, $2, inbox_now())
-                   ON CONFLICT (client_id) DO UPDATE SET window_ms = $2, seen_ms = inbox_now()
+        let scope = self.settings.consumer.as_ref().map(|consumer| consumer.scope.name());
+        let sql = "INSERT INTO member(client_id, window_ms, scope, seen_ms) VALUES ($1, $2, $3, inbox_now())
+                   ON CONFLICT (client_id) DO UPDATE SET window_ms = $2, scope = $3, seen_ms = inbox_now()
                    RETURNING id, session, received + session_losses > 0";
-        let row = self.one(sql, &[&member, &window_ms]).await?;
+        let row = self.one(sql, &[&member, &window_ms, &scope]).await?;
         (self.member, self.session, self.joined_before) = (row.get(0), row.get(1), row.get(2));
         let deadline = tokio::time::Instant::now() + HANDOVER_TIME_MAX;
         loop {
@@ -133,6 +138,7 @@ impl Desk {
         self.one("SELECT setval('fence', nextval('fence') + 1048576)", &[]).await?;
         let open = self.query("SELECT packet_id FROM qos2_in WHERE member = $1", &[&self.member]).await?;
         self.exchanges = open.iter().filter_map(|row| u16::try_from(row.get::<_, i32>(0)).ok()).collect();
+        self.load_copies().await?;
         self.turn_clock().await?;
         self.route_again().await?;
         let risky =
@@ -142,6 +148,37 @@ impl Desk {
             Notice(format!("the server runs with {name} = off: a power failure loses what was acknowledged"))
         };
         Ok(self.query(risky, &[]).await?.iter().map(warning).collect())
+    }
+
+    async fn load_copies(&mut self) -> Result<(), Error> {
+        let sql = "SELECT topic, redelivered, published_again, replayed_again FROM copies WHERE member = $1";
+        let number = |row: &Row, at: usize| row.get::<_, i64>(at).max(0).cast_unsigned();
+        let copies = |row: &Row| Copies {
+            redelivered: number(row, 1),
+            published_again: number(row, 2),
+            replayed_again: number(row, 3),
+        };
+        let rows = self.query(sql, &[&self.member]).await?;
+        self.copies = rows.iter().map(|row| (row.get::<_, &str>(0).into(), copies(row))).collect();
+        Ok(())
+    }
+
+    /// Writes the numbers of the topics of which copies were dropped in this transaction.
+    async fn save_copies(&mut self) -> Result<(), Error> {
+        let changed: Vec<_> = self.copies.take_changed().collect();
+        if changed.is_empty() {
+            return Ok(());
+        }
+        let column = |of: fn(&Copies) -> u64| -> Vec<i64> {
+            changed.iter().map(|(_, copies)| of(copies).cast_signed()).collect()
+        };
+        let topics: Vec<&str> = changed.iter().map(|(topic, _)| &**topic).collect();
+        let sql = "INSERT INTO copies(member, topic, redelivered, published_again, replayed_again)
+                   SELECT $1, * FROM unnest($2::text[], $3::bigint[], $4::bigint[], $5::bigint[])
+                   ON CONFLICT (member, topic) DO UPDATE SET redelivered = excluded.redelivered,
+                   published_again = excluded.published_again, replayed_again = excluded.replayed_again";
+        let values = [column(|c| c.redelivered), column(|c| c.published_again), column(|c| c.replayed_again)];
+        self.execute(sql, &[&self.member, &topics, &values[0], &values[1], &values[2]]).await.map(drop)
     }
 
     /// Begins a transaction whose commit is synced to the disk when `durable`; see the SQLite inbox's writer. With `arrivals`
@@ -163,6 +200,7 @@ impl Desk {
 
     /// Writes what was counted, and commits.
     pub(super) async fn commit(&mut self) -> Result<(), Error> {
+        self.save_copies().await?;
         let add = self.prepare(&counts::add_sql()).await?;
         let values = std::mem::take(&mut self.counts).values();
         let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&self.member];

@@ -49,7 +49,7 @@ impl Desk {
         self.counts.received += i64::try_from(arrivals.len()).unwrap_or(i64::MAX);
         let open = self.open_exchanges_of(arrivals).await?;
         let verdicts = self.judge(arrivals, &open).await?;
-        self.count_verdicts(&verdicts);
+        self.count_verdicts(arrivals, &verdicts);
         let stored = |wanted: fn(&Verdict) -> bool| {
             let kept = arrivals.iter().zip(&verdicts).enumerate().filter(move |(_, (_, v))| wanted(v));
             kept.map(|(at, (arrival, _))| (at, arrival)).collect::<Vec<_>>()
@@ -165,14 +165,22 @@ impl Desk {
         Ok(bodies)
     }
 
-    fn count_verdicts(&mut self, verdicts: &[Verdict]) {
-        for verdict in verdicts {
-            match verdict {
-                Verdict::New => {}
-                Verdict::ExchangeOpen | Verdict::Duplicate(Cause::Redelivery) => self.counts.redelivered += 1,
-                Verdict::Duplicate(Cause::PublishedAgain) => self.counts.published_again += 1,
-                Verdict::Duplicate(Cause::Replay) => self.counts.replayed_again += 1,
-                Verdict::Conflict(_) => self.counts.conflicts += 1,
+    fn count_verdicts(&mut self, arrivals: &[Arrival], verdicts: &[Verdict]) {
+        for (arrival, verdict) in arrivals.iter().zip(verdicts) {
+            let cause = match verdict {
+                Verdict::New => continue,
+                Verdict::Conflict(_) => {
+                    self.counts.conflicts += 1;
+                    continue;
+                }
+                Verdict::ExchangeOpen => Cause::Redelivery,
+                Verdict::Duplicate(cause) => *cause,
+            };
+            self.copies.count(&arrival.topic, cause);
+            match cause {
+                Cause::Redelivery => self.counts.redelivered += 1,
+                Cause::PublishedAgain => self.counts.published_again += 1,
+                Cause::Replay => self.counts.replayed_again += 1,
             }
         }
     }
@@ -340,19 +348,9 @@ fn storable(text: &str) -> String {
     text.replace('\0', "\u{2400}")
 }
 
-impl Cause {
-    fn of(arrival: &Arrival) -> Self {
-        match arrival {
-            Arrival { dup: true, .. } => Self::Redelivery,
-            Arrival { replay: 1.., .. } => Self::Replay,
-            _ => Self::PublishedAgain,
-        }
-    }
-}
-
 /// A key as the type `uuid`: 16 bytes without a length.
 #[derive(Debug)]
-struct Id(KeyId);
+pub(super) struct Id(pub(super) KeyId);
 
 impl ToSql for Id {
     fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn StdError + Sync + Send>> {

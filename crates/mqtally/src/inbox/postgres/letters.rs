@@ -1,16 +1,14 @@
 //! The dead letters of a shared inbox, from any process.
 
-use super::schema;
+use super::visit::Visit;
 use super::work::qos;
 use crate::inbox::dead_letter::{DeadLetter, DeadMessage, Page, Reason, Selection};
 use crate::inbox::record::decode_properties;
 use crate::store::StoreError;
-use crate::store::postgres::{self, Problem, Url};
+use crate::store::postgres::Url;
 use bytes::Bytes;
 use mqtally_proto::Time;
-use tokio::runtime::Runtime;
-use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Row};
+use tokio_postgres::Row;
 
 /// Dead letters that one page looks at.
 const SCANNED_ROWS_MAX: usize = 256;
@@ -19,35 +17,11 @@ const COLUMNS: &str = "seq, received_ms, qos, retain, replay, key, topic, props,
 
 /// A connection of its own, in short transactions.
 #[derive(Debug)]
-pub(in crate::inbox) struct Letters {
-    url: Url,
-    /// Always there, until it is dropped.
-    runtime: Option<Runtime>,
-    client: Client,
-}
-
-/// A runtime must not wait for its end within another one.
-impl Drop for Letters {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
-    }
-}
+pub(in crate::inbox) struct Letters(Visit);
 
 impl Letters {
     pub(in crate::inbox) fn attach(url: &Url) -> Result<Self, StoreError> {
-        let started = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = started
-            .map_err(|error| StoreError::postgres(url, Problem::Failed(format!("cannot start: {error}"))))?;
-        let client = apart(|| {
-            runtime.block_on(async {
-                let client = postgres::connect(url).await?;
-                schema::visit(&client, url).await?;
-                Ok(client)
-            })
-        })?;
-        Ok(Self { url: url.clone(), runtime: Some(runtime), client })
+        Visit::start(url).map(Self)
     }
 
     pub(in crate::inbox) fn list(
@@ -58,7 +32,7 @@ impl Letters {
     ) -> Result<Page, StoreError> {
         let sql =
             format!("SELECT {COLUMNS} FROM dead WHERE seq >= $1 ORDER BY seq LIMIT {}", SCANNED_ROWS_MAX + 1);
-        let rows = self.query(&sql, &[&from.min(i64::MAX as u64).cast_signed()])?;
+        let rows = self.0.query(&sql, &[&from.min(i64::MAX as u64).cast_signed()])?;
         let mut page = Page::default();
         for (scanned, row) in rows.iter().enumerate() {
             if page.letters.len() == limit || scanned == SCANNED_ROWS_MAX {
@@ -72,12 +46,12 @@ impl Letters {
 
     pub(in crate::inbox) fn show(&self, sequence: u64) -> Result<Option<DeadLetter>, StoreError> {
         let sql = format!("SELECT {COLUMNS} FROM dead WHERE seq = $1");
-        Ok(self.query(&sql, &[&sequence.cast_signed()])?.first().map(letter))
+        Ok(self.0.query(&sql, &[&sequence.cast_signed()])?.first().map(letter))
     }
 
     pub(in crate::inbox) fn edit(&self, sequence: u64, payload: &[u8]) -> Result<bool, StoreError> {
         let sql = "UPDATE dead SET payload = $2, edited = true WHERE seq = $1 RETURNING seq";
-        Ok(!self.query(sql, &[&sequence.cast_signed(), &payload])?.is_empty())
+        Ok(!self.0.query(sql, &[&sequence.cast_signed(), &payload])?.is_empty())
     }
 
     pub(in crate::inbox) fn replay(&self, sequences: &[u64], dry_run: bool) -> Result<Vec<u64>, StoreError> {
@@ -102,21 +76,9 @@ impl Letters {
 
     fn numbers(&self, sql: &str, sequences: &[u64]) -> Result<Vec<u64>, StoreError> {
         let sequences: Vec<_> = sequences.iter().map(|sequence| sequence.cast_signed()).collect();
-        let rows = self.query(sql, &[&sequences])?;
+        let rows = self.0.query(sql, &[&sequences])?;
         Ok(rows.iter().map(|row| row.get::<_, i64>(0).cast_unsigned()).collect())
     }
-
-    fn query(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, StoreError> {
-        let Some(runtime) = &self.runtime else { return Ok(Vec::new()) };
-        let answer = apart(|| runtime.block_on(self.client.query(sql, parameters)));
-        answer.map_err(|error| StoreError::from_postgres(&self.url, &error))
-    }
-}
-
-/// On a thread of its own, because the caller's may belong to a runtime, which must not wait for another.
-fn apart<T: Send>(act: impl FnOnce() -> T + Send) -> T {
-    let joined = std::thread::scope(|scope| scope.spawn(act).join());
-    joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 fn letter(row: &Row) -> DeadLetter {

@@ -19,6 +19,8 @@ mod effect;
 mod intake;
 pub(super) mod letters;
 mod schema;
+mod visit;
+pub(super) mod window;
 mod work;
 
 use super::arrival::{Accepted, Arrival, Delivery, Lease, Outcome, SettleError};

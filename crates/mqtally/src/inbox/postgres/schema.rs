@@ -11,8 +11,8 @@ use crate::store::StoreError;
 use crate::store::postgres::{LOCK_TABLES, Problem, Url, quote};
 use tokio_postgres::Client;
 
-/// What this program writes, and the newest that it reads.
-const VERSION: i32 = 1;
+/// What this program writes, and the only one that it reads.
+const VERSION: i32 = 2;
 /// Buckets that a window is divided into.
 const BUCKETS: u64 = 8;
 
@@ -35,7 +35,10 @@ const TABLES: &str = "
     CREATE SEQUENCE fence;
     CREATE TABLE member(
         client_id text PRIMARY KEY, id int NOT NULL UNIQUE GENERATED ALWAYS AS IDENTITY,
-        session int NOT NULL DEFAULT 1, window_ms bigint NOT NULL, seen_ms bigint NOT NULL, COUNTS);
+        session int NOT NULL DEFAULT 1, window_ms bigint NOT NULL, seen_ms bigint NOT NULL, scope text, COUNTS);
+    CREATE TABLE copies(
+        member int NOT NULL, topic text NOT NULL, redelivered bigint NOT NULL, published_again bigint NOT NULL,
+        replayed_again bigint NOT NULL, PRIMARY KEY (member, topic));
     CREATE TABLE bucket(number int PRIMARY KEY, ended_ms bigint, keys_before bigint NOT NULL);
     CREATE TABLE ids(
         bucket int NOT NULL, id uuid NOT NULL, body bigint NOT NULL, PRIMARY KEY (id, bucket))
@@ -123,6 +126,9 @@ async fn is_there(client: &Client, url: &Url) -> Result<bool, StoreError> {
     match (row.get::<_, String>(0).as_str(), row.get(1)) {
         ("inbox", found) if found > VERSION => {
             Err(StoreError::postgres(url, Problem::Newer { found, supported: VERSION }))
+        }
+        ("inbox", found) if found < VERSION => {
+            Err(StoreError::postgres(url, Problem::OlderFormat { found, expected: VERSION }))
         }
         ("inbox", _) => Ok(true),
         _ => Err(foreign()),
