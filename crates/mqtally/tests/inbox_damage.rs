@@ -359,6 +359,26 @@ async fn nothing_is_acknowledged_after_a_write_error_until_the_store_was_opened_
 }
 
 #[tokio::test]
+async fn nothing_is_acknowledged_after_a_sync_that_failed_until_the_log_was_settled() {
+    let place = Place::new();
+    let inbox = place.open();
+    accept(&inbox, message("1", "a")).await;
+    place.faults.fail_syncs(1);
+    let (first, second) = tokio::join!(inbox.accept(message("2", "b")), inbox.accept(message("3", "c")));
+    for refused in [first, second] {
+        assert!(matches!(refused, Err(InboxError::Unavailable(_))), "{refused:?}");
+    }
+    let mut availability = inbox.availability();
+    availability.wait_for(|now| *now == Availability::Available).await.unwrap();
+    let log = fs::metadata(beside(&place.store(), "-wal")).unwrap().len();
+    assert!(log < 100 << 10, "the log was emptied: {log}");
+    // It was committed, and nobody was told: sent again, it is known.
+    assert!(matches!(accept(&inbox, message("2", "b")).await, Verdict::Duplicate(_)));
+    accept(&inbox, message("3", "c")).await;
+    assert_eq!(payloads(&claim(&inbox, 9).await), ["a", "b", "c"]);
+}
+
+#[tokio::test]
 async fn a_full_store_takes_nothing_until_room_was_made_and_loses_nothing() {
     let place = Place::new();
     let mut settings = place.settings();

@@ -1,10 +1,10 @@
 //! The writer: one thread, one connection, one transaction after another.
 //!
 //! Each turn waits for one thing, drains what else has come (up to 1,024 messages or 256 KiB), applies it in order in one
-//! transaction, commits, notes the commit in the watermark, and only then answers. No timer delays it: the next batch
-//! gathers while this one is synced.
+//! transaction, and commits. Its answers wait for the disk, in order, in the store's own thread ([`Store::release`]): the next
+//! turn is worked on while this one is synced, and no timer delays either.
 //!
-//! When a turn fails, nobody is answered, and nothing is accepted until the store has been opened and checked again.
+//! When a turn or a sync fails, nobody is answered, and nothing is accepted until the store has been opened and checked again.
 
 use super::Settings;
 use super::arrival::{Accepted, Arrival, Delivery, Lease, Outcome, SettleError};
@@ -13,7 +13,7 @@ use super::state::State;
 use super::statistics::Statistics;
 use crate::store::StoreError;
 use crate::store::fail::crash_point;
-use crate::store::sqlite::Store;
+use crate::store::sqlite::{Ended, Lock, Options, Store};
 use rusqlite::Transaction;
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -24,8 +24,6 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
 const BATCH_MESSAGES_MAX: usize = 1_024;
 const BATCH_BYTES_MAX: usize = 256 << 10;
-/// How often the watermark is synced.
-const MARK_INTERVAL: Duration = Duration::from_secs(1);
 const REOPEN_DELAY_MS: u64 = 100;
 const REOPEN_DELAY_MS_MAX: u64 = 5_000;
 /// Claims that may wait for work; further ones are refused.
@@ -105,20 +103,27 @@ pub(super) struct Engine {
     pub(super) turn: Turn,
 }
 
-/// What one turn owes. It outlives a turn that fails, so that whoever finds himself unanswered already sees why.
+/// What one turn has to do. It outlives a turn that fails, so that whoever finds himself unanswered already sees why.
 #[derive(Default)]
 pub(super) struct Turn {
     batch: VecDeque<Envelope>,
+    owed: Owed,
+    failed: Option<Answer>,
+}
+
+/// What waits for a turn's commit.
+#[derive(Default)]
+struct Owed {
     permits: Vec<OwnedSemaphorePermit>,
     answers: Vec<Answer>,
     claims: Vec<(Claim, Vec<Delivery>)>,
-    failed: Option<Answer>,
 }
 
 /// Why the loop ended.
 enum End {
     Closed(Option<Reply<()>>),
-    Failed(StoreError),
+    /// A turn failed; without an error, those before it do not reach the disk.
+    Failed(Option<StoreError>),
 }
 
 /// An answer that waits for the commit.
@@ -131,40 +136,35 @@ impl Engine {
             match self.serve(&mut store, &mut state) {
                 End::Closed(reply) => return self.close(store, reply),
                 End::Failed(error) => {
-                    let reason = error.to_string();
                     drop(state);
-                    let Some(reopened) = self.recover(store, &reason) else { return };
+                    let Some(reopened) = self.recover(store, error) else { return };
                     (store, state) = reopened;
                 }
             }
         }
     }
 
-    fn close(self, mut store: Store, reply: Option<Reply<()>>) {
-        // An unsynced watermark is only less strict at the next start.
-        let _ = store.sync_mark();
-        drop(store);
+    fn close(self, store: Store, reply: Option<Reply<()>>) {
+        let ended = store.end();
         self.availability.send_replace(Availability::Closed);
+        drop(ended);
         if let Some(reply) = reply {
             let _ = reply.send(());
         }
     }
 
     fn serve(&mut self, store: &mut Store, state: &mut State) -> End {
-        let (mut looked, mut marked) = (Look::default(), Instant::now());
+        let mut looked = Look::default();
         loop {
             if self.next_batch(state).is_err() {
                 return End::Closed(None);
             }
+            if store.has_failed() {
+                return End::Failed(None);
+            }
             let closing = take_close(&mut self.turn.batch);
             if let Err(error) = self.turn(store, state, &mut looked) {
-                return End::Failed(error);
-            }
-            if marked.elapsed() >= MARK_INTERVAL {
-                marked = Instant::now();
-                if let Err(error) = store.sync_mark() {
-                    return End::Failed(error);
-                }
+                return End::Failed(Some(error));
             }
             if closing.is_some() {
                 return End::Closed(closing);
@@ -201,9 +201,10 @@ impl Engine {
         let failed = |error| StoreError::from_sqlite(&path, error);
         let durable = self.turn.batch.iter().any(|envelope| envelope.command.must_be_synced());
         let look = looked.is_due(store, Duration::from_millis(self.settings.poll_ms)).map_err(failed)?;
-        let transaction = store.begin(durable).map_err(failed)?;
+        let syncs = store.syncs();
+        let transaction = store.begin().map_err(failed)?;
         while let Some(envelope) = self.turn.batch.pop_front() {
-            self.turn.permits.extend(envelope.permit);
+            self.turn.owed.permits.extend(envelope.permit);
             self.apply(&transaction, state, envelope.command).map_err(failed)?;
         }
         state.tick(&transaction).map_err(failed)?;
@@ -212,31 +213,20 @@ impl Engine {
         }
         self.serve_claims(&transaction, state).map_err(failed)?;
         if state.dirty {
-            let commit = state.finish(&transaction, durable).map_err(failed)?;
+            state.finish(&transaction, syncs).map_err(failed)?;
             crash_point!(3);
             transaction.commit().map_err(failed)?;
             crash_point!(4);
-            if durable {
-                store.acknowledge(commit)?;
-            }
-            crash_point!(5);
         } else {
             transaction.rollback().map_err(failed)?;
         }
+        let durable = durable && state.dirty;
         state.committed();
-        self.answer();
-        Ok(())
-    }
-
-    /// Hands out what was claimed, and answers.
-    fn answer(&mut self) {
-        for (claim, deliveries) in self.turn.claims.drain(..) {
-            crash_point!(6);
-            drop(claim.reply.send(Handed { deliveries, back: claim.back }));
+        let owed = std::mem::take(&mut self.turn.owed);
+        if durable || !owed.is_empty() {
+            store.release(state.commits(), durable, Box::new(move || owed.answer()));
         }
-        self.turn.answers.drain(..).for_each(|answer| answer());
-        self.turn.permits.clear();
-        crash_point!(8);
+        Ok(())
     }
 
     fn apply(
@@ -278,17 +268,19 @@ impl Engine {
             let claim = self.parked.pop_front();
             match claim {
                 Some(claim) if deliveries.is_empty() => self.parked.push_back(claim),
-                claim => self.turn.claims.extend(claim.map(|claim| (claim, deliveries))),
+                claim => self.turn.owed.claims.extend(claim.map(|claim| (claim, deliveries))),
             }
         }
         Ok(())
     }
 
     /// Opens the store again until that works; meanwhile whoever asks is turned away. `None` when closed.
-    fn recover(&mut self, store: Store, reason: &str) -> Option<(Store, State)> {
-        self.turn_away(reason);
+    fn recover(&mut self, store: Store, error: Option<StoreError>) -> Option<(Store, State)> {
         let (lock, options) = (store.lock(), store.options().clone());
-        drop(store);
+        let Ended { error: unsynced, waiting } = store.end();
+        let settle = unsynced.is_some();
+        self.turn_away(&error.or(unsynced).map_or_else(String::new, |error| error.to_string()));
+        drop(waiting);
         let mut delay_ms = REOPEN_DELAY_MS;
         loop {
             if let Some(closing) = self.turn_away_for(Duration::from_millis(delay_ms)) {
@@ -298,10 +290,7 @@ impl Engine {
                 }
                 return None;
             }
-            let reopened = Store::reopen(&self.path, &super::LAYOUT, &options, Arc::clone(&lock)).and_then(
-                |(mut store, _)| State::load(&mut store, &self.settings).map(|(state, _)| (store, state)),
-            );
-            match reopened {
+            match self.reopen(&options, &lock, settle) {
                 Ok(reopened) => {
                     self.availability.send_replace(Availability::Available);
                     return Some(reopened);
@@ -310,6 +299,20 @@ impl Engine {
             }
             delay_ms = (delay_ms * 2).min(REOPEN_DELAY_MS_MAX);
         }
+    }
+
+    fn reopen(
+        &self,
+        options: &Options,
+        lock: &Arc<Lock>,
+        settle: bool,
+    ) -> Result<(Store, State), StoreError> {
+        let (mut store, _) = Store::reopen(&self.path, &super::LAYOUT, options, Arc::clone(lock))?;
+        if settle {
+            store.settle_log()?;
+        }
+        let (state, _) = State::load(&mut store, &self.settings)?;
+        Ok((store, state))
     }
 
     fn turn_away(&mut self, reason: &str) {
@@ -341,13 +344,31 @@ impl Turn {
     ) -> rusqlite::Result<()> {
         match value {
             // Nobody may wait any more; what was done stays done.
-            Ok(value) => self.answers.push(Box::new(move || drop(reply.send(value)))),
+            Ok(value) => self.owed.answers.push(Box::new(move || drop(reply.send(value)))),
             Err(error) => {
                 self.failed = Some(Box::new(move || drop(reply)));
                 return Err(error);
             }
         }
         Ok(())
+    }
+}
+
+impl Owed {
+    fn is_empty(&self) -> bool {
+        self.permits.is_empty() && self.answers.is_empty() && self.claims.is_empty()
+    }
+
+    /// Hands out what was claimed, and answers.
+    fn answer(self) {
+        crash_point!(5);
+        for (claim, deliveries) in self.claims {
+            crash_point!(6);
+            drop(claim.reply.send(Handed { deliveries, back: claim.back }));
+        }
+        self.answers.into_iter().for_each(|answer| answer());
+        drop(self.permits);
+        crash_point!(8);
     }
 }
 

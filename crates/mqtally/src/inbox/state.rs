@@ -61,6 +61,8 @@ pub(crate) struct State {
     clock: StoreClock,
     /// Whether the open transaction has anything to commit.
     pub(super) dirty: bool,
+    /// Syncs of the log before the store was opened.
+    synced_before: u64,
     tally_sql: String,
 }
 
@@ -93,6 +95,7 @@ impl State {
         }
         survey.give_up(store.connection()).map_err(failed)?;
         state.recover(store).map_err(failed)?;
+        store.sync(state.commits())?;
         Ok((state, missing.into_iter().map(|what| Notice(format!("went on without {what}"))).collect()))
     }
 
@@ -117,6 +120,7 @@ impl State {
             random: fastrand::Rng::with_seed(settings.seed ^ tally.opened),
             clock,
             dirty: false,
+            synced_before: tally.synced,
             tally_sql: Tally::save_sql(),
         }
     }
@@ -141,7 +145,7 @@ impl State {
 
     fn recover(&mut self, store: &mut Store) -> rusqlite::Result<()> {
         let accept_loss = store.options().accept_loss;
-        let transaction = store.begin(true)?;
+        let transaction = store.begin()?;
         self.tally.opened += 1;
         self.end_lost_claims(&transaction)?;
         self.load_waiting(&transaction)?;
@@ -153,7 +157,7 @@ impl State {
         if let Some(consumer) = &self.settings.consumer {
             consumer.note(&transaction, self.settings.window_ms, self.tally.opened)?;
         }
-        self.finish(&transaction, true)?;
+        self.finish(&transaction, 0)?;
         transaction.commit()
     }
 
@@ -162,8 +166,13 @@ impl State {
         self.clock.now(&*self.settings.time)
     }
 
-    /// The last step before a commit: writes what was gathered. Returns the number of the commit.
-    pub(crate) fn finish(&mut self, transaction: &Transaction<'_>, durable: bool) -> rusqlite::Result<u64> {
+    /// The number of the last commit.
+    pub(crate) fn commits(&self) -> u64 {
+        self.tally.commits
+    }
+
+    /// The last step before a commit: writes what was gathered. `syncs` of the log were made since the store was opened.
+    pub(crate) fn finish(&mut self, transaction: &Transaction<'_>, syncs: u64) -> rusqlite::Result<()> {
         self.backlog.write(transaction, self.cursor)?;
         self.backlog.write_marks(transaction)?;
         self.exchanges.write(transaction)?;
@@ -171,13 +180,12 @@ impl State {
         self.ids.flush(transaction)?;
         let live = self.ids.live();
         self.tally.commits += 1;
-        self.tally.synced += u64::from(durable);
+        self.tally.synced = self.synced_before + syncs;
         (self.tally.live_from, self.tally.next_id) = (live.start, live.end);
         self.tally.exchanges = self.exchanges.len();
         self.tally.clock_ms = self.now().as_ms();
         self.tally.wall_ms = self.settings.time.wall().as_ms();
-        self.tally.save(transaction, &self.tally_sql)?;
-        Ok(self.tally.commits)
+        self.tally.save(transaction, &self.tally_sql)
     }
 
     /// The transaction was committed.

@@ -27,7 +27,7 @@ macro_rules! tally {
 tally! {
     /// Transactions since the store was made.
     commits,
-    /// Of these, synced to the disk.
+    /// How often the log was synced, without the last times.
     synced,
     /// Next number of a message.
     next_seq,

@@ -66,7 +66,7 @@ impl FailedMessages {
     ) -> Result<Vec<u64>, StoreError> {
         let failed = |error| StoreError::from_sqlite(&self.path, error);
         let (mut store, _) = Store::open(&self.path, &LAYOUT, &sqlite::Options::default())?;
-        let transaction = store.begin(true).map_err(failed)?;
+        let transaction = store.begin().map_err(failed)?;
         let mut tally = Tally::load(&transaction).map_err(failed)?;
         let mut done = Vec::new();
         for seq in seqs {
@@ -80,8 +80,7 @@ impl FailedMessages {
         tally.commits += 1;
         tally.save(&transaction).map_err(failed)?;
         transaction.commit().map_err(failed)?;
-        store.acknowledge(tally.commits)?;
-        store.sync_mark()?;
+        store.sync(tally.commits)?;
         Ok(done)
     }
 }

@@ -8,7 +8,7 @@ use super::{Command, Entry, Failure, Fate, Found, Report, Restored, Settled, Sto
 use crate::client::{Step, Steps};
 use crate::store::clock::{SystemTimeSource, TimeSource};
 use crate::store::fail::crash_point;
-use crate::store::sqlite::{Lock, Notice, Options, Store};
+use crate::store::sqlite::{Ended, Lock, Notice, Options, Store, Waiting};
 use mqtally_proto::inflight::Stage;
 use rusqlite::Transaction;
 use rustc_hash::FxHashMap;
@@ -16,13 +16,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::{mpsc as tokio_mpsc, oneshot};
 
 /// What one transaction takes in.
 const BATCH_MESSAGES: usize = PACK_MESSAGES_MAX;
 const BATCH_BYTES: u64 = PACK_BYTES;
-/// How long settled messages stay in an idle outbox, and how far the watermark may be behind on a dead machine.
+/// How long settled messages stay in an idle outbox, and how soon an idle outbox sees that a sync failed.
 const TICK: Duration = Duration::from_secs(1);
 /// Pause between two attempts to write to a store that refuses.
 const RETRY_AFTER: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(2)];
@@ -44,6 +44,8 @@ pub(super) struct Writer<T> {
     troubled: bool,
     /// Number of the commit that failed, so that it is known again if it did not.
     attempted: Option<u64>,
+    /// What waits for commits that could not be synced.
+    unsynced: Vec<(u64, Waiting)>,
     clock: SystemTimeSource,
 }
 
@@ -69,7 +71,7 @@ struct Batch<T> {
     loads: Vec<(u64, usize)>,
 }
 
-impl<T> Writer<T> {
+impl<T: Send + 'static> Writer<T> {
     /// Reads what the outbox holds, and forgets what was in flight in sessions that are over.
     pub(super) fn start(
         mut store: Store,
@@ -102,6 +104,7 @@ impl<T> Writer<T> {
             abandoned,
             troubled: false,
             attempted: None,
+            unsynced: Vec::new(),
             clock: SystemTimeSource::default(),
         };
         let restored = writer.give_up_damaged(restored);
@@ -109,7 +112,6 @@ impl<T> Writer<T> {
     }
 
     pub(super) fn run(mut self) {
-        let mut synced = Instant::now();
         loop {
             let mut batch = Batch::new();
             let open = match self.commands.recv_timeout(TICK) {
@@ -119,7 +121,8 @@ impl<T> Writer<T> {
             };
             let idle = batch.is_empty();
             batch.settled.append(&mut self.settled);
-            if batch.must_commit() || ((idle || !open) && !batch.settled.is_empty()) {
+            let must_commit = batch.must_commit() || self.store.as_ref().is_none_or(Store::has_failed);
+            if must_commit || ((idle || !open) && !batch.settled.is_empty()) {
                 if !self.commit(&mut batch) {
                     return;
                 }
@@ -127,11 +130,19 @@ impl<T> Writer<T> {
                 self.settled = std::mem::take(&mut batch.settled);
             }
             self.answer(batch);
-            if synced.elapsed() >= TICK || !open {
-                synced = Instant::now();
-                self.sync_mark();
-            }
             if !open {
+                self.end();
+                return;
+            }
+        }
+    }
+
+    /// Until all is on disk, or it was given up.
+    fn end(&mut self) {
+        while let Some(Ended { error: Some(error), waiting }) = self.store.take().map(Store::end) {
+            self.trouble(&error);
+            self.unsynced.extend(waiting);
+            if !self.commit(&mut Batch::new()) {
                 return;
             }
         }
@@ -149,7 +160,7 @@ impl<T> Writer<T> {
         true
     }
 
-    /// Until it has succeeded; false when it was given up.
+    /// Until it has succeeded; false when it was given up. Whoever waits for the disk is told when the batch is there.
     fn commit(&mut self, batch: &mut Batch<T>) -> bool {
         let mut pauses = RETRY_AFTER[0];
         loop {
@@ -173,6 +184,11 @@ impl<T> Writer<T> {
     /// One transaction. After a failure the store is opened again and looked at before anything else: an error does
     /// not say that nothing was written.
     fn try_commit(&mut self, batch: &Batch<T>) -> Result<(), StoreError> {
+        if let Some(store) = self.store.take_if(|store| store.has_failed()) {
+            let Ended { error, waiting } = store.end();
+            self.unsynced.extend(waiting);
+            error.map_or(Ok(()), Err)?;
+        }
         if self.store.is_none() {
             self.reopen()?;
         }
@@ -182,7 +198,7 @@ impl<T> Writer<T> {
         crash_point!(21);
         let commit = self.state.tally.commits + 1;
         self.write(batch, commit).inspect_err(|_| {
-            self.store = None;
+            self.unsynced.extend(self.store.take().map(Store::end).unwrap_or_default().waiting);
             self.attempted = Some(commit);
         })
     }
@@ -191,8 +207,7 @@ impl<T> Writer<T> {
         let Some(store) = &mut self.store else { return Ok(()) };
         let path = &self.path;
         let failed = |error| StoreError::from_sqlite(path, error);
-        let durable = batch.must_sync();
-        let transaction = store.begin(durable).map_err(failed)?;
+        let transaction = store.begin().map_err(failed)?;
         let (state, wall) = (&mut self.state, self.clock.wall());
         let change = Change {
             transaction: &transaction,
@@ -207,16 +222,20 @@ impl<T> Writer<T> {
         self.state.tally.save(&transaction).map_err(failed)?;
         transaction.commit().map_err(failed)?;
         crash_point!(24);
-        if durable {
-            store.acknowledge(commit)?;
-        }
-        crash_point!(25);
         Ok(())
     }
 
+    /// What waits for commits that are there after all is let go of; what is not there was never promised.
     fn reopen(&mut self) -> Result<(), StoreError> {
         let (store, _) = Store::reopen(&self.path, &tables::LAYOUT, &self.options, Arc::clone(&self.lock))?;
+        if !self.unsynced.is_empty() {
+            store.settle_log()?;
+        }
         self.state = State::load(&store).map_err(|error| StoreError::from_sqlite(&self.path, error))?;
+        let commits = self.state.tally.commits;
+        for (commit, waiting) in self.unsynced.drain(..).filter(|(commit, _)| *commit <= commits) {
+            store.release(commit, true, waiting);
+        }
         self.store = Some(store);
         Ok(())
     }
@@ -226,35 +245,58 @@ impl<T> Writer<T> {
         let _ = self.reports.send(Report::Trouble(Some(error.to_string())));
     }
 
-    /// The commit stands: let go of everybody who waits for it.
+    /// The commit stands: lets go of everybody who waits for it when the disk has it.
     fn tell(&self, batch: &mut Batch<T>) {
-        let first = self.state.tally.next_seq - batch.entries.len() as u64;
-        let stored = |(seq, entry): (u64, Entry<T>)| {
-            let Entry { id, created, message, ticket } = entry;
-            (Stored { seq, id, created, message }, ticket)
-        };
-        if !batch.entries.is_empty() {
-            let stored = (first..).zip(batch.entries.drain(..)).map(stored).collect();
-            let _ = self.reports.send(Report::Stored(stored));
+        let durable = batch.must_sync();
+        let (entries, waiting) = (std::mem::take(&mut batch.entries), std::mem::take(&mut batch.waiting));
+        let first = self.state.tally.next_seq - entries.len() as u64;
+        let reports = self.reports.clone();
+        self.after_commit(durable, move || {
+            crash_point!(25);
+            let stored = |(seq, entry): (u64, Entry<T>)| {
+                let Entry { id, created, message, ticket } = entry;
+                (Stored { seq, id, created, message }, ticket)
+            };
+            if !entries.is_empty() {
+                let _ = reports.send(Report::Stored((first..).zip(entries).map(stored).collect()));
+            }
+            for waiting in waiting {
+                let _ = waiting.send(());
+            }
+            crash_point!(26);
+        });
+    }
+
+    /// Does `what` behind all that waits for the disk.
+    fn after_commit(&self, durable: bool, what: impl FnOnce() + Send + 'static) {
+        if let Some(store) = &self.store {
+            store.release(self.state.tally.commits, durable, Box::new(what));
         }
-        for waiting in batch.waiting.drain(..) {
-            let _ = waiting.send(());
-        }
-        crash_point!(26);
     }
 
     fn answer(&mut self, batch: Batch<T>) {
         for (after, limit) in batch.loads {
-            match self.load(after, limit) {
+            let loaded = match self.load(after, limit) {
                 Ok(rows) => {
                     let end = rows.len() < limit;
-                    let _ = self.reports.send(Report::Loaded { rows, end });
+                    Report::Loaded { rows, end }
                 }
                 Err(error) => {
                     self.trouble(&error);
-                    let _ = self.reports.send(Report::Loaded { rows: Vec::new(), end: false });
+                    Report::Loaded { rows: Vec::new(), end: false }
                 }
-            }
+            };
+            self.report(loaded);
+        }
+    }
+
+    /// Reports in the order of the commits.
+    fn report(&self, report: Report<T>) {
+        let reports = self.reports.clone();
+        let send = move || drop(reports.send(report));
+        match &self.store {
+            Some(store) => store.release(self.state.tally.commits, false, Box::new(send)),
+            None => send(),
         }
     }
 
@@ -272,15 +314,6 @@ impl<T> Writer<T> {
         })
         .map_err(|error| StoreError::from_sqlite(&self.path, error))?;
         Ok(rows)
-    }
-
-    fn sync_mark(&mut self) {
-        if let Some(store) = &mut self.store
-            && let Err(error) = store.sync_mark()
-        {
-            self.store = None;
-            self.trouble(&error);
-        }
     }
 
     /// A message that was in flight and cannot be read is kept as failed.
@@ -518,7 +551,7 @@ fn pack_length<T>(entries: &[Entry<T>]) -> usize {
 }
 
 fn forget_other_sessions(store: &mut Store, epoch: u64) -> rusqlite::Result<()> {
-    let transaction = store.begin(true)?;
+    let transaction = store.begin()?;
     tables::land_others(&transaction, epoch)?;
     crash_point!(27);
     transaction.commit()

@@ -8,7 +8,7 @@
 //! | 1 | a batch is drained, no transaction yet | nothing of it acknowledged; redelivered |
 //! | 2 | rows are in the open transaction | the same |
 //! | 3 | before the commit, everything applied | the same; effects rolled back with it |
-//! | 4 | after the commit, before the watermark | committed, not acknowledged: the redelivery is a duplicate |
+//! | 4 | after the commit, before its sync | committed, not acknowledged: the redelivery is a duplicate |
 //! | 5 | after the watermark, before any answer | the same |
 //! | 6 | a delivery was claimed, not yet handed out | its attempt counts; claimed again |
 //! | 7 | an effect ran in the open transaction | rolled back, run again: one effect |
@@ -59,6 +59,7 @@ pub(crate) fn reach(point: u32) {
 pub struct Faults {
     commits: std::sync::atomic::AtomicU32,
     opens: std::sync::atomic::AtomicU32,
+    syncs: std::sync::atomic::AtomicU32,
 }
 
 #[cfg(feature = "failpoints")]
@@ -73,19 +74,33 @@ impl Faults {
         self.opens.store(count, std::sync::atomic::Ordering::SeqCst);
     }
 
+    /// Makes the next `count` syncs of the log fail as a broken disk does.
+    pub fn fail_syncs(&self, count: u32) {
+        self.syncs.store(count, std::sync::atomic::Ordering::SeqCst);
+    }
+
     pub(crate) fn take_commit(&self) -> rusqlite::Result<()> {
-        Self::take(&self.commits, rusqlite::ffi::SQLITE_FULL)
+        Self::take_sqlite(&self.commits, rusqlite::ffi::SQLITE_FULL)
     }
 
     pub(crate) fn take_open(&self) -> rusqlite::Result<()> {
-        Self::take(&self.opens, rusqlite::ffi::SQLITE_IOERR)
+        Self::take_sqlite(&self.opens, rusqlite::ffi::SQLITE_IOERR)
     }
 
-    fn take(counter: &std::sync::atomic::AtomicU32, code: i32) -> rusqlite::Result<()> {
-        use std::sync::atomic::Ordering::SeqCst;
-        match counter.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)) {
-            Ok(_) => Err(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None)),
-            Err(_) => Ok(()),
+    pub(crate) fn take_sync(&self) -> std::io::Result<()> {
+        // EIO.
+        if Self::take(&self.syncs) { Err(std::io::Error::from_raw_os_error(5)) } else { Ok(()) }
+    }
+
+    fn take_sqlite(counter: &std::sync::atomic::AtomicU32, code: i32) -> rusqlite::Result<()> {
+        match Self::take(counter) {
+            true => Err(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None)),
+            false => Ok(()),
         }
+    }
+
+    fn take(counter: &std::sync::atomic::AtomicU32) -> bool {
+        use std::sync::atomic::Ordering::SeqCst;
+        counter.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok()
     }
 }

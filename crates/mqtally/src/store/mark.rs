@@ -79,6 +79,11 @@ impl Mark {
         written.map_err(|error| StoreError::from_io(&self.path, "write the watermark", error))
     }
 
+    /// Whether the last note survives the machine.
+    pub(crate) fn is_synced(&self) -> bool {
+        !self.unsynced
+    }
+
     /// Makes the last note survive the machine.
     pub(crate) fn sync(&mut self) -> Result<(), StoreError> {
         if self.unsynced {

@@ -19,6 +19,7 @@ mod mark;
 pub mod postgres;
 pub(crate) mod properties;
 pub mod sqlite;
+mod syncer;
 
 use std::io;
 use std::path::{Path, PathBuf};

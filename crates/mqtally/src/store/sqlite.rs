@@ -1,23 +1,29 @@
 //! A store in one SQLite file.
 //!
-//! WAL with `synchronous=FULL`, one writer. [`Store::open`] takes the file for this process; [`attach`] opens it beside
+//! A write-ahead log with one writer, which syncs it beside the next transaction: nothing that waits for a commit is
+//! [let go of](Store::release) before that is on disk. [`Store::open`] takes the file for this process; [`attach`] opens it beside
 //! its owner, for administration in short transactions. Nothing is changed in a file that is not ours.
 
 use super::StoreError;
 use super::fail::crash_point;
 use super::mark::{Mark, Reading};
+use super::syncer::Syncer;
+pub use super::syncer::{Ended, Waiting};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior};
 use std::collections::BTreeSet;
 use std::fs::{File, TryLockError};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 /// `application_id` in the file's header: "mqty".
 const APPLICATION_ID: i32 = 0x6d71_7479;
 /// How long one side waits for the other's transaction.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How soon somebody who waits for a sync sees that it failed.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// Pages between two checkpoints: 16 MiB of WAL.
 const CHECKPOINT_PAGES: u32 = 4_096;
 
@@ -58,12 +64,12 @@ pub struct Lock {
 /// An open store: this process's alone, but for [`attach`]ed administration.
 #[derive(Debug)]
 pub struct Store {
+    /// Dropped first: the file is ours until the last commit is on disk.
+    syncer: Syncer,
     connection: Connection,
     path: PathBuf,
     id: [u8; 16],
-    mark: Mark,
     lock: Arc<Lock>,
-    synced: bool,
     options: Options,
 }
 
@@ -99,8 +105,12 @@ impl Store {
             connection.query_row("SELECT commits FROM tally", [], |row| row.get(0)).map_err(failed)?;
         let notices = judge(path, reading, id, commits, options.accept_loss)?;
         let mark = Mark::open(path, id, commits)?;
+        #[cfg(feature = "failpoints")]
+        let syncer = Syncer::start(path, mark, options.faults.clone())?;
+        #[cfg(not(feature = "failpoints"))]
+        let syncer = Syncer::start(path, mark, ())?;
         let (path, options) = (path.to_owned(), options.clone());
-        Ok((Self { connection, path, id, mark, lock, synced: true, options }, notices))
+        Ok((Self { syncer, connection, path, id, lock, options }, notices))
     }
 
     /// The database. Writing goes through [`begin`](Self::begin).
@@ -123,14 +133,9 @@ impl Store {
         Arc::clone(&self.lock)
     }
 
-    /// Begins a transaction whose commit is synced to the disk when `durable`. One that is not survives the death of
-    /// the process, and reaches the disk with the next one that is.
-    pub fn begin(&mut self, durable: bool) -> rusqlite::Result<Transaction<'_>> {
-        if self.synced != durable {
-            let level = if durable { "PRAGMA synchronous=FULL" } else { "PRAGMA synchronous=NORMAL" };
-            self.connection.execute_batch(level)?;
-            self.synced = durable;
-        }
+    /// Begins a transaction. Its commit survives the death of the process; the disk has it when what is
+    /// [released](Self::release) behind it is let go of.
+    pub fn begin(&mut self) -> rusqlite::Result<Transaction<'_>> {
         #[cfg(feature = "failpoints")]
         if let Some(faults) = &self.options.faults {
             faults.take_commit()?;
@@ -138,14 +143,48 @@ impl Store {
         self.connection.transaction_with_behavior(TransactionBehavior::Immediate)
     }
 
-    /// Notes in the watermark that `commit`, which is synced, is about to be acknowledged.
-    pub fn acknowledge(&mut self, commit: u64) -> Result<(), StoreError> {
-        self.mark.write(commit)
+    /// Lets go of `waiting` when all that was handed over before it was let go of and, if `durable`, commit number `commit`
+    /// is on disk and noted in the watermark. Does not wait for that.
+    pub fn release(&self, commit: u64, durable: bool, waiting: Waiting) {
+        self.syncer.release(commit, durable, waiting);
     }
 
-    /// Makes the watermark survive the machine; to be called about once a second and at the end.
-    pub fn sync_mark(&mut self) -> Result<(), StoreError> {
-        self.mark.sync()
+    /// Waits until commit number `commit` is on disk.
+    pub fn sync(&self, commit: u64) -> Result<(), StoreError> {
+        let (done, synced) = std::sync::mpsc::channel();
+        self.release(commit, true, Box::new(move || _ = done.send(())));
+        while let Err(error) = synced.recv_timeout(LOOK_INTERVAL) {
+            if error == RecvTimeoutError::Disconnected || self.has_failed() {
+                let source = std::io::Error::other("the log could not be synced");
+                return Err(StoreError::from_io(&self.path, "sync the log", source));
+            }
+        }
+        Ok(())
+    }
+
+    /// How often the log was synced since the store was opened.
+    pub fn syncs(&self) -> u64 {
+        self.syncer.syncs()
+    }
+
+    /// Whether commits do not reach the disk any more; [`end`](Self::end) says why.
+    pub fn has_failed(&self) -> bool {
+        self.syncer.has_failed()
+    }
+
+    /// Waits until all is let go of that can be, and closes the file.
+    pub fn end(mut self) -> Ended {
+        self.syncer.end()
+    }
+
+    /// Writes everything that is in the log to its place, synced: for a log that could not be synced, and that the system
+    /// may take for clean since.
+    pub fn settle_log(&self) -> Result<(), StoreError> {
+        let failed = |error| StoreError::from_sqlite(&self.path, error);
+        let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
+        let busy: bool = self.connection.query_row(sql, [], |row| row.get(0)).map_err(failed)?;
+        let source = || std::io::Error::other("another process reads it; end that");
+        if busy { Err(StoreError::from_io(&self.path, "empty the log", source())) } else { Ok(()) }
     }
 
     /// A number that changes when another process has written to the store.
@@ -186,7 +225,8 @@ pub fn attach(path: &Path, layout: &Layout) -> Result<Connection, StoreError> {
         return Err(StoreError::Foreign { path: path.to_owned() });
     }
     let connection = open_file(path, OpenFlags::SQLITE_OPEN_READ_WRITE, layout)?;
-    prepare(&connection).map_err(|error| StoreError::from_sqlite(path, error))?;
+    let prepared = prepare(&connection).and_then(|()| connection.execute_batch("PRAGMA synchronous=FULL"));
+    prepared.map_err(|error| StoreError::from_sqlite(path, error))?;
     Ok(connection)
 }
 
@@ -283,7 +323,8 @@ fn defined(layout: &Layout) -> rusqlite::Result<Connection> {
 
 fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     connection.query_row("PRAGMA journal_mode=WAL", [], |_| Ok(()))?;
-    connection.execute_batch("PRAGMA synchronous=FULL; PRAGMA cache_size=-8000; PRAGMA foreign_keys=OFF;")?;
+    connection
+        .execute_batch("PRAGMA synchronous=NORMAL; PRAGMA cache_size=-8000; PRAGMA foreign_keys=OFF;")?;
     connection.query_row(&format!("PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}"), [], |_| Ok(()))?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(())
