@@ -15,7 +15,7 @@ use crate::packet::Version;
 use crate::promise::PromiseId;
 
 const SECOND_NS: u64 = 1_000_000_000;
-/// How long after a connection ended the broker certainly knows.
+/// How long after its client ended a connection the broker certainly knows.
 const NOTICE_NS: u64 = 100_000_000;
 
 pub(crate) fn judge(world: &World, delivery: &Delivery<'_>, ledger: &mut Ledger) {
@@ -24,7 +24,9 @@ pub(crate) fn judge(world: &World, delivery: &Delivery<'_>, ledger: &mut Ledger)
     if known.copies.first > 0 {
         return;
     }
-    if delivery.is_live() && has_expired(world, delivery.client, &known.message) {
+    // DUP says that an earlier copy was on its way: its delivery had begun.
+    let begun = delivery.publish.dup;
+    if delivery.is_live() && !begun && has_expired(world, delivery.client, &known.message) {
         ledger.oblige(PromiseId::E1, delivery.version);
         let what = "had expired before its session came back, and was delivered";
         broken(world, delivery, PromiseId::E1, &format!("{} {what}", world.message_name(&known)), ledger);
@@ -56,10 +58,13 @@ fn waited_from_ns(world: &World, client: ClientIx, message: &Message) -> Option<
 
 /// Whether the broker knew of a connection's end before a message was sent.
 fn was_noticed(before: &Connection, message: &Message) -> bool {
-    let in_order = matches!(before.closed, Some(Closing::Fin | Closing::Rst | Closing::ByBroker));
-    in_order
-        && before.closed_at.place < message.first_sent
-        && before.closed_at.at_ns + NOTICE_NS < message.first_sent_ns
+    let notice_ns = match before.closed {
+        Some(Closing::ByBroker) => 0,
+        Some(Closing::Fin | Closing::Rst) => NOTICE_NS,
+        Some(Closing::Broken | Closing::Vanished) | None => return false,
+    };
+    let end = before.closed_at;
+    end.place < message.first_sent && end.at_ns + notice_ns < message.first_sent_ns
 }
 
 fn judge_interval(world: &World, delivery: &Delivery<'_>, known: &Known<'_>, ledger: &mut Ledger) {

@@ -212,7 +212,8 @@ impl Link {
 fn held_back(world: &World, at: ConnIx, request: &Request, until_ns: u64, ledger: &mut Ledger) {
     let connection = world.connection(at);
     let waited_ns = until_ns.saturating_sub(request.sent.at_ns);
-    if waited_ns < PATIENCE_NS || world.disturbed_since(connection.client, request.sent.place) {
+    // What a link swallows or delays after a fault, nobody held back.
+    if waited_ns < PATIENCE_NS || world.disturbed_since(connection.client, connection.accepted) {
         return;
     }
     let name = &world.client(connection.client).name;

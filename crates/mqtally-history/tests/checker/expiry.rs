@@ -30,6 +30,8 @@ fn a_delivery_that_may_have_begun_goes_on() {
     check_5(&(cut + &receiving(1, 0, "dup expiry=1") + &drained(1, 1)), "-E1");
     let broken = away(1).replace("sub | fin", "sub | broken");
     check_5(&(broken + &receiving(1, 0, "expiry=1") + &drained(1, 1)), "-E1");
+    // DUP says so: a copy died with the connection that the client had just left.
+    check_5(&(away(1) + &receiving(1, 0, "dup expiry=0") + &drained(1, 1)), "-E1");
     let aborted = away(1).replace("wait 3\n", "sub > CONNECT clean=0\nsub | rst\nwait 3\n");
     check_5(&(aborted + &receiving(1, 0, "dup expiry=1") + &drained(1, 1)), "-E1");
 }

@@ -81,6 +81,9 @@ fn only_publish_waits_for_quota() {
     check_5(&(full() + ping + answer + "sub > PUBACK 100\n" + &rest()), "+F3 +F5");
     check_5(&(full() + ping + "sub > PUBACK 100\n" + answer + &rest()), "-F3");
     check_5(&(full() + ping + "wait 6\nsub > PUBACK 100\n" + answer + &rest()), "F3");
+    // A link that was cut in between gives no answer either.
+    let cut = "fault cut-link sub\nsub > PINGREQ\nwait 6\nsub | fin\nsub > CONNECT clean=0 rm=1\nsub < CONNACK sp=1\n";
+    check_5(&(full() + cut + &receiving(1, 0, "dup") + &rest()), "-F3");
     let subscribe = "sub > SUBSCRIBE 2 b@1\nwait 6\nsub > PUBACK 100\nsub < SUBACK 2 1\n";
     check_5(&(full() + subscribe + &rest()), "F3");
 }

@@ -201,3 +201,71 @@ fn a_qos_0_message_may_be_live_or_retained_when_its_subscription_races_it() {
     check(&(sent.clone() + again + "sub < PUBLISH qos=0 m=0/0/0\nend"), "-T2");
     check(&(sent + again + "sub < PUBLISH qos=0 m=0/0/0 retain\nend"), "+T2");
 }
+
+/// The subscriber's connection is cut and it comes back to its session.
+const CUT: &str = "sub | rst\nsub > CONNECT clean=0\nsub < CONNACK sp=1\n";
+
+fn written(sequence: u64) -> String {
+    let id = sequence + 1;
+    format!("pub > PUBLISH qos=1 id={id} m=0/0/{sequence} retain\npub < PUBACK {id}\n")
+}
+
+#[test]
+fn a_copy_may_have_waited_since_an_earlier_subscribe() {
+    // The first SUBSCRIBE was read, and what it read waits in the session; the second reads it once more.
+    let again = ASK.replace(" 1 a", " 2 a").replace("SUBACK 1", "SUBACK 2");
+    let two = retained("")
+        + "sub > SUBSCRIBE 1 a@1\n"
+        + CUT
+        + &again
+        + &GOT.replace('9', "1")
+        + &GOT.replace('9', "2");
+    check(&(two.clone() + END), "+T1");
+    check(&(two + &GOT.replace('9', "3") + END), "T1");
+    // What the first read has been replaced when the second is sent.
+    let old = retained("") + "sub > SUBSCRIBE 1 a@1\n" + CUT + &written(1) + &again;
+    let new = "sub < PUBLISH qos=1 id=2 m=0/0/1 retain\nsub > PUBACK 2\n";
+    check(&(old.clone() + &GOT.replace("retain", "dup retain") + new + END), "+T1");
+    check(&(retained("") + &written(1) + "sub > SUBSCRIBE 1 a@1\n" + CUT + &again + GOT + new + END), "T1");
+    // It comes again with its exchange.
+    let acked = retained("") + ASK + GOT + CUT + &again + &GOT.replace("retain", "dup retain");
+    check(&(acked + &GOT.replace('9', "10") + END), "+T1");
+}
+
+#[test]
+fn an_earlier_subscribe_may_have_read_what_a_later_one_declines() {
+    let declined = "sub > SUBSCRIBE 2 +@1,rh2\nsub < SUBACK 2 1\n";
+    check_5(&(retained("") + "sub > SUBSCRIBE 1 a@1\n" + CUT + declined + GOT + END), "+T2");
+    check_5(&(retained("") + declined + CUT + &ASK.replace("a@1", "b@1") + GOT + END), "T8");
+    check_5(&(retained("") + ASK + GOT + declined + &GOT.replace('9', "10") + END), "T8");
+}
+
+#[test]
+fn a_copy_may_wait_behind_others_for_as_long_as_they_take() {
+    // One delivery is open all the time, and the broker may have room for one only.
+    let busy = retained("") + ASK + &published(1, 1) + "sub < PUBLISH qos=1 id=101 m=0/0/1\nwait 9\n";
+    check(&(busy.clone() + "sub | fin\nend"), "-T1");
+    check(&(busy.clone() + "sub > PUBACK 101\n" + GOT + END), "+T1");
+    check(&(busy + "sub > PUBACK 101\n" + END), "T1");
+    // The link was stalled on purpose.
+    check(&(retained("") + ASK + "fault stall sub\nwait 9\n" + GOT + END), "+T1");
+    check(&(retained("") + ASK + "fault stall sub\nwait 9\nsub | fin\nend"), "-T1");
+}
+
+#[test]
+fn a_copy_may_come_behind_unsuback() {
+    let given_up = joined(1)
+        + "sub > SUBSCRIBE 2 a@1\nsub < SUBACK 2 1\n"
+        + &written(0)
+        + "sub > SUBSCRIBE 3 a@1\nsub < SUBACK 3 1\nsub > UNSUBSCRIBE 4 a\nsub < UNSUBACK 4 0\n";
+    check(&(given_up + &received(1, 0) + &GOT.replace('9', "10") + "wait 6\nend"), "-D10");
+}
+
+#[test]
+fn a_live_copy_a_filter_may_come_behind_a_new_subscribe() {
+    let two = joined(1) + "sub > SUBSCRIBE 2 +@1\nsub < SUBACK 2 1\n" + &written(0);
+    let asked = "sub > SUBSCRIBE 3 a@1,rh2 +@1,rh2\nsub < SUBACK 3 1 1\n";
+    let live = |id: u8| format!("sub < PUBLISH qos=1 id={id} m=0/0/0\nsub > PUBACK {id}\n");
+    check_5(&(two.clone() + asked + &live(5) + &live(6) + &drained(1, 1)), "-T2");
+    check_5(&(two + &asked.replace(",rh2", "") + &live(5) + &live(6) + &live(7) + &drained(1, 1)), "T2");
+}

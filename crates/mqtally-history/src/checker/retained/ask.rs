@@ -2,32 +2,44 @@
 
 use crate::checker::world::subscription::End;
 use crate::checker::world::topic;
-use crate::checker::world::{ClientIx, Moment, NEVER, Place, World};
-use crate::event::Closing;
+use crate::checker::world::{ClientIx, ConnIx, Moment, NEVER, Place, World};
 use crate::marker::{Identity, MessageId};
 use crate::packet::{Filter, Publish};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// What is missing behind SUBACK for this long will not come.
-const PATIENCE_NS: u64 = 5_000_000_000;
+/// A connection on which nothing came for so long, and nothing was unfinished, has nothing more to come.
+const REST_NS: u64 = 5_000_000_000;
 /// The same where the broker has answered something that was sent behind SUBACK.
-const PATIENCE_ANSWERED_NS: u64 = 1_000_000_000;
+const REST_ANSWERED_NS: u64 = 1_000_000_000;
+/// The writes that a reader may see are kept for so long.
+const STALE_NS: u64 = 60_000_000_000;
 
 #[derive(Debug)]
 pub(super) struct Ask {
-    pub(super) client: ClientIx,
+    pub(super) connection: ConnIx,
+    /// The session's.
+    pub(super) lineage: u32,
     /// Without `$share/NAME/`.
     pub(super) filter: Arc<str>,
     pub(super) asked: Moment,
     pub(super) packet_id: u16,
     /// SUBACK; `NEVER` until then.
     pub(super) answered: Moment,
+    /// What SUBACK granted.
+    pub(super) granted: u8,
     pub(super) refused: bool,
     pub(super) due: Due,
-    /// Where something came that the broker did behind SUBACK.
+    /// UNSUBSCRIBE was sent behind it; then, UNSUBACK came.
+    pub(super) leaving: bool,
+    pub(super) left: bool,
+    /// Where something came first that the broker did behind SUBACK, and when last; 0 where nothing did.
     pub(super) settled: Place,
-    /// What it should have read has been judged.
-    pub(super) judged: bool,
+    settled_again: Place,
+    /// From here on everything that it reads has come, and what it should have read is judged.
+    pub(super) rested: Place,
+    /// Registers of which a copy came to its session since.
+    pub(super) seen: BTreeSet<usize>,
     pub(super) got: Vec<Got>,
 }
 
@@ -52,24 +64,30 @@ pub(super) struct Got {
     pub(super) identity: Identity,
     pub(super) crc: u32,
     pub(super) at: Moment,
-    pub(super) count: u8,
     /// It was sent when the filter was established, so that only a live copy can excuse its RETAIN flag.
     pub(super) suspect: Option<MessageId>,
 }
 
 impl Ask {
-    pub(super) fn new(world: &World, client: ClientIx, packet_id: u16, filter: &Filter) -> Self {
+    pub(super) fn new(world: &World, connection: ConnIx, packet_id: u16, filter: &Filter) -> Self {
+        let client = world.connection(connection).client;
         let (plain, shared) = topic::unshared(&filter.filter);
         Self {
-            client,
+            connection,
+            lineage: world.client(client).lineage,
             filter: plain.into(),
             asked: world.now,
             packet_id,
             answered: Moment { place: NEVER, at_ns: u64::MAX },
+            granted: filter.qos,
             refused: false,
             due: due(world, client, filter, shared),
+            leaving: false,
+            left: false,
             settled: 0,
-            judged: false,
+            settled_again: 0,
+            rested: NEVER,
+            seen: BTreeSet::new(),
             got: Vec::new(),
         }
     }
@@ -78,44 +96,76 @@ impl Ask {
         topic::matches(&self.filter, topic)
     }
 
-    pub(super) fn may_read(&self) -> bool {
-        matches!(self.due, Due::Yes | Due::Unsure) && !self.refused
+    /// Whether it may read what was first sent at `sent`.
+    pub(super) fn may_read(&self, sent: Place) -> bool {
+        matches!(self.due, Due::Yes | Due::Unsure) && !self.refused && sent < self.rested
     }
 
-    /// Whether everything that it reads must have come by `now`, on a connection that ended in this way.
-    pub(super) fn is_over(&self, now: Moment, closing: Option<Closing>) -> bool {
-        let waited_ns = now.at_ns.saturating_sub(self.answered.at_ns);
-        let patience_ns = if self.settled > 0 { PATIENCE_ANSWERED_NS } else { PATIENCE_NS };
-        let whole = !matches!(closing, Some(Closing::Broken | Closing::Vanished));
-        self.answered.place < NEVER && !self.refused && whole && waited_ns >= patience_ns
+    pub(super) fn is_answered(&self) -> bool {
+        self.answered.place < NEVER
     }
 
-    /// Takes a copy in; how often this value came with it.
+    pub(super) fn has_rested(&self) -> bool {
+        self.rested < NEVER
+    }
+
+    /// Whether it has been going on for so long that what it should have read is not remembered.
+    pub(super) fn is_stale(&self, now: Moment) -> bool {
+        now.at_ns.saturating_sub(self.asked.at_ns) > STALE_NS
+    }
+
+    /// A copy of this register came to its session.
+    pub(super) fn sees(&mut self, register: usize) {
+        self.seen.insert(register);
+    }
+
+    /// Something came that the broker did behind what stands at `behind`, on this connection.
+    pub(super) fn settle(&mut self, world: &World, at: ConnIx, behind: Place) {
+        let answered =
+            if self.connection == at { self.answered.place } else { world.connection(at).accepted };
+        if answered < behind {
+            self.settled_again = world.now.place;
+            if self.settled == 0 {
+                self.settled = world.now.place;
+            }
+        }
+    }
+
+    /// Whether everything that it reads must have come, as seen from its session's open connection: the broker had
+    /// room, and sent nothing, for as long as no fault of ours explains.
+    pub(super) fn rests(&self, world: &World, at: ConnIx) -> bool {
+        let connection = world.connection(at);
+        if (self.connection == at && !self.is_answered()) || connection.accepted == NEVER {
+            return false;
+        }
+        let since = connection.accepted.max(self.settled_again);
+        let since = if self.connection == at { since.max(self.answered.place) } else { since };
+        let begun_ns = if self.connection == at { self.answered.at_ns } else { connection.accepted_ns };
+        let last_ns = begun_ns.max(connection.last_publish_ns).max(connection.last_acked_ns);
+        let answered = self.settled_again > connection.accepted;
+        let rest_ns = if answered { REST_ANSWERED_NS } else { REST_NS };
+        world.now.at_ns.saturating_sub(last_ns) >= rest_ns
+            && !world.disturbed_since(connection.client, since)
+            && !world.client(connection.client).is_busy()
+    }
+
+    /// Takes a copy in.
     pub(super) fn take(
         &mut self,
         register: usize,
         publish: &Publish,
         now: Moment,
         suspect: Option<MessageId>,
-    ) -> u8 {
-        let same = |got: &&mut Got| {
-            got.register == register && got.identity == publish.identity && got.crc == publish.payload_crc
-        };
-        if let Some(got) = self.got.iter_mut().find(same) {
-            got.count = got.count.saturating_add(1);
-            return got.count;
-        }
+    ) {
         let (identity, crc) = (publish.identity, publish.payload_crc);
-        self.got.push(Got { register, identity, crc, at: now, count: 1, suspect });
-        1
+        self.got.push(Got { register, identity, crc, at: now, suspect });
     }
 
-    /// How often a value came.
-    pub(super) fn count(&self, register: usize, publish: &Publish) -> u8 {
-        let same = |got: &&Got| {
+    /// Whether this value came for it.
+    pub(super) fn has(&self, register: usize, publish: &Publish) -> bool {
+        self.got.iter().any(|got| {
             got.register == register && got.identity == publish.identity && got.crc == publish.payload_crc
-        };
-        self.got.iter().find(same).map_or(0, |got| got.count)
+        })
     }
 }
 

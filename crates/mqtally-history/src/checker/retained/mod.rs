@@ -1,9 +1,10 @@
 //! T1 to T9: the last retained message of a topic, for those who subscribe.
 //!
-//! Each filter of a SUBSCRIBE reads the register of each topic that it matches. What must not have come is broken
-//! when it comes; what should have come and did not is broken when the reader is over, and only where the broker
-//! answered something behind SUBACK and a second passed, or five did: retained messages may come behind SUBACK. QoS 0
-//! may be discarded at any time, and a shared filter reads nothing.
+//! Each filter of a SUBSCRIBE reads the register of each topic that it matches. What it reads may wait in the session's
+//! queue behind other deliveries, over the end of its connection and past UNSUBACK. So a copy is wrong only where no
+//! SUBSCRIBE of its session can have read it; and what should have come and did not is broken once the session rests: it
+//! has no exchange open, and the broker, which answered something behind SUBACK, sent nothing for a second, or for five
+//! where it did not. QoS 0 may be discarded at any time, and a shared filter reads nothing.
 
 mod ask;
 mod register;
@@ -20,7 +21,6 @@ use crate::promise::PromiseId;
 use ask::{Ask, Due};
 use register::{Found, Register, Write};
 use rustc_hash::FxHashMap;
-use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -33,16 +33,21 @@ pub(crate) struct Retained {
     of_topic: FxHashMap<Arc<str>, usize>,
     /// Writes without their final acknowledgement.
     pending: FxHashMap<(ClientIx, u16), (usize, Place)>,
-    asks: FxHashMap<ConnIx, Vec<Ask>>,
-    /// Connections with an ask that is not judged.
-    reading: BTreeSet<ConnIx>,
+    /// What each client's session asked for.
+    asks: FxHashMap<ClientIx, Vec<Ask>>,
+    /// Clients with an ask that has not rested.
+    reading: BTreeSet<ClientIx>,
 }
+
+/// Filters of one session that are followed at a time.
+const ASKS_MAX: usize = 1024;
 
 impl Retained {
     pub(crate) fn sent(&mut self, world: &World, at: ConnIx, it: &Packet, ledger: &mut Ledger) {
         match it {
             Packet::Publish(publish) => self.published(world, at, publish, ledger),
-            Packet::Subscribe(subscribe) => self.asked(world, at, subscribe),
+            Packet::Subscribe(subscribe) => self.asked(world, at, subscribe, ledger),
+            Packet::Unsubscribe(_, filters) => self.leaving(world, at, filters, ledger),
             _ => {}
         }
     }
@@ -57,10 +62,10 @@ impl Retained {
             Packet::Suback(id, codes) => self.answered(world, at, *id, codes),
             Packet::Pingresp => {
                 let ping = world.connection(at).pings.front().map_or(0, |ping| ping.place);
-                self.settle(at, world.now, ping);
+                self.settle(world, at, ping);
             }
             Packet::Publish(_) | Packet::Connack(_) => {}
-            Packet::Unsuback(id, _) => self.given_up(world, at, *id, ledger),
+            Packet::Unsuback(id, _) => self.left(world, at, *id, ledger),
             _ => {}
         }
     }
@@ -83,24 +88,37 @@ impl Retained {
             self.pending.insert(key, (register, world.now.place));
         }
         self.judge_over(world, ledger);
-        let oldest = self.oldest_reader(world.now.place);
+        let oldest = self.oldest_reader(world.now);
         self.registers[register].add(write, oldest);
     }
 
-    /// Judges who has read for long enough, before the registers move on.
+    /// Judges who has read everything, before the registers move on.
     fn judge_over(&mut self, world: &World, ledger: &mut Ledger) {
         let mut reading = std::mem::take(&mut self.reading);
-        reading.retain(|at| {
-            let mut asks = self.asks.remove(at).unwrap_or_default();
-            for ask in asks.iter_mut().filter(|ask| !ask.judged && ask.is_over(world.now, None)) {
-                self.judge_reads(world, *at, ask, None, ledger);
-                ask.judged = true;
+        reading.retain(|client| {
+            if let Some(at) = world.client(*client).current {
+                self.rest(world, at, ledger);
             }
-            let more = asks.iter().any(|ask| !ask.judged);
-            self.asks.insert(*at, asks);
-            more
+            let asks = self.asks.get(client).into_iter().flatten();
+            asks.into_iter().any(|ask| !ask.has_rested())
         });
         self.reading = reading;
+    }
+
+    /// The asks that rest on this connection are judged.
+    fn rest(&mut self, world: &World, at: ConnIx, ledger: &mut Ledger) {
+        let client = world.connection(at).client;
+        let Some(mut asks) = self.asks.remove(&client) else { return };
+        let lineage = world.client(client).lineage;
+        asks.retain(|ask| ask.lineage == lineage);
+        for ask in asks.iter_mut().filter(|ask| !ask.has_rested() && ask.rests(world, at)) {
+            if !ask.leaving && ask.is_answered() && !ask.is_stale(world.now) {
+                self.judge_reads(world, client, ask, ledger);
+            }
+            ask.rested = world.now.place;
+        }
+        drop_left(world, client, &mut asks, ledger);
+        self.asks.insert(client, asks);
     }
 
     /// A will with RETAIN may be written at any time from now on.
@@ -108,7 +126,7 @@ impl Retained {
         if will.retain {
             let register = self.register(&will.topic);
             let write = Write { will: true, ..Write::of(will, world.connection(at).client, at, world.now) };
-            let oldest = self.oldest_reader(world.now.place);
+            let oldest = self.oldest_reader(world.now);
             self.registers[register].add(write, oldest);
         }
     }
@@ -144,9 +162,13 @@ impl Retained {
         self.registers.len() - 1
     }
 
-    fn oldest_reader(&self, now: Place) -> Place {
-        let reading = self.reading.iter().filter_map(|at| self.asks.get(at)).flatten();
-        reading.filter(|ask| !ask.judged).map(|ask| ask.asked.place).min().unwrap_or(now)
+    fn oldest_reader(&self, now: Moment) -> Place {
+        let reading = self.reading.iter().filter_map(|client| self.asks.get(client)).flatten();
+        reading
+            .filter(|ask| !ask.has_rested() && !ask.is_stale(now))
+            .map(|ask| ask.asked.place)
+            .min()
+            .unwrap_or(now.place)
     }
 
     fn written(&mut self, key: (ClientIx, u16), now: Moment, accepted: bool) {
@@ -157,33 +179,52 @@ impl Retained {
         }
     }
 
-    fn asked(&mut self, world: &World, at: ConnIx, subscribe: &Subscribe) {
+    fn asked(&mut self, world: &World, at: ConnIx, subscribe: &Subscribe, ledger: &mut Ledger) {
         let client = world.connection(at).client;
-        let asks = subscribe.filters.iter().map(|it| Ask::new(world, client, subscribe.packet_id, it));
-        self.asks.entry(at).or_default().extend(asks);
-        self.reading.insert(at);
+        self.rest(world, at, ledger);
+        let asks = self.asks.entry(client).or_default();
+        for filter in &subscribe.filters {
+            let ask = Ask::new(world, at, subscribe.packet_id, filter);
+            let (old, rest): (Vec<Ask>, Vec<Ask>) = std::mem::take(asks)
+                .into_iter()
+                .partition(|it| it.has_rested() && it.filter == ask.filter && it.due != Due::Shared);
+            old.iter().for_each(|it| judge_suspects(world, client, it, ledger));
+            *asks = rest;
+            if asks.len() == ASKS_MAX {
+                asks.remove(0);
+            }
+            asks.push(ask);
+        }
+        self.reading.insert(client);
     }
 
     fn answered(&mut self, world: &World, at: ConnIx, id: u16, codes: &[u8]) {
-        let asks = self.asks.entry(at).or_default().iter_mut();
-        let waiting = asks.filter(|ask| ask.packet_id == id && ask.answered.place == NEVER);
+        let asks = self.asks.entry(world.connection(at).client).or_default().iter_mut();
+        let waiting = asks.filter(|ask| ask.connection == at && ask.packet_id == id && !ask.is_answered());
         for (ask, code) in waiting.zip(codes) {
             ask.answered = world.now;
             ask.refused = *code >= 0x80;
+            ask.granted = *code;
         }
     }
 
     /// Something came that the broker did behind what stands at `behind`.
-    fn settle(&mut self, at: ConnIx, now: Moment, behind: Place) {
-        let asks = self.asks.get_mut(&at).into_iter().flatten();
-        for ask in asks.filter(|ask| ask.settled == 0 && ask.answered.place < behind) {
-            ask.settled = now.place;
-        }
+    fn settle(&mut self, world: &World, at: ConnIx, behind: Place) {
+        let asks = self.asks.get_mut(&world.connection(at).client).into_iter().flatten();
+        asks.for_each(|ask| ask.settle(world, at, behind));
     }
 
     pub(crate) fn judge(&mut self, world: &World, delivery: &Delivery<'_>, ledger: &mut Ledger) {
         if let Some(known) = delivery.known.filter(|known| known.marker.purpose != Purpose::Load) {
-            self.settle(delivery.connection, world.now, known.message.first_sent);
+            self.settle(world, delivery.connection, known.message.first_sent);
+        }
+        let plain = delivery.known.is_some_and(|known| !known.message.retain);
+        if delivery.publish.retain
+            && !plain
+            && let Some(register) = self.of_topic.get(&delivery.publish.topic)
+        {
+            let asks = self.asks.get_mut(&delivery.client).into_iter().flatten();
+            asks.for_each(|ask| ask.sees(*register));
         }
         match (delivery.publish.retain, delivery.retained) {
             (false, false) => judge_live(world, delivery, ledger),
@@ -212,71 +253,87 @@ impl Retained {
             broken(world, delivery, PromiseId::T2, "came to a new subscription without RETAIN", ledger);
         }
         let Some(register) = self.of_topic.get(&publish.topic).copied() else { return };
-        let Some(at) = self.reader(delivery.connection, register, publish) else {
-            return self.judge_unasked(world, delivery, ledger);
+        let readers = self.readers(world, delivery, register);
+        let Some(earliest) = readers.iter().min().copied() else {
+            return self.judge_unasked(world, delivery, register, ledger);
         };
-        let Some(asks) = self.asks.get_mut(&delivery.connection) else { return };
-        let established = |ask: &&Ask| ask.matches(&publish.topic);
-        let answered = asks.iter().filter(established).map(|ask| ask.answered.place).max().unwrap_or(NEVER);
-        let settled = asks.iter().filter(established).map(|ask| ask.settled).max().unwrap_or(0);
-        let ask = &mut asks[at];
+        let Some(asks) = self.asks.get_mut(&delivery.client) else { return };
+        asks.iter_mut().for_each(|ask| ask.sees(register));
+        let established = || asks.iter().filter(|ask| ask.matches(&publish.topic) && !ask.left);
+        let answered = established().map(|ask| ask.answered.place).max().unwrap_or(NEVER);
+        let settled = established().map(|ask| ask.settled).max().unwrap_or(0);
         let since = delivery.known.filter(|known| known.message.first_sent > answered);
         if since.is_some_and(|known| settled > 0 && known.message.first_sent > settled) {
             let what = "came with RETAIN through a filter that had been there for long";
             ledger.oblige(PromiseId::T3, delivery.version);
             return broken(world, delivery, PromiseId::T3, what, ledger);
         }
-        let times = ask.take(register, publish, world.now, since.map(|known| known.marker.message));
+        let ask = &mut asks[earliest];
+        ask.take(register, publish, world.now, since.map(|known| known.marker.message));
         let asked = ask.asked;
-        if times > 1 {
-            broken(world, delivery, PromiseId::T1, "came twice for one subscription", ledger);
-        }
         self.judge_value(world, delivery, register, asked, ledger);
     }
 
-    /// The subscription of this connection that a copy answers: of those that got it the fewest times the latest, for an
-    /// earlier one may have found nothing; if it can be none that declined retained messages.
-    fn reader(&self, at: ConnIx, register: usize, publish: &Publish) -> Option<usize> {
-        let asks = self.asks.get(&at)?;
-        let readers =
-            asks.iter().enumerate().filter(|(_, ask)| ask.may_read() && ask.matches(&publish.topic));
-        let (at, best) = readers.min_by_key(|(at, ask)| (ask.count(register, publish), Reverse(*at)))?;
-        let satisfied = best.count(register, publish) > 0;
-        let declined = asks
-            .iter()
-            .any(|ask| matches!(ask.due, Due::NotAgain | Due::Never) && ask.matches(&publish.topic));
-        (!satisfied || !declined).then_some(at)
+    /// The asks of the session that can have read a copy and have not received its value, by their place.
+    fn readers(&self, world: &World, delivery: &Delivery<'_>, register: usize) -> Vec<usize> {
+        let Some(asks) = self.asks.get(&delivery.client) else { return Vec::new() };
+        let publish = delivery.publish;
+        let write = self.registers[register].writes.iter().find(|write| write.is(publish));
+        let sent = match (delivery.known, write) {
+            (Some(known), _) => known.message.first_sent,
+            (None, Some(write)) if !write.will => write.sent.place,
+            (None, _) => 0,
+        };
+        let lineage = world.client(delivery.client).lineage;
+        let reads = |ask: &Ask| {
+            ask.lineage == lineage
+                && ask.may_read(sent)
+                && ask.matches(&publish.topic)
+                && !ask.has(register, publish)
+        };
+        asks.iter().enumerate().filter(|(_, ask)| reads(ask)).map(|(at, _)| at).collect()
     }
 
-    /// T8 and T3: nobody on this connection asked for it.
-    fn judge_unasked(&self, world: &World, delivery: &Delivery<'_>, ledger: &mut Ledger) {
+    /// T1, T3 and T8: no SUBSCRIBE of the session is left that can have read it.
+    fn judge_unasked(&self, world: &World, delivery: &Delivery<'_>, register: usize, ledger: &mut Ledger) {
         let connection = world.connection(delivery.connection);
-        let topic = &delivery.publish.topic;
-        let asks = self.asks.get(&delivery.connection).into_iter().flatten();
-        let declined = asks.filter(|ask| ask.matches(topic) && !ask.refused).map(|ask| ask.due).max();
+        let publish = delivery.publish;
+        let lineage = world.client(delivery.client).lineage;
+        let asks = || {
+            let asks = self.asks.get(&delivery.client).into_iter().flatten();
+            asks.filter(|ask| ask.lineage == lineage && ask.matches(&publish.topic) && !ask.refused)
+        };
+        if world.excused_since(asks().map(|ask| ask.asked.place).min().unwrap_or(NEVER)) {
+            return;
+        }
+        let declined =
+            asks().filter(|ask| !matches!(ask.due, Due::Yes | Due::Unsure)).map(|ask| ask.due).max();
         match declined {
-            Some(Due::Shared) => warn(world, delivery, "came through a shared subscription", ledger),
+            Some(Due::Shared) => return warn(world, delivery, "came through a shared subscription", ledger),
             Some(due) => {
                 ledger.oblige(PromiseId::T8, delivery.version);
                 let what = match due {
                     Due::NotAgain => "came for a filter that existed, with Retain Handling 1",
                     _ => "came for a filter with Retain Handling 2",
                 };
-                broken(world, delivery, PromiseId::T8, what, ledger);
+                return broken(world, delivery, PromiseId::T8, what, ledger);
             }
-            // It may have waited since the client was here before.
-            None if connection.resumed => match delivery.known {
-                Some(known) if known.message.first_sent > connection.accepted => {
-                    ledger.oblige(PromiseId::T3, delivery.version);
-                    let what = "came with RETAIN through a filter of before the connection";
-                    broken(world, delivery, PromiseId::T3, what, ledger);
-                }
-                Some(known) if known.copies.retained && delivery.held.is_none() => {
-                    warn(world, delivery, "came again because its session was resumed", ledger);
-                }
-                _ => {}
-            },
             None => {}
+        }
+        if asks().any(|ask| ask.has(register, publish))
+            && asks().any(|ask| ask.connection == delivery.connection)
+        {
+            return broken(world, delivery, PromiseId::T1, "came twice for one subscription", ledger);
+        }
+        let Some(known) = delivery.known else { return };
+        let answered = asks().map(|ask| ask.answered.place).max().unwrap_or(connection.accepted);
+        // It may have waited since the client was here before.
+        if known.message.first_sent > answered {
+            ledger.oblige(PromiseId::T3, delivery.version);
+            let what = "came with RETAIN through a filter that had been there for long";
+            broken(world, delivery, PromiseId::T3, what, ledger);
+        } else if connection.resumed && known.copies.retained && delivery.held.is_none() {
+            warn(world, delivery, "came again because its session was resumed", ledger);
         }
     }
 
@@ -326,56 +383,62 @@ impl Retained {
         broken(world, delivery, id, &what, ledger);
     }
 
-    fn given_up(&mut self, world: &World, at: ConnIx, id: u16, ledger: &mut Ledger) {
-        let Some(filters) = world.connection(at).unsubscribes.get(&id) else { return };
-        let Some(asks) = self.asks.get_mut(&at) else { return };
-        let (over, rest): (Vec<Ask>, Vec<Ask>) =
-            std::mem::take(asks).into_iter().partition(|ask| filters.contains(&ask.filter));
-        *asks = rest;
-        over.iter().for_each(|ask| self.judge_ask(world, at, ask, None, ledger));
-    }
-
-    /// A connection is over.
-    pub(crate) fn closed(&mut self, world: &World, at: ConnIx, closing: Closing, ledger: &mut Ledger) {
-        self.reading.remove(&at);
-        for ask in self.asks.remove(&at).unwrap_or_default() {
-            self.judge_ask(world, at, &ask, Some(closing), ledger);
+    /// UNSUBSCRIBE: what came by now is what had to come.
+    fn leaving(&mut self, world: &World, at: ConnIx, filters: &[Arc<str>], ledger: &mut Ledger) {
+        self.rest(world, at, ledger);
+        let asks = self.asks.get_mut(&world.connection(at).client).into_iter().flatten();
+        for ask in asks.filter(|ask| filters.contains(&ask.filter)) {
+            ask.leaving = true;
         }
     }
 
+    fn left(&mut self, world: &World, at: ConnIx, id: u16, ledger: &mut Ledger) {
+        let connection = world.connection(at);
+        let Some(filters) = connection.unsubscribes.get(&id) else { return };
+        let Some(asks) = self.asks.get_mut(&connection.client) else { return };
+        for ask in asks.iter_mut().filter(|ask| ask.leaving && filters.contains(&ask.filter)) {
+            ask.left = true;
+        }
+        drop_left(world, connection.client, asks, ledger);
+    }
+
+    /// A connection is over: what it had to show is judged, and what it had not waits for the next.
+    pub(crate) fn closed(&mut self, world: &World, at: ConnIx, closing: Closing, ledger: &mut Ledger) {
+        let client = world.connection(at).client;
+        if world.client(client).current != Some(at) || !self.asks.contains_key(&client) {
+            return;
+        }
+        if !matches!(closing, Closing::Broken | Closing::Vanished) {
+            self.rest(world, at, ledger);
+        }
+        if world.client(client).expiry == 0 {
+            self.forget(world, client, ledger);
+        }
+    }
+
+    fn forget(&mut self, world: &World, client: ClientIx, ledger: &mut Ledger) {
+        self.reading.remove(&client);
+        let asks = self.asks.remove(&client).unwrap_or_default();
+        asks.iter().for_each(|ask| judge_suspects(world, client, ask, ledger));
+    }
+
     pub(crate) fn judge_group(&mut self, world: &World, group: GroupIx, ledger: &mut Ledger) {
-        let mut here: Vec<ConnIx> = self.asks.keys().copied().collect();
-        here.retain(|at| world.client(world.connection(*at).client).group == group);
+        let mut here: Vec<ClientIx> = self.asks.keys().copied().collect();
+        here.retain(|client| world.client(*client).group == group);
         here.sort_unstable();
-        for at in here {
-            self.reading.remove(&at);
-            for ask in self.asks.remove(&at).unwrap_or_default() {
-                self.judge_ask(world, at, &ask, None, ledger);
+        for client in here {
+            if let Some(at) = world.client(client).current {
+                self.rest(world, at, ledger);
             }
+            self.forget(world, client, ledger);
         }
         self.pending.retain(|(client, _), _| world.client(*client).group != group);
     }
 
-    fn judge_ask(&self, world: &World, at: ConnIx, ask: &Ask, closing: Option<Closing>, ledger: &mut Ledger) {
-        judge_suspects(world, ask, ledger);
-        if !ask.judged {
-            self.judge_reads(world, at, ask, closing, ledger);
-        }
-    }
-
-    fn judge_reads(
-        &self,
-        world: &World,
-        at: ConnIx,
-        ask: &Ask,
-        closing: Option<Closing>,
-        ledger: &mut Ledger,
-    ) {
+    fn judge_reads(&self, world: &World, client: ClientIx, ask: &Ask, ledger: &mut Ledger) {
         for (ix, register) in self.registers.iter().enumerate().filter(|(_, it)| ask.matches(&it.topic)) {
-            let got = ask.got.iter().any(|got| got.register == ix);
-            if got || ask.is_over(world.now, closing) {
-                Read { world, at, ask, register, got }.judge(ledger);
-            }
+            let got = ask.seen.contains(&ix);
+            Read { world, client, at: ask.connection, ask, register, got }.judge(ledger);
         }
     }
 }
@@ -383,6 +446,7 @@ impl Retained {
 /// One filter and one topic, when the filter's reading is over.
 struct Read<'a> {
     world: &'a World,
+    client: ClientIx,
     at: ConnIx,
     ask: &'a Ask,
     register: &'a Register,
@@ -422,10 +486,14 @@ impl Read<'_> {
         if connection.connack.as_ref().is_some_and(|connack| connack.unavailable.retain) || write.qos == 0 {
             return;
         }
+        // What comes at QoS 0 gets lost with its connection.
+        if ask.granted == 0 && world.client(self.client).current != Some(self.at) {
+            return;
+        }
         for id in self.promises(write).into_iter().flatten() {
             ledger.oblige(id, connection.version);
             if !self.got {
-                ledger.broken(world, id, world.client_scope(ask.client), || self.missing(write));
+                ledger.broken(world, id, world.client_scope(self.client), || self.missing(write));
             }
         }
     }
@@ -443,7 +511,7 @@ impl Read<'_> {
                 && it.place < self.ask.asked.place
         });
         let new_only = world.connection(self.at).version == Version::V5_0
-            && world.client(self.ask.client).subscriptions.iter().any(|it| {
+            && world.client(self.client).subscriptions.iter().any(|it| {
                 it.grants
                     .iter()
                     .any(|grant| grant.asked == self.ask.asked.place && grant.retain_handling == 1)
@@ -458,10 +526,10 @@ impl Read<'_> {
 
     fn missing(&self, write: &Write) -> Evidence {
         let (world, ask, topic) = (self.world, self.ask, &self.register.topic);
-        let name = &world.client(ask.client).name;
+        let name = &world.client(self.client).name;
         let publisher = &world.client(write.client).name;
         let body = if write.will { "a will with RETAIN" } else { "PUBLISH retain=1" };
-        let mut lines: Vec<Line> = world.control_lines(ask.client, ask.asked.place.saturating_sub(1));
+        let mut lines: Vec<Line> = world.control_lines(self.client, ask.asked.place.saturating_sub(1));
         lines.push(line(
             write.sent,
             publisher,
@@ -484,17 +552,28 @@ impl Read<'_> {
     }
 }
 
+/// What was given up and has rested is of no interest any more.
+fn drop_left(world: &World, client: ClientIx, asks: &mut Vec<Ask>, ledger: &mut Ledger) {
+    asks.retain(|ask| {
+        let over = ask.left && ask.has_rested();
+        if over {
+            judge_suspects(world, client, ask, ledger);
+        }
+        !over
+    });
+}
+
 /// T3 at the end: a copy with RETAIN of what was sent to an established filter, and no other copy.
-fn judge_suspects(world: &World, ask: &Ask, ledger: &mut Ledger) {
+fn judge_suspects(world: &World, client_ix: ClientIx, ask: &Ask, ledger: &mut Ledger) {
     for got in &ask.got {
         let Some(id) = got.suspect else { continue };
         let Some((stream, _)) = world.message(id) else { continue };
-        let client = world.client(ask.client);
+        let client = world.client(client_ix);
         if client.copies_of(stream, id.sequence).live {
             continue;
         }
         ledger.oblige(PromiseId::T3, client.version);
-        ledger.broken(world, PromiseId::T3, world.client_scope(ask.client), || {
+        ledger.broken(world, PromiseId::T3, world.client_scope(client_ix), || {
             let topic = &world.stream(stream).topic;
             let text = format!("PUBLISH retain=1 topic={topic} message={}/{}/{}", id.publisher, id.stream, id.sequence);
             Evidence {
@@ -536,7 +615,8 @@ fn always_retained(known: &Known<'_>) -> bool {
 
 /// The same exchange once more: it was taken in with its first packet.
 fn is_again(delivery: &Delivery<'_>) -> bool {
-    delivery.publish.dup && delivery.held.is_some_and(|held| held.subject == delivery.subject)
+    let same = delivery.held.filter(|held| held.subject == delivery.subject);
+    same.is_some_and(|held| delivery.publish.dup || held.connection != delivery.connection)
 }
 
 /// Whether it had expired when the subscription was asked for.

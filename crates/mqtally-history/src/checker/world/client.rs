@@ -182,6 +182,8 @@ pub(crate) struct Connection {
     pub(crate) last_heard_ns: u64,
     pub(crate) last_heard: Place,
     pub(crate) last_publish_ns: u64,
+    /// When a delivery was last acknowledged on it.
+    pub(crate) last_acked_ns: u64,
     /// The session was resumed.
     pub(crate) resumed: bool,
     /// A DISCONNECT set another session expiry interval.
@@ -416,6 +418,15 @@ impl Client {
         } else {
             Expected::Either
         }
+    }
+
+    /// Whether an exchange that it received is open: the broker may be waiting for its end.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.inbound.values().any(|it| match it.phase {
+            Phase::Publish | Phase::Release => true,
+            Phase::Acked => it.qos == 2,
+            Phase::Complete => false,
+        })
     }
 
     /// Whether it had an accepted connection at `place`.

@@ -49,6 +49,7 @@ impl World {
             served_ns: self.now.at_ns,
             last_heard: 0,
             last_publish_ns: 0,
+            last_acked_ns: 0,
             resumed: false,
             overrode_expiry: false,
             subscribes: FxHashMap::default(),

@@ -55,6 +55,8 @@ pub(crate) struct Routes {
     pub(crate) asked_first: Place,
     pub(crate) asked_last: Place,
     pub(crate) asked_first_ns: u64,
+    /// Of these, ones that were asked for before the message was complete, so that it may have gone through them live.
+    pub(crate) older: u8,
     /// Given up by an UNSUBACK received before the message was sent.
     pub(crate) given_up: u8,
     /// Discarded with an older session of the client.
@@ -99,11 +101,12 @@ impl World {
             Some(known) => Subject::Ours(known.stream, known.marker.message.sequence),
             None => self.subject_of_forgotten(publish),
         };
-        let sent = known.map_or(0, |known| known.message.first_sent);
+        let (sent, complete) = known.map_or((0, NEVER), |known| (known.message.first_sent, complete(&known)));
         // What comes with an alias that nobody set up has no topic; it is routed by the one it was sent to.
         let topic = known.filter(|_| publish.topic.is_empty()).map(|known| &self.stream(known.stream).topic);
         let topic = Arc::clone(topic.unwrap_or(&publish.topic));
-        let routes = self.routes(client, &topic, sent);
+        let routes = self.routes(client, &topic, sent, complete);
+        let lineage = self.client(client).lineage;
         Delivery {
             now: self.now,
             connection,
@@ -113,7 +116,7 @@ impl World {
             subject,
             known,
             held: self.client(client).inbound.get(&publish.packet_id).copied().filter(|_| publish.qos > 0),
-            retained: routes.make_retained(publish, known.as_ref()),
+            retained: routes.make_retained(publish, known.as_ref(), lineage),
             routes,
         }
     }
@@ -134,13 +137,13 @@ impl World {
         }
     }
 
-    fn routes(&mut self, client: ClientIx, topic: &Arc<str>, sent: Place) -> Routes {
+    fn routes(&mut self, client: ClientIx, topic: &Arc<str>, sent: Place, complete: Place) -> Routes {
         let now = self.now.place;
         let client = &mut self.clients[client as usize];
         let matching = client.routes(topic);
         let mut routes = Routes { granted_known: true, asked_first: NEVER, ..Routes::default() };
         for at in matching.iter() {
-            routes.add(&client.subscriptions[*at], sent, now);
+            routes.add(&client.subscriptions[*at], (sent, complete), now);
         }
         routes
     }
@@ -227,28 +230,26 @@ impl Copies {
 
 impl Routes {
     /// Whether what comes this way is a retained message. RETAIN says so, but not where a filter retains as published
-    /// or the flag is wrong: then it is one when a filter was asked for after the message was complete.
-    fn make_retained(&self, publish: &Publish, known: Option<&Known<'_>>) -> bool {
+    /// or the flag is wrong: then it is one when a filter was asked for after the message was complete, and it came
+    /// already as often as the older filters can have brought it.
+    fn make_retained(&self, publish: &Publish, known: Option<&Known<'_>>, lineage: u32) -> bool {
         let Some(known) = known else { return publish.retain };
-        let message = known.message;
-        // QoS 0 is never complete; of the rest what is not may race its subscription.
-        let since = match (message.acked, known.marker.qos) {
-            (0, 0) => message.first_sent,
-            (0, _) => NEVER,
-            (acked, _) => acked,
-        };
+        let (message, since) = (known.message, complete(known));
         let alone = self.shared == 0 && self.lawful > 0;
         let anew = alone && self.asked_first > since;
         let again = alone && self.asked_last > since;
         match (publish.retain, message.retain) {
             (false, false) => false,
-            (false, true) => anew || (again && known.copies.live),
+            (false, true) => {
+                let live = u32::from(self.older) * u32::from(message.sends.max(1));
+                anew || (again && !publish.dup && u32::from(known.copies.accepted_in(lineage)) >= live)
+            }
             (true, false) => again,
             (true, true) => self.as_published == 0 || anew || known.copies.live,
         }
     }
 
-    fn add(&mut self, subscription: &Subscription, sent: Place, now: Place) {
+    fn add(&mut self, subscription: &Subscription, (sent, complete): (Place, Place), now: Place) {
         let over = subscription.gone <= now;
         match subscription.end {
             End::Unsubscribed if over && sent > subscription.gone => {
@@ -258,6 +259,9 @@ impl Routes {
             End::Refused => {}
             End::Open | End::Unsubscribed | End::Doubtful | End::Discarded => {
                 self.add_lawful(subscription, sent, now);
+                let first = subscription.grants.first();
+                self.older =
+                    self.older.saturating_add(u8::from(first.is_some_and(|it| it.asked <= complete)));
             }
         }
     }
@@ -289,6 +293,16 @@ impl Routes {
         if let Some(first) = subscription.grants.first().filter(|first| first.asked < self.asked_first) {
             (self.asked_first, self.asked_first_ns) = (first.asked, first.asked_ns);
         }
+    }
+}
+
+/// From when on the broker certainly has a message. QoS 0 is never complete; of the rest what is not may race its
+/// subscription.
+fn complete(known: &Known<'_>) -> Place {
+    match (known.message.acked, known.marker.qos) {
+        (0, 0) => known.message.first_sent,
+        (0, _) => NEVER,
+        (acked, _) => acked,
     }
 }
 

@@ -8,6 +8,7 @@ impl World {
     pub(super) fn inbound_acked(&mut self, at: ConnIx, id: u16, phase: Phase) {
         let now = self.now;
         let connection = &mut self.connections[at as usize];
+        connection.last_acked_ns = now.at_ns;
         let client = &mut self.clients[connection.client as usize];
         let Some(entry) = client.inbound.get_mut(&id) else { return };
         if entry.qos == 1 && entry.connection == at {
