@@ -68,7 +68,6 @@ pub enum Defect {
 pub struct Simulation {
     seed: u64,
     defect: Option<Defect>,
-    wide: bool,
 }
 
 /// What came of a simulated run.
@@ -89,20 +88,13 @@ pub struct Simulated {
 impl Simulation {
     /// The run of this seed.
     pub fn new(seed: u64) -> Self {
-        Self { seed, defect: None, wide: false }
+        Self { seed, defect: None }
     }
 
     /// The same with a broken store.
     #[must_use]
     pub fn with(self, defect: Defect) -> Self {
         Self { defect: Some(defect), ..self }
-    }
-
-    /// The same with retained messages and message expiry. The checker's rules for these (T1 to T8, E1) take some lawful
-    /// redeliveries for broken, so they are no part of an ordinary run.
-    #[must_use]
-    pub fn wide(self) -> Self {
-        Self { wide: true, ..self }
     }
 
     /// Simulates it.
@@ -112,7 +104,7 @@ impl Simulation {
 
     /// Simulates it with a hook on every packet.
     pub fn run_through(self, tamper: &mut dyn Tamper) -> Simulated {
-        World::new(self.seed, Plan::from_seed(self.seed, self.wide), self.defect, tamper).run()
+        World::new(self.seed, Plan::from_seed(self.seed), self.defect, tamper).run()
     }
 }
 

@@ -116,8 +116,7 @@ pub(super) enum Fault {
 }
 
 impl Plan {
-    /// `wide`: with retained messages and message expiry.
-    pub(super) fn from_seed(seed: u64, wide: bool) -> Self {
+    pub(super) fn from_seed(seed: u64) -> Self {
         let random = &mut Rng::with_seed(seed);
         let run = random.u32(1..);
         let versions = pick(
@@ -132,17 +131,12 @@ impl Plan {
         let chaos = Duration::from_millis(random.u64(2_000..40_000));
         let publishers = random.usize(1..=3);
         let subscribers = random.usize(1..=4);
-        let mut clients: Vec<ClientPlan> = (0..publishers + subscribers)
+        let clients: Vec<ClientPlan> = (0..publishers + subscribers)
             .map(|ix| {
                 let version = pick(random, versions);
                 client(random, ix, (ix < publishers).then_some(chaos), version)
             })
             .collect();
-        for client in &mut clients {
-            if let RolePlan::Publisher(it) = &mut client.role {
-                (it.retains, it.expires) = (it.retains && wide, it.expires && wide);
-            }
-        }
         let calm = random.u8(..10) == 0;
         let count = if calm { 0 } else { random.usize(1..=30) };
         let mut faults: Vec<(Duration, Fault)> =
