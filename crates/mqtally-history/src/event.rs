@@ -4,6 +4,7 @@
 //! in this order means that a really happened before b, and no other comparison of places in it means anything.
 
 use crate::marker::MessageId;
+use crate::need::{Advice, Declaration};
 use crate::packet::{Packet, Version};
 use std::sync::Arc;
 
@@ -163,6 +164,28 @@ pub enum EventKind {
         client: Arc<str>,
         /// Its counters.
         counters: Counters,
+    },
+    /// A stream of a scenario, with what is needed of it; its messages follow.
+    Declared(Box<Declaration>),
+    /// Something to change in the scenario, found before it was played.
+    Advised(Box<Advice>),
+    /// A device took a message to publish it; from here on its application relies on it.
+    Accepted {
+        /// Which message.
+        message: MessageId,
+        /// Nanoseconds since it was meant to be sent: how far the device is behind its timetable.
+        late_ns: u64,
+    },
+    /// Where what an application moves with each message of a stream stands: a valve, a lock.
+    Position {
+        /// The subscribing client.
+        client: Arc<str>,
+        /// The publisher whose messages move it.
+        publisher: u32,
+        /// And its stream.
+        stream: u16,
+        /// What was read.
+        value: i64,
     },
     /// Events were lost before they could be recorded: nothing is certain any more.
     Gap {

@@ -2,6 +2,7 @@
 //!
 //! - [`event`]: one thing that the recorder saw; [`packet`]: a packet as far as judging needs it.
 //! - [`marker`]: how a message is told from every other, whatever the broker does to its packet ids.
+//! - [`need`]: what an application needs of its messages, beyond what MQTT promises.
 //! - [`journal`]: events to bytes and back, versioned, with a checksum on every record.
 //! - [`promise`]: the catalogue of promises; [`profile`]: the durability that a broker declares.
 //! - [`checker`]: `check(header, events) -> Report`, a pure function: the same history gives the same report.
@@ -14,6 +15,7 @@ pub mod checker;
 pub mod event;
 pub mod journal;
 pub mod marker;
+pub mod need;
 pub mod packet;
 pub mod profile;
 pub mod promise;

@@ -10,14 +10,17 @@ use super::ledger::{Evidence, Ledger};
 use super::world::{ClientIx, GroupIx, Moment, StreamIx, World};
 use crate::event::{Counters, Outcome, Role};
 use crate::marker::MessageId;
+use crate::need::Declaration;
 use crate::promise::PromiseId;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What applications settled and reported.
 #[derive(Debug, Default)]
 pub(crate) struct Applications {
     of_client: BTreeMap<ClientIx, Application>,
+    /// Applications that do not recognise what they have seen, and say so.
+    undiscerning: BTreeSet<Arc<str>>,
 }
 
 #[derive(Debug, Default)]
@@ -48,6 +51,11 @@ struct Settled {
 }
 
 impl Applications {
+    pub(crate) fn declared(&mut self, stream: &Declaration) {
+        let plain = stream.receivers.iter().filter(|receiver| !receiver.dedup);
+        self.undiscerning.extend(plain.map(|receiver| Arc::clone(&receiver.client)));
+    }
+
     pub(crate) fn settled(
         &mut self,
         world: &World,
@@ -77,12 +85,14 @@ impl Applications {
     pub(crate) fn retire(&mut self, world: &World, stream: StreamIx, end: u64, ledger: &mut Ledger) {
         let it = world.stream(stream);
         let (from, to) = (it.id(0), it.id(end));
-        for (ix, application) in &mut self.of_client {
+        let Self { of_client, undiscerning } = self;
+        for (ix, application) in of_client {
+            let up_to = processes_copies_up_to(world, *ix, undiscerning);
             let later = application.messages.split_off(&to);
             let here = application.messages.split_off(&from);
             let (waiting, done): (BTreeMap<_, _>, BTreeMap<_, _>) =
                 here.into_iter().partition(|(_, it)| it.processed + it.conflict + it.failed == 0);
-            done.iter().for_each(|(id, it)| judge_message(world, *ix, *id, it, ledger));
+            done.iter().for_each(|(id, it)| judge_message(world, *ix, *id, it, up_to, ledger));
             application.messages.extend(waiting);
             application.messages.extend(later);
         }
@@ -94,8 +104,20 @@ impl Applications {
         self.of_client = rest;
         for (ix, it) in here {
             it.judge_counters(world, ix, ledger);
-            it.judge_messages(world, ix, ledger);
+            let up_to = processes_copies_up_to(world, ix, &self.undiscerning);
+            it.judge_messages(world, ix, up_to, ledger);
         }
+    }
+}
+
+/// Up to which QoS an application may process every copy that it receives: one that declares that it recognises
+/// nothing always, a program under test where copies are lawful.
+fn processes_copies_up_to(world: &World, ix: ClientIx, undiscerning: &BTreeSet<Arc<str>>) -> Option<u8> {
+    let client = world.client(ix);
+    match client.role {
+        _ if undiscerning.contains(&client.name) => Some(2),
+        Role::Subject => Some(1),
+        Role::Own => None,
     }
 }
 
@@ -143,14 +165,21 @@ impl Application {
         }
     }
 
-    fn judge_messages(&self, world: &World, ix: ClientIx, ledger: &mut Ledger) {
+    fn judge_messages(&self, world: &World, ix: ClientIx, up_to: Option<u8>, ledger: &mut Ledger) {
         for (id, it) in &self.messages {
-            judge_message(world, ix, *id, it, ledger);
+            judge_message(world, ix, *id, it, up_to, ledger);
         }
     }
 }
 
-fn judge_message(world: &World, ix: ClientIx, id: MessageId, it: &Settled, ledger: &mut Ledger) {
+fn judge_message(
+    world: &World,
+    ix: ClientIx,
+    id: MessageId,
+    it: &Settled,
+    up_to: Option<u8>,
+    ledger: &mut Ledger,
+) {
     // The messages of a part that is over are forgotten.
     let Some(stream) = world.stream_of(id).filter(|stream| !world.stream(*stream).over) else { return };
     let name = (stream, id.sequence, ix);
@@ -166,9 +195,8 @@ fn judge_message(world: &World, ix: ClientIx, id: MessageId, it: &Settled, ledge
         let what = format!("settled {settled} times and delivered {packets} times");
         wrong(world, PromiseId::A1, name, it, &what, ledger);
     }
-    // A program that does not recognise duplicates may process at QoS 0 and 1 what it receives.
-    let twice = match (world.client(ix).role, copies.max_qos) {
-        (Role::Subject, 0 | 1) => it.processed > packets,
+    let twice = match up_to {
+        Some(qos) if copies.max_qos <= qos => it.processed > packets,
         _ => it.processed > 1,
     };
     if twice {

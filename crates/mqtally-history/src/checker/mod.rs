@@ -161,6 +161,7 @@ impl Checker {
                 self.fault(None);
             }
             EventKind::Fault { client, .. } => self.fault(client.as_deref()),
+            EventKind::Declared(stream) => self.application.declared(stream),
             EventKind::Gap { lost } => {
                 self.ledger.incomplete(format!("{lost} events were lost before they could be recorded"));
             }
@@ -169,6 +170,9 @@ impl Checker {
             | EventKind::GroupEnded { .. }
             | EventKind::Opened { .. }
             | EventKind::StateWiped { .. }
+            | EventKind::Advised(_)
+            | EventKind::Accepted { .. }
+            | EventKind::Position { .. }
             | EventKind::Labelled { .. } => {}
         }
     }

@@ -171,10 +171,10 @@ impl Totals {
             self.published += 1;
             if message.state == State::Complete {
                 self.acknowledged += 1;
-                self.acks.add(message.ack_us);
+                self.acks.add(message.waited_us.saturating_add(message.ack_us));
             }
             if message.first_copy_us > 0 {
-                self.arrivals.add(message.first_copy_us);
+                self.arrivals.add(message.waited_us.saturating_add(message.first_copy_us));
             }
         }
         for copies in world.clients.iter().filter_map(|client| client.copies.get(&ix)) {

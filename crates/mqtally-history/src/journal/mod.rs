@@ -19,7 +19,7 @@ pub use writer::Writer;
 use std::io;
 
 const MAGIC: &[u8; 8] = b"mqtallyj";
-const FORMAT: u16 = 2;
+const FORMAT: u16 = 3;
 /// No record is longer; the recorder truncates frames long before.
 const RECORD_LEN_MAX: usize = 4 << 20;
 

@@ -6,11 +6,13 @@ use crate::event::{
     Role,
 };
 use crate::marker::{Identity, Marker, MessageId, Purpose};
+use crate::need::{Advice, Declaration, Need, Receiver, ReceiverKind, Weight};
 use crate::packet::{
     Connack, Connect, Filter, Packet, Publish, PublishProperties, Subscribe, Unavailable, Version, Will,
 };
 use crate::profile::Profile;
 use proptest::prelude::*;
+use std::sync::Arc;
 
 fn header() -> Header {
     Header {
@@ -128,6 +130,11 @@ fn samples() -> Vec<EventKind> {
         EventKind::Settled { client: "sub-1".into(), message, outcome: Outcome::Conflict },
         EventKind::Claimed { client: "pub-1".into(), message },
         EventKind::Statistics { client: "sub-1".into(), counters },
+        EventKind::Declared(Box::new(declaration())),
+        EventKind::Advised(Box::new(advice(Some("room".into())))),
+        EventKind::Advised(Box::new(advice(None))),
+        EventKind::Accepted { message, late_ns: 1_500 },
+        EventKind::Position { client: "sub-1".into(), publisher: 7, stream: 1, value: -31 },
         EventKind::Gap { lost: 3 },
         EventKind::Aborted { reason: "interrupted".into() },
         EventKind::GroupEnded { group: "qos".into(), drained: true },
@@ -135,6 +142,26 @@ fn samples() -> Vec<EventKind> {
     kinds.extend(packets.iter().cloned().map(|packet| EventKind::Sent(connection, packet)));
     kinds.extend(packets.into_iter().map(|packet| EventKind::Received(connection, packet)));
     kinds
+}
+
+fn declaration() -> Declaration {
+    let receiver = |kind, dedup| Receiver { client: "sub-1".into(), kind, dedup };
+    Declaration {
+        stream: "cooling".into(),
+        qos: 2,
+        needs: Need::ALL.to_vec(),
+        publisher: 9_000,
+        devices: 20,
+        messages: 60,
+        every_ns: 50_000_000,
+        step: Some(-1),
+        receivers: vec![receiver(ReceiverKind::Steady, true), receiver(ReceiverKind::Late, false)],
+    }
+}
+
+fn advice(subscriber: Option<Arc<str>>) -> Advice {
+    let (why, change) = ("it may be lost".into(), "qos = 1".into());
+    Advice { weight: Weight::Unmet, stream: "cooling".into(), subscriber, why, change }
 }
 
 fn events() -> Vec<Event> {
@@ -192,8 +219,8 @@ fn a_journal_cut_anywhere_is_truncated_and_gives_what_is_whole() {
 fn another_programs_file_and_another_format_are_told_apart() {
     assert!(matches!(read(b"").1, Some(JournalError::Foreign)));
     assert!(matches!(read(b"\x7fELF and more of it").1, Some(JournalError::Foreign)));
-    assert!(matches!(read(b"mqtallyj\x00\x03").1, Some(JournalError::Newer { found: 3 })));
-    assert!(matches!(read(b"mqtallyj\x00\x01").1, Some(JournalError::Older { found: 1 })));
+    assert!(matches!(read(b"mqtallyj\x00\x04").1, Some(JournalError::Newer { found: 4 })));
+    assert!(matches!(read(b"mqtallyj\x00\x02").1, Some(JournalError::Older { found: 2 })));
 }
 
 #[test]
@@ -228,7 +255,7 @@ proptest! {
 
     /// Bodies with a right checksum and wrong content.
     #[test]
-    fn any_bodies_are_read_without_a_panic(bodies: Vec<Vec<u8>>, tag in 1..17u8) {
+    fn any_bodies_are_read_without_a_panic(bodies: Vec<Vec<u8>>, tag in 1..22u8) {
         // Behind the header, in the place of the end record.
         let mut bytes = written(&[]);
         bytes.truncate(bytes.len() - 6);

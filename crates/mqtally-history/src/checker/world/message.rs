@@ -64,6 +64,8 @@ pub(crate) struct Message {
     /// When the final acknowledgement came; 0 where none did.
     pub(crate) acked: Place,
     pub(crate) ack_us: u32,
+    /// How long before the first byte it was meant to be sent, where a timetable says so.
+    pub(crate) waited_us: u32,
     /// From the first byte sent to the first copy at any session; 0 where none came.
     pub(crate) first_copy_us: u32,
     payload_crc: u32,
@@ -111,6 +113,11 @@ impl Message {
         self.purpose = Some(marker.purpose);
         self.retain |= publish.retain;
         self.expiry = self.expiry.or(publish.message_expiry);
+    }
+
+    /// Notes when it was meant to be sent; its first byte is sent now.
+    pub(crate) fn was_due(&mut self, due_ns: u64) {
+        self.waited_us = micros(self.first_sent_ns.saturating_sub(due_ns));
     }
 
     /// Notes its final acknowledgement.

@@ -30,6 +30,9 @@ pub(crate) type Place = u32;
 /// Later than every event.
 pub(crate) const NEVER: Place = u32::MAX;
 
+/// Messages that devices took and have not sent; the timetable of those beyond is not remembered.
+const UNSENT_MAX: usize = 1 << 20;
+
 pub(crate) type ClientIx = u32;
 pub(crate) type ConnIx = u32;
 pub(crate) type StreamIx = u32;
@@ -74,6 +77,8 @@ pub(crate) struct World {
     client_of_name: FxHashMap<Arc<str>, ClientIx>,
     connection_of_id: FxHashMap<ConnectionId, ConnIx>,
     stream_of_id: FxHashMap<(u32, u16), StreamIx>,
+    /// When a message that was not sent yet was meant to be sent.
+    due_ns: FxHashMap<MessageId, u64>,
     lineages: u32,
     /// What wills carry, and no PUBLISH has to have sent.
     wills: FxHashSet<MessageId>,
@@ -103,6 +108,7 @@ impl World {
             client_of_name: FxHashMap::default(),
             connection_of_id: FxHashMap::default(),
             stream_of_id: FxHashMap::default(),
+            due_ns: FxHashMap::default(),
             lineages: 0,
             wills: FxHashSet::default(),
             unmarked: FxHashSet::default(),
@@ -204,7 +210,11 @@ impl World {
             EventKind::StateWiped { client } => self.wiped(client),
             EventKind::Broker(event) => self.broker(*event),
             EventKind::Fault { kind, client } => self.fault(kind, client.clone()),
+            EventKind::Accepted { message, late_ns } => self.taken_on(*message, *late_ns),
             EventKind::Unlawful { .. }
+            | EventKind::Declared(_)
+            | EventKind::Advised(_)
+            | EventKind::Position { .. }
             | EventKind::Labelled { .. }
             | EventKind::Settled { .. }
             | EventKind::Claimed { .. }
@@ -213,6 +223,13 @@ impl World {
             | EventKind::Aborted { .. } => {}
         }
         true
+    }
+
+    /// A device took a message: its latencies count from when it was meant to be sent.
+    fn taken_on(&mut self, message: MessageId, late_ns: u64) {
+        if self.due_ns.len() < UNSENT_MAX {
+            self.due_ns.insert(message, self.now.at_ns.saturating_sub(late_ns));
+        }
     }
 
     fn on(&mut self, id: ConnectionId, act: impl FnOnce(&mut Self, ConnIx)) -> bool {

@@ -51,6 +51,9 @@ impl World {
         let message = self.streams[stream_ix as usize].messages.entry(marker.message.sequence);
         message.sent(now, publish, &marker, client.lineage, held);
         let sent_up_to = client.sent_up_to.entry(stream_ix).or_default();
+        if let Some(due_ns) = self.due_ns.remove(&marker.message) {
+            message.was_due(due_ns);
+        }
         message.unordered |= message.first_sent < *sent_up_to;
         *sent_up_to = (*sent_up_to).max(message.first_sent);
         if !held {

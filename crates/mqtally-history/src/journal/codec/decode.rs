@@ -4,6 +4,7 @@ use super::tags::{self, Plain, identity, packet};
 use super::{INTERNED_LEN_MAX, INTERNED_MAX};
 use crate::event::{ConnectionId, Counters, Event, EventKind, Header, Requirement};
 use crate::marker::{Identity, Marker, MessageId};
+use crate::need::{Advice, Declaration, Receiver};
 use crate::packet::{
     Connack, Connect, Filter, Packet, Publish, PublishProperties, Subscribe, Unavailable, Will,
 };
@@ -98,10 +99,49 @@ impl Fields<'_> {
             tags::STATISTICS => {
                 EventKind::Statistics { client: self.interned()?, counters: self.counters()? }
             }
+            tags::DECLARED => EventKind::Declared(Box::new(self.declaration()?)),
+            tags::ADVISED => EventKind::Advised(Box::new(self.advice()?)),
+            tags::ACCEPTED => EventKind::Accepted { message: self.message()?, late_ns: self.number()? },
+            tags::POSITION => EventKind::Position {
+                client: self.interned()?,
+                publisher: self.small()?,
+                stream: self.small()?,
+                value: self.signed()?,
+            },
             tags::GAP => EventKind::Gap { lost: self.number()? },
             tags::ABORTED => EventKind::Aborted { reason: self.text()? },
             _ => return None,
         })
+    }
+
+    fn declaration(&mut self) -> Option<Declaration> {
+        Some(Declaration {
+            stream: self.interned()?,
+            qos: self.small()?,
+            needs: self.list(Self::plain)?,
+            publisher: self.small()?,
+            devices: self.small()?,
+            messages: self.small()?,
+            every_ns: self.number()?,
+            step: self.present(Self::signed)?,
+            receivers: self.list(|it| {
+                Some(Receiver { client: it.interned()?, kind: it.plain()?, dedup: it.flag()? })
+            })?,
+        })
+    }
+
+    fn advice(&mut self) -> Option<Advice> {
+        Some(Advice {
+            weight: self.plain()?,
+            stream: self.interned()?,
+            subscriber: self.present(Self::interned)?,
+            why: self.text()?.into(),
+            change: self.text()?.into(),
+        })
+    }
+
+    fn signed(&mut self) -> Option<i64> {
+        Some(unzigzag(self.number()?) as i64)
     }
 
     fn packet(&mut self) -> Option<Packet> {

@@ -4,6 +4,7 @@ use super::tags::{self, Plain, identity, packet};
 use super::{INTERNED_LEN_MAX, INTERNED_MAX};
 use crate::event::{Counters, Event, EventKind, Header};
 use crate::marker::{Identity, MessageId};
+use crate::need::{Advice, Declaration};
 use crate::packet::{Connack, Connect, Packet, Publish, PublishProperties, Subscribe, Unavailable};
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
@@ -141,6 +142,26 @@ impl Encoder {
                 self.interned(client);
                 self.counters(*counters);
             }
+            EventKind::Declared(it) => {
+                self.tag(tags::DECLARED, delta);
+                self.declaration(it);
+            }
+            EventKind::Advised(it) => {
+                self.tag(tags::ADVISED, delta);
+                self.advice(it);
+            }
+            EventKind::Accepted { message, late_ns } => {
+                self.tag(tags::ACCEPTED, delta);
+                self.message(*message);
+                self.number(*late_ns);
+            }
+            EventKind::Position { client, publisher, stream, value } => {
+                self.tag(tags::POSITION, delta);
+                self.interned(client);
+                self.number(*publisher);
+                self.number(*stream);
+                self.number(zigzag(*value as u64));
+            }
             EventKind::Gap { lost } => {
                 self.tag(tags::GAP, delta);
                 self.number(*lost);
@@ -158,6 +179,34 @@ impl Encoder {
             | EventKind::Closed(..)
             | EventKind::StateWiped { .. } => unreachable!("`kind` takes these"),
         }
+    }
+
+    fn declaration(&mut self, it: &Declaration) {
+        self.interned(&it.stream);
+        self.number(it.qos);
+        self.number(it.needs.len() as u64);
+        it.needs.iter().for_each(|need| self.plain(*need));
+        self.number(it.publisher);
+        self.number(it.devices);
+        self.number(it.messages);
+        self.number(it.every_ns);
+        self.flag(it.step.is_some());
+        it.step.iter().for_each(|step| self.number(zigzag(*step as u64)));
+        self.number(it.receivers.len() as u64);
+        for receiver in &it.receivers {
+            self.interned(&receiver.client);
+            self.plain(receiver.kind);
+            self.flag(receiver.dedup);
+        }
+    }
+
+    fn advice(&mut self, it: &Advice) {
+        self.plain(it.weight);
+        self.interned(&it.stream);
+        self.flag(it.subscriber.is_some());
+        it.subscriber.iter().for_each(|subscriber| self.interned(subscriber));
+        self.text(&it.why);
+        self.text(&it.change);
     }
 
     fn packet(&mut self, it: &Packet) {

@@ -2,6 +2,7 @@
 
 use crate::event::{BrokerEvent, BrokerKind, Closing, Outcome, Role};
 use crate::marker::Purpose;
+use crate::need::{Need, ReceiverKind, Weight};
 use crate::packet::Version;
 use crate::profile::Profile;
 
@@ -23,6 +24,10 @@ pub(super) const STATISTICS: u8 = 14;
 pub(super) const GAP: u8 = 15;
 pub(super) const ABORTED: u8 = 16;
 pub(super) const CLAIMED: u8 = 17;
+pub(super) const DECLARED: u8 = 18;
+pub(super) const ADVISED: u8 = 19;
+pub(super) const ACCEPTED: u8 = 20;
+pub(super) const POSITION: u8 = 21;
 
 /// Packets go by the numbers that MQTT gives them.
 pub(super) mod packet {
@@ -79,4 +84,13 @@ impl Plain for Outcome {
 }
 impl Plain for Purpose {
     const ALL: &'static [Self] = &[Self::Load, Self::Sentinel, Self::Canary];
+}
+impl Plain for Need {
+    const ALL: &'static [Self] = &Self::ALL;
+}
+impl Plain for ReceiverKind {
+    const ALL: &'static [Self] = &[Self::Steady, Self::Late];
+}
+impl Plain for Weight {
+    const ALL: &'static [Self] = &[Self::Hint, Self::Unmet];
 }
