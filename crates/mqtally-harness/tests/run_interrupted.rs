@@ -98,8 +98,8 @@ async fn a_broker_that_goes_away_ends_the_run_without_a_hang() {
 async fn restarts_are_left_out_where_the_broker_is_not_ours() {
     let broker = Embedded::start().await;
     let played = play(plan(&[Group::Restart]), broker.source()).await;
-    assert!(matches!(&played.told[..], [RunEvent::GroupSkipped { group: Group::Restart, reason }]
-        if reason.contains("--broker-cmd")));
+    assert!(matches!(&played.told[..], [RunEvent::GroupSkipped { group, reason }]
+        if &**group == "restart" && reason.contains("--broker-cmd")));
     assert_eq!(played.header.required, []);
 }
 

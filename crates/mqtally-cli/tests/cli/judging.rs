@@ -135,10 +135,14 @@ fn a_history_that_is_cut_or_damaged_is_judged_up_to_where_it_is_whole() {
     let mut damaged = whole.clone();
     damaged[whole.len() / 2] ^= 0x40;
     check(&damaged, "the history is damaged at byte");
-    let mut newer = whole;
+    let mut newer = whole.clone();
     newer[9] += 1;
     spoil(&newer);
-    fails(&program.run("check spoilt"), 74, "a history of a newer mqtally (format 3): spoilt;");
+    fails(&program.run("check spoilt"), 74, "a history of a newer mqtally (format 4): spoilt;");
+    let mut older = whole;
+    older[9] -= 1;
+    spoil(&older);
+    fails(&program.run("check spoilt"), 74, "judge it with the version that wrote it, or record it again");
 }
 
 #[test]

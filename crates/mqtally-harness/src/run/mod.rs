@@ -8,11 +8,11 @@ mod offer;
 mod plan;
 
 pub use offer::{Feature, Offer};
-pub use plan::{Group, Plan, RunEvent};
+pub use plan::{Group, Part, Plan, RunEvent};
 
 use crate::process::BrokerUnderTest;
 use crate::recorder::Recorder;
-use crate::workload::{Scene, Stage, Trouble};
+use crate::workload::{self, Scene, Stage, Trouble};
 use mqtally::endpoint::Endpoint;
 use mqtally_history::event::{BrokerEvent, EventKind, Header};
 use mqtally_history::journal::JournalError;
@@ -93,8 +93,11 @@ pub async fn run(
     Ok(Summary { sent, received, elapsed: began.elapsed(), interrupted, aborted })
 }
 
-/// A stage and what it came to.
-type Ended = (&'static Stage, Result<(), Trouble>);
+/// A stage, what it is called, and what it came to.
+type Ended = (&'static Stage, Arc<str>, Result<(), Trouble>);
+
+/// Why a fault of the broker is left out.
+const NOT_OURS: &str = "a broker given by URL cannot be killed; use --broker-cmd to judge restarts";
 
 /// A run under way.
 struct Play<'a> {
@@ -123,45 +126,68 @@ impl<'a> Play<'a> {
             let reason = "the broker refuses to speak it".to_owned();
             observe(RunEvent::VersionSkipped { version: Version::V5_0, reason });
         }
-        let can_restart = self.can_restart;
-        let (parts, vain): (Vec<_>, Vec<_>) =
-            plan.parts().partition(|(group, _)| can_restart || !group.needs_restart());
-        if let Some((group, _)) = vain.first() {
-            let reason =
-                "a broker given by URL cannot be killed; use --broker-cmd to judge restarts".to_owned();
-            observe(RunEvent::GroupSkipped { group: *group, reason });
+        let (parts, vain) = plan.playable(self.can_restart);
+        if let Some((part, _)) = vain.first() {
+            observe(RunEvent::GroupSkipped { group: part.name().into(), reason: NOT_OURS.to_owned() });
         }
-        for (group, version) in parts {
-            if let Some(reason) = self.group(group, version, observe).await {
+        for (part, version) in parts {
+            if let Some(reason) = self.part(&part, version, observe).await {
                 return Some(reason);
             }
         }
         None
     }
 
-    async fn group(
+    async fn part(
         &mut self,
-        group: Group,
+        part: &Part,
         version: Version,
         observe: &mut impl FnMut(RunEvent),
     ) -> Option<String> {
-        observe(RunEvent::GroupStarted { group, version });
-        for (stage, lacking) in self.plan.left_out(group, version) {
-            let reason = format!("the broker announces that it has no {}", lacking.name());
-            observe(RunEvent::StageSkipped { stage: stage.name, version, reason });
-        }
-        let name: Arc<str> = group.name().into();
+        let name: Arc<str> = part.name().into();
+        observe(RunEvent::GroupStarted { group: name.clone(), version });
+        self.scenes = self.scenes_of(part, version, observe);
         let started =
             EventKind::GroupStarted { group: name.clone(), version: crate::convert::version(version) };
         self.recorder.record(started);
-        self.scenes =
-            self.plan.stages(group, version).map(|stage| (stage, self.scene(stage, version))).collect();
         let drained = self.stages(version, observe).await && self.everybody_returns(observe).await;
-        self.recorder.record(EventKind::GroupEnded { group: name, drained });
-        observe(RunEvent::GroupEnded { group, version, drained });
+        self.recorder.record(EventKind::GroupEnded { group: name.clone(), drained });
+        observe(RunEvent::GroupEnded { group: name, version, drained });
         self.clean_up(observe).await;
         self.recorder.forget_arrivals();
         if drained { self.write_failed() } else { self.broker_gone().await.or_else(|| self.write_failed()) }
+    }
+
+    /// What there is to play of a part; what is left out is told.
+    fn scenes_of(
+        &self,
+        part: &Part,
+        version: Version,
+        observe: &mut impl FnMut(RunEvent),
+    ) -> Vec<(&'static Stage, Scene)> {
+        let mut skip = |stage: &str, reason: String| {
+            observe(RunEvent::StageSkipped { stage: stage.into(), version, reason });
+        };
+        match part {
+            Part::Group(group) => {
+                for (stage, lacking) in self.plan.left_out(*group, version) {
+                    skip(stage.name, format!("the broker announces that it has no {}", lacking.name()));
+                }
+                let stages = self.plan.stages(*group, version);
+                stages.map(|stage| (stage, self.scene(stage, version))).collect()
+            }
+            Part::Scenario(scenario) => {
+                if let Some(lacking) = workload::scenario::lacks(scenario, self.plan.offer()) {
+                    skip(&scenario.name, format!("the broker announces that it has no {}", lacking.name()));
+                    return Vec::new();
+                }
+                if !self.can_restart && scenario.faults.iter().any(|fault| fault.kind.strikes_broker()) {
+                    skip(&format!("{}, faults of the broker", scenario.name), NOT_OURS.to_owned());
+                }
+                let scene = self.scene(&workload::scenario::STAGE, version).playing(scenario);
+                vec![(&workload::scenario::STAGE, scene)]
+            }
+        }
     }
 
     fn scene(&self, stage: &'static Stage, version: Version) -> Scene {
@@ -183,10 +209,10 @@ impl<'a> Play<'a> {
                 played = self.playing.join_next() => {
                     let Some(played) = played else { return drained };
                     // A panic is a fault of ours and must not look like one of the broker's.
-                    let (stage, result) = played.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+                    let (stage, name, result) = played.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
                     if let Err(trouble) = result {
                         drained = false;
-                        observe(troubled(stage.name, version, &trouble));
+                        observe(troubled(&name, version, &trouble));
                     }
                     if !stage.beside && let Some((next, scene)) = in_turn.next() {
                         play(&mut self.playing, next, scene);
@@ -203,10 +229,10 @@ impl<'a> Play<'a> {
     /// Whether every client of the group that has a session finds its way back to it.
     async fn everybody_returns(&self, observe: &mut impl FnMut(RunEvent)) -> bool {
         let mut returned = true;
-        for (stage, scene) in &self.scenes {
+        for (_, scene) in &self.scenes {
             if let Err(trouble) = scene.everybody_returns().await {
                 returned = false;
-                observe(troubled(stage.name, scene.version, &trouble));
+                observe(troubled(scene.name(), scene.version, &trouble));
             }
         }
         returned
@@ -214,9 +240,9 @@ impl<'a> Play<'a> {
 
     /// Leaves the broker as it was found, as far as it still answers.
     async fn clean_up(&mut self, observe: &mut impl FnMut(RunEvent)) {
-        for (stage, scene) in std::mem::take(&mut self.scenes) {
+        for (_, scene) in std::mem::take(&mut self.scenes) {
             if let Err(trouble) = scene.clean_up().await {
-                return observe(troubled(stage.name, scene.version, &trouble));
+                return observe(troubled(scene.name(), scene.version, &trouble));
             }
         }
     }
@@ -237,10 +263,10 @@ impl<'a> Play<'a> {
 }
 
 fn play(playing: &mut JoinSet<Ended>, stage: &'static Stage, scene: &Scene) {
-    let played = (stage.play)(scene.clone());
-    playing.spawn(async move { (stage, played.await) });
+    let (name, played) = (scene.name().clone(), (stage.play)(scene.clone()));
+    playing.spawn(async move { (stage, name, played.await) });
 }
 
-fn troubled(stage: &'static str, version: Version, trouble: &Trouble) -> RunEvent {
-    RunEvent::Trouble { stage, version, reason: trouble.to_string() }
+fn troubled(stage: &Arc<str>, version: Version, trouble: &Trouble) -> RunEvent {
+    RunEvent::Trouble { stage: stage.clone(), version, reason: trouble.to_string() }
 }

@@ -1,9 +1,11 @@
 //! What a run sets out to do.
 
 use super::{Feature, Offer};
+use crate::scenario::Scenario;
 use crate::workload;
 use mqtally_history::event::Requirement;
 use mqtally_proto::packet::Version;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A part of the run with its own clients and streams, done once for each version of the protocol.
@@ -88,6 +90,33 @@ impl Group {
     }
 }
 
+/// A part of a run, done once for each version of the protocol.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Part {
+    /// Stages that are built in.
+    Group(Group),
+    /// A scenario.
+    Scenario(Arc<Scenario>),
+}
+
+/// Parts, each with a version.
+pub(super) type Parts = Vec<(Part, Version)>;
+
+impl Part {
+    /// The name that people read.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Group(group) => group.name(),
+            Self::Scenario(scenario) => &scenario.name,
+        }
+    }
+
+    /// Whether it makes no sense on a broker that cannot be killed and restarted.
+    fn needs_restart(&self) -> bool {
+        matches!(self, Self::Group(group) if group.needs_restart())
+    }
+}
+
 /// What a run sets out to do. The same plan with the same seed makes the same choices.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
@@ -97,6 +126,8 @@ pub struct Plan {
     pub seed: u64,
     /// What to run, in order.
     pub groups: Vec<Group>,
+    /// What to play after the groups, in order; no two of the same name.
+    pub scenarios: Vec<Arc<Scenario>>,
     /// On which versions, in order, each group in turn.
     pub versions: Vec<Version>,
     /// Messages of each bulk stream, or a fitting number for each.
@@ -120,6 +151,7 @@ impl Plan {
             run,
             seed,
             groups: Group::ALL.to_vec(),
+            scenarios: Vec::new(),
             versions: vec![Version::V3_1_1, Version::V5_0],
             messages: None,
             in_flight: None,
@@ -143,12 +175,26 @@ impl Plan {
         &self.offer
     }
 
-    /// The groups that have something to play, each with a version, in order.
-    pub fn parts(&self) -> impl Iterator<Item = (Group, Version)> {
+    /// Groups that have something to play, then scenarios, each with a version, in order.
+    pub fn parts(&self) -> impl Iterator<Item = (Part, Version)> {
+        let groups = self.groups.iter().copied().map(Part::Group);
+        let parts = groups.chain(self.scenarios.iter().cloned().map(Part::Scenario));
+        let pairs = parts.flat_map(|part| self.spoken().map(move |version| (part.clone(), version)));
+        pairs.filter(|(part, version)| match part {
+            Part::Group(group) => workload::of(*group, *version).next().is_some(),
+            Part::Scenario(_) => true,
+        })
+    }
+
+    /// The parts that can be played on this broker, and those that cannot.
+    pub(super) fn playable(&self, can_restart: bool) -> (Parts, Parts) {
+        self.parts().partition(|(part, _)| can_restart || !part.needs_restart())
+    }
+
+    /// The versions that the broker speaks.
+    fn spoken(&self) -> impl Iterator<Item = Version> {
         let spoken = |version: &&Version| **version == Version::V3_1_1 || self.offer.has(Feature::Version5);
-        let versions = move || self.versions.iter().copied().filter(move |it| spoken(&it));
-        let pairs = self.groups.iter().flat_map(move |group| versions().map(|it| (*group, it)));
-        pairs.filter(|(group, version)| workload::of(*group, *version).next().is_some())
+        self.versions.iter().copied().filter(move |it| spoken(&it))
     }
 
     /// The same plan without the stage `name` (such as `session/release`), still owing what it would have exercised:
@@ -164,10 +210,10 @@ impl Plan {
     /// `survives_kill` says that the broker is killed and held to what it acknowledged before; where either is not so,
     /// a kill excuses whatever it takes, and nothing can be required of it.
     pub fn required(&self, survives_kill: bool) -> Vec<Requirement> {
-        let parts = self.parts().filter(|(group, _)| survives_kill || !group.needs_restart());
+        let parts = self.parts().filter(|(part, _)| survives_kill || !part.needs_restart());
         let mut required: Vec<Requirement> = Vec::new();
-        for (group, version) in parts {
-            for promise in workload::of(group, version).flat_map(|stage| stage.exercises(&self.offer)) {
+        for (part, version) in parts {
+            for promise in self.exercised(&part, version) {
                 let requirement =
                     Requirement { promise: promise.to_owned(), version: crate::convert::version(version) };
                 if !required.contains(&requirement) {
@@ -176,6 +222,16 @@ impl Plan {
             }
         }
         required
+    }
+
+    /// The promises that a part puts to the test.
+    fn exercised(&self, part: &Part, version: Version) -> Vec<&'static str> {
+        match part {
+            Part::Group(group) => {
+                workload::of(*group, version).flat_map(|stage| stage.exercises(&self.offer)).collect()
+            }
+            Part::Scenario(_) => Vec::new(),
+        }
     }
 
     /// The stages of `group` on `version` that are plugged in and that the broker has what it takes for.
@@ -206,8 +262,8 @@ impl Plan {
 pub enum RunEvent {
     /// A group begins.
     GroupStarted {
-        /// Which.
-        group: Group,
+        /// Its name; that of a scenario where it is one.
+        group: Arc<str>,
         /// On which version.
         version: Version,
     },
@@ -220,8 +276,8 @@ pub enum RunEvent {
     },
     /// A stage could not go on; its group is not drained.
     Trouble {
-        /// Name of the stage.
-        stage: &'static str,
+        /// Name of the stage, or of the scenario.
+        stage: Arc<str>,
         /// On which version.
         version: Version,
         /// Why.
@@ -236,8 +292,8 @@ pub enum RunEvent {
     },
     /// A stage is left out: what it exercises cannot be.
     StageSkipped {
-        /// Name of the stage.
-        stage: &'static str,
+        /// Name of the stage, or of the scenario.
+        stage: Arc<str>,
         /// On which version.
         version: Version,
         /// Why.
@@ -245,8 +301,8 @@ pub enum RunEvent {
     },
     /// A group is over.
     GroupEnded {
-        /// Which.
-        group: Group,
+        /// Its name.
+        group: Arc<str>,
         /// On which version.
         version: Version,
         /// Whether everything awaited has arrived.
@@ -254,8 +310,8 @@ pub enum RunEvent {
     },
     /// A group is left out.
     GroupSkipped {
-        /// Which.
-        group: Group,
+        /// Its name.
+        group: Arc<str>,
         /// Why.
         reason: String,
     },

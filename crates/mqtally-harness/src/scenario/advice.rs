@@ -3,33 +3,10 @@
 //! A pure function of the scenario. It reasons from what MQTT promises, not from what a broker happens to do: a QoS 0
 //! message mostly arrives, and nobody owes it.
 
-use super::{Need, Scenario, Session, Stream, Subscriber};
+use super::{Need, Scenario, Session, Stream, Subscriber, qos};
+pub use mqtally_history::need::{Advice, Weight};
 use mqtally_history::profile::Profile;
 use mqtally_proto::packet::Qos;
-
-/// One thing to change.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Advice {
-    /// How serious it is.
-    pub weight: Weight,
-    /// The stream.
-    pub stream: String,
-    /// The subscriber, when it is about one.
-    pub subscriber: Option<String>,
-    /// Why the need cannot be met, in a sentence without a full stop.
-    pub why: String,
-    /// What to change, as it would stand in the file.
-    pub change: String,
-}
-
-/// How serious an advice is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Weight {
-    /// It costs more than is needed.
-    Hint,
-    /// A need cannot be met.
-    Unmet,
-}
 
 /// Everything to change, what is unmet first.
 pub fn advise(scenario: &Scenario) -> Vec<Advice> {
@@ -71,11 +48,7 @@ impl About<'_> {
     fn unheard(&self) -> Option<Advice> {
         self.stream.has(Need::MustArrive).then(|| {
             let why = "nobody subscribes to its topic".to_owned();
-            self.unmet(
-                None,
-                why,
-                format!("a subscriber with the filter \"{}\"", self.stream.topic.replace("{device}", "+")),
-            )
+            self.unmet(None, why, format!("a subscriber with the filter \"{}\"", self.stream.filter()))
         })
     }
 
@@ -99,10 +72,7 @@ impl About<'_> {
     /// What is sent while a subscriber is away is kept for a session that lives.
     fn absence(&self, subscriber: &Subscriber) -> Option<Advice> {
         let away = self.scenario.longest_absence(subscriber);
-        let struck = self.scenario.faults.iter().any(|fault| {
-            fault.kind.strikes_broker() || fault.of.as_deref() == Some(subscriber.name.as_str())
-        });
-        if !self.stream.has(Need::MustArrive) || !struck {
+        if !self.stream.has(Need::MustArrive) || !self.scenario.takes_away(subscriber) {
             return None;
         }
         match (subscriber.session, subscriber.expiry) {
@@ -160,10 +130,15 @@ impl About<'_> {
 
     /// QoS 1 may deliver twice; somebody has to notice.
     fn repetition(&self, subscriber: &Subscriber, effective: Qos) -> Option<Advice> {
-        if !self.stream.has(Need::MustNotHappenTwice) || subscriber.dedup {
+        if !self.stream.has(Need::MustNotHappenTwice) || subscriber.recognises(self.stream) {
             return None;
         }
         match effective {
+            Qos::AtLeastOnce if subscriber.dedup => Some(self.unmet(
+                Some(subscriber),
+                "it must not happen twice, QoS 1 may deliver it again, and its payload has no message_id to recognise it by".to_owned(),
+                "\"message_id\": {number} in its payload".to_owned(),
+            )),
             Qos::AtMostOnce => None,
             Qos::AtLeastOnce => Some(self.unmet(
                 Some(subscriber),
@@ -224,19 +199,11 @@ impl About<'_> {
     fn unmet(&self, subscriber: Option<&Subscriber>, why: String, change: String) -> Advice {
         Advice {
             weight: Weight::Unmet,
-            stream: self.stream.name.clone(),
-            subscriber: subscriber.map(|subscriber| subscriber.name.clone()),
-            why,
-            change,
+            stream: self.stream.name.as_str().into(),
+            subscriber: subscriber.map(|subscriber| subscriber.name.as_str().into()),
+            why: why.into(),
+            change: change.into(),
         }
-    }
-}
-
-fn qos(number: u8) -> Qos {
-    match number {
-        0 => Qos::AtMostOnce,
-        1 => Qos::AtLeastOnce,
-        _ => Qos::ExactlyOnce,
     }
 }
 
@@ -264,8 +231,10 @@ mod tests {
     #[test]
     fn a_need_that_cannot_be_met_is_told_with_the_change_to_make() {
         let check = |stream: &str, subscriber: &str, more: &str, expect: &str| {
-            let told: Vec<String> =
-                advise(&scenario(stream, subscriber, more)).into_iter().map(|advice| advice.change).collect();
+            let told: Vec<String> = advise(&scenario(stream, subscriber, more))
+                .into_iter()
+                .map(|advice| advice.change.to_string())
+                .collect();
             match expect {
                 "" => assert!(told.is_empty(), "{stream} {subscriber} {more}: {told:?}"),
                 _ => assert!(

@@ -29,16 +29,22 @@ pub mod advice;
 mod builtin;
 mod read;
 mod span;
+mod timetable;
 
 pub use builtin::{BUILT_IN, built_in};
 pub use read::ScenarioError;
 pub use span::Span;
+pub use timetable::Turn;
 
+use mqtally_history::need;
 use mqtally_history::profile::Profile;
 use mqtally_proto::packet::Qos;
 use mqtally_proto::topic;
 use schemars::JsonSchema;
 use serde::Deserialize;
+
+/// Where a payload has what an application recognises a message by, as a JSON pointer.
+pub(crate) const IDENTITY: &str = "/message_id";
 
 /// A scenario file.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
@@ -127,6 +133,10 @@ pub struct Stream {
     /// Payload; `{number}` and `{device}` are filled in. A JSON object gets the message's identity as a further member.
     #[serde(default = "payload")]
     pub payload: String,
+    /// The member of the payload by which each message moves something at its subscribers, such as a valve: a whole
+    /// number, the same in every message. Where it stands at the end shows how often messages were acted on.
+    #[serde(default)]
+    pub step: Option<String>,
     /// What the application needs of it.
     #[serde(default)]
     pub needs: Vec<Need>,
@@ -161,7 +171,7 @@ pub struct Subscriber {
     /// How long the broker keeps it; as long as it likes when left out.
     #[serde(default)]
     pub expiry: Option<Span>,
-    /// Whether the application recognises a message that it has seen.
+    /// Whether the application recognises a message that it has seen, by the `message_id` in its payload.
     #[serde(default)]
     pub dedup: bool,
 }
@@ -202,8 +212,10 @@ pub struct Fault {
 pub enum FaultKind {
     /// The connection of a device or subscriber is cut.
     Cut,
-    /// A subscriber goes away in order and comes back.
+    /// A device or subscriber goes away in order and comes back.
     Leave,
+    /// A device or subscriber stays connected and reads nothing for a while.
+    Stall,
     /// kill -9 of the broker, and a start on the same data.
     KillBroker,
     /// SIGTERM to the broker, and a start on the same data.
@@ -230,25 +242,29 @@ impl Scenario {
         std::time::Duration::from_secs_f64(span.as_secs_f64() / self.speed)
     }
 
-    /// When `fault` strikes, in the scenario's time.
-    pub fn moments(&self, fault: &Fault) -> Vec<Span> {
-        let mut moments = vec![fault.at];
-        while let (Some(every), Some(last)) = (fault.again_every, moments.last()) {
-            let next = *last + every;
-            if next >= self.duration {
-                break;
-            }
-            moments.push(next);
-        }
-        moments
-    }
-
     /// The longest time that `subscriber` is away at a stretch, the broker's absence included.
     pub fn longest_absence(&self, subscriber: &Subscriber) -> Span {
-        let away = self.faults.iter().filter(|fault| {
-            fault.kind.strikes_broker() || fault.of.as_deref() == Some(subscriber.name.as_str())
-        });
+        let away = self.faults.iter().filter(|fault| fault.takes_away(&subscriber.name));
         away.map(|fault| fault.lasts).max().unwrap_or_default()
+    }
+
+    /// Whether a fault takes `subscriber` from the broker, or the broker from it.
+    pub fn takes_away(&self, subscriber: &Subscriber) -> bool {
+        self.faults.iter().any(|fault| fault.takes_away(&subscriber.name))
+    }
+
+    /// An expiry of the scenario in seconds of the run, rounded up: MQTT counts no less.
+    pub(crate) fn whole_seconds(&self, expiry: Span) -> u32 {
+        let seconds = self.compressed(expiry).as_secs_f64().ceil().max(1.0);
+        // Below the number that means "never".
+        seconds.min(f64::from(u32::MAX - 1)) as u32
+    }
+}
+
+impl Fault {
+    fn takes_away(&self, name: &str) -> bool {
+        let struck = self.kind != FaultKind::Stall && self.of.as_deref() == Some(name);
+        struck || self.kind.strikes_broker()
     }
 }
 
@@ -256,6 +272,24 @@ impl Stream {
     /// Topic of one of its devices.
     pub fn topic_of(&self, device: u32) -> String {
         self.topic.replace("{device}", &device.to_string())
+    }
+
+    /// A filter that matches the topics of all its devices.
+    pub fn filter(&self) -> String {
+        let levels = self.topic.split('/').map(|level| if level.contains("{device}") { "+" } else { level });
+        levels.collect::<Vec<_>>().join("/")
+    }
+
+    /// Payload of a message, numbered from 1, of one of its devices.
+    pub fn payload_of(&self, device: u32, number: u64) -> String {
+        self.payload.replace("{number}", &number.to_string()).replace("{device}", &device.to_string())
+    }
+
+    /// By how much each message moves something; none where it moves nothing.
+    pub(crate) fn step_size(&self) -> Option<i64> {
+        let member = self.step.as_ref()?;
+        let payload: serde_json::Value = serde_json::from_str(&self.payload_of(1, 1)).ok()?;
+        payload.get(member)?.as_i64()
     }
 
     /// Whether one of its needs is `need`.
@@ -270,6 +304,12 @@ impl Subscriber {
         self.filters.iter().map(|filter| read::subscription(filter).unwrap_or((filter, Qos::AtMostOnce)))
     }
 
+    /// Whether it recognises a message of `stream` that it has seen.
+    pub fn recognises(&self, stream: &Stream) -> bool {
+        let payload = || serde_json::from_str::<serde_json::Value>(&stream.payload_of(1, 1));
+        self.dedup && payload().is_ok_and(|payload| payload.pointer(IDENTITY).is_some())
+    }
+
     /// The highest QoS at which it asks for what `stream` publishes; none when it does not.
     pub fn asks_for(&self, stream: &Stream) -> Option<Qos> {
         let topic = stream.topic_of(1);
@@ -277,7 +317,29 @@ impl Subscriber {
     }
 }
 
+impl From<Need> for need::Need {
+    fn from(need: Need) -> Self {
+        match need {
+            Need::MayLose => Self::MayLose,
+            Need::MustArrive => Self::MustArrive,
+            Need::MustNotHappenTwice => Self::MustNotHappenTwice,
+            Need::NewestOnly => Self::NewestOnly,
+        }
+    }
+}
+
 impl FaultKind {
+    /// The word for it in a file.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Cut => "cut",
+            Self::Leave => "leave",
+            Self::Stall => "stall",
+            Self::KillBroker => "kill-broker",
+            Self::RestartBroker => "restart-broker",
+        }
+    }
+
     /// Whether it strikes the broker and not a client.
     pub fn strikes_broker(self) -> bool {
         matches!(self, Self::KillBroker | Self::RestartBroker)
@@ -287,6 +349,15 @@ impl FaultKind {
 /// The JSON schema of a scenario file, for editors.
 pub fn schema() -> serde_json::Value {
     schemars::schema_for!(Scenario).to_value()
+}
+
+/// A QoS that was checked when the file was read.
+pub(crate) fn qos(number: u8) -> Qos {
+    match number {
+        0 => Qos::AtMostOnce,
+        1 => Qos::AtLeastOnce,
+        _ => Qos::ExactlyOnce,
+    }
 }
 
 fn one() -> f64 {

@@ -1,6 +1,6 @@
 //! From a file's text to a scenario that can be played, or to what is wrong and where.
 
-use super::{Fault, Need, Scenario, Session, Stream, Subscriber};
+use super::{Fault, Need, Scenario, Session, Span, Stream, Subscriber};
 use mqtally_history::profile::Profile;
 use mqtally_proto::packet::Qos;
 use mqtally_proto::topic;
@@ -12,7 +12,9 @@ const MESSAGES_MAX: u64 = 1_000_000;
 const DEVICES_MAX: u32 = 1_000;
 const CLIENTS_MAX: u64 = 2_000;
 /// Faults that strike in one scenario.
-const STRIKES_MAX: usize = 1_000;
+const STRIKES_MAX: u64 = 1_000;
+/// A scenario is played in less than a day.
+const RUN_S_MAX: f64 = 86_400.0;
 
 /// What is wrong with a scenario file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -104,6 +106,13 @@ impl Checks<'_> {
         self.ensure(it.duration.as_ms() > 0, "duration", "a scenario has to last for some time")?;
         self.ensure((0.01..=10_000.0).contains(&it.speed), "speed", "the speed is from 0.01 to 10000")?;
         self.ensure(!it.streams.is_empty(), "name", "a scenario without [[streams]] sends nothing")?;
+        let run_s = it.duration.as_secs_f64() / it.speed;
+        let long = format!(
+            "at this speed it would take {:.0} hours, and a day is the most; raise the speed to {:.0}",
+            run_s / 3_600.0,
+            (it.duration.as_secs_f64() / RUN_S_MAX).ceil()
+        );
+        self.ensure(run_s <= RUN_S_MAX, "duration", &long)?;
         for (place, stream) in it.streams.iter().enumerate() {
             self.stream(place, stream)?;
         }
@@ -125,6 +134,7 @@ impl Checks<'_> {
         }
         let shared = stream.devices > 1 && !stream.topic.contains("{device}");
         self.ensure(!shared, &stream.topic, "several devices need {device} in their topic")?;
+        self.not_hidden(&stream.topic, &stream.topic)?;
         self.ensure(stream.qos <= 2, &stream.name, "QoS is 0, 1 or 2")?;
         self.ensure(
             (1..=DEVICES_MAX).contains(&stream.devices),
@@ -135,6 +145,8 @@ impl Checks<'_> {
         let late = stream.from >= self.scenario.duration;
         self.ensure(!late, &stream.name, "its first message would come after the end of the scenario")?;
         self.count(stream)?;
+        self.payload(stream)?;
+        self.expiry(&stream.name, stream.expiry)?;
         let contradicts = stream.has(Need::MayLose) && stream.has(Need::MustArrive);
         self.ensure(!contradicts, &stream.name, "it cannot be that it may be lost and must arrive")
     }
@@ -156,6 +168,43 @@ impl Checks<'_> {
         }
     }
 
+    /// What looks like JSON has to be, and what moves something has to say by how much.
+    fn payload(&self, stream: &Stream) -> Result<(), ScenarioError> {
+        let [one, other] = [(1, 1), (2, 2)].map(|(device, number)| {
+            serde_json::from_str::<serde_json::Value>(&stream.payload_of(device, number))
+        });
+        let is_object = matches!(&one, Ok(payload) if payload.is_object());
+        let fine = is_object || !stream.payload.trim_start().starts_with('{');
+        self.ensure(fine, &stream.name, "its payload begins like a JSON object and is none")?;
+        let Some(member) = &stream.step else { return Ok(()) };
+        let step = |payload: Result<serde_json::Value, _>| payload.ok()?.get(member)?.as_i64();
+        let (one, other) = (step(one), step(other));
+        let what =
+            format!("its payload has no whole number '{member}' that is the same in every message and not 0");
+        self.ensure(one == other && one.is_some_and(|step| step != 0), member, &what)
+    }
+
+    /// MQTT counts expiry in whole seconds.
+    fn expiry(&self, place: &str, expiry: Option<Span>) -> Result<(), ScenarioError> {
+        let Some(expiry) = expiry else { return Ok(()) };
+        let seconds = expiry.as_secs_f64() / self.scenario.speed;
+        let what = format!(
+            "at this speed an expiry of {expiry} is {:.0} ms, and MQTT counts whole seconds; lower the speed to {}",
+            seconds * 1e3,
+            expiry.as_secs_f64().max(0.01)
+        );
+        self.ensure(seconds >= 1.0, place, &what)
+    }
+
+    /// What begins with a $ belongs to the broker, or is shared.
+    fn not_hidden(&self, text: &str, place: &str) -> Result<(), ScenarioError> {
+        self.ensure(
+            !text.starts_with('$'),
+            place,
+            "topics and filters of a scenario stand below a root of its own, so that none begins with a $",
+        )
+    }
+
     fn subscriber(&self, place: usize, subscriber: &Subscriber) -> Result<(), ScenarioError> {
         self.name("name", &subscriber.name)?;
         let twice = self.scenario.subscribers[..place].iter().any(|other| other.name == subscriber.name)
@@ -170,9 +219,11 @@ impl Checks<'_> {
             let Some((filter, _)) = subscription(text) else {
                 return Err(self.at(text, format!("'{text}' ends with an @, but not with @0, @1 or @2")));
             };
+            self.not_hidden(filter, text)?;
             topic::validate_filter(filter)
                 .map_err(|error| self.at(text, format!("'{filter}' is no topic filter: {error}")))?;
         }
+        self.expiry(&subscriber.name, subscriber.expiry)?;
         let vain = subscriber.session == Session::Clean && subscriber.expiry.is_some();
         self.ensure(
             !vain,
@@ -182,7 +233,6 @@ impl Checks<'_> {
     }
 
     fn fault(&self, fault: &Fault) -> Result<(), ScenarioError> {
-        let kind = format!("{:?}", fault.kind);
         let place = fault.of.as_deref().unwrap_or("[[faults]]");
         match (&fault.of, fault.kind.strikes_broker()) {
             (Some(_), true) => {
@@ -191,7 +241,7 @@ impl Checks<'_> {
                 );
             }
             (None, false) => {
-                return Err(self.at(place, format!("a fault of the kind {} needs 'of'", kind.to_lowercase())));
+                return Err(self.at(place, format!("a fault of the kind {} needs 'of'", fault.kind.word())));
             }
             (Some(of), false) => self.known(of)?,
             (None, true) => {}
@@ -200,8 +250,11 @@ impl Checks<'_> {
         self.ensure(ends < self.scenario.duration, place, "a fault has to be over before the scenario is")?;
         let overlaps = fault.again_every.is_some_and(|every| every <= fault.lasts || every.as_ms() == 0);
         self.ensure(!overlaps, place, "'again-every' has to be longer than 'lasts'")?;
-        let strikes = self.scenario.moments(fault).len();
-        self.ensure(strikes <= STRIKES_MAX, place, "a fault strikes at most 1000 times")
+        let strikes = self.scenario.strikes(fault);
+        let often = format!(
+            "it would strike {strikes} times, and {STRIKES_MAX} are the most; lengthen 'again-every'"
+        );
+        self.ensure(strikes <= STRIKES_MAX, place, &often)
     }
 
     fn known(&self, of: &str) -> Result<(), ScenarioError> {

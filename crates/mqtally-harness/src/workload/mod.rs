@@ -17,6 +17,7 @@ mod publisher;
 mod qos;
 mod restart;
 mod retained;
+pub(crate) mod scenario;
 mod scene;
 mod session;
 mod source;
@@ -41,7 +42,8 @@ pub(crate) type Played = Pin<Box<dyn Future<Output = Result<(), Trouble>> + Send
 pub(crate) struct Stage {
     /// Its name: the group's, a slash, its own.
     pub(crate) name: &'static str,
-    pub(crate) group: Group,
+    /// None where it plays a scenario.
+    group: Option<Group>,
     /// Promises that it puts to the test on every version it runs on.
     exercises: &'static [&'static str],
     /// Only 5.0 has what it tests.
@@ -56,11 +58,16 @@ pub(crate) struct Stage {
 impl Stage {
     const fn new(
         name: &'static str,
-        group: Group,
+        group: Option<Group>,
         exercises: &'static [&'static str],
         play: fn(Scene) -> Played,
     ) -> Self {
         Self { name, group, exercises, only_v5: false, needs: None, beside: false, play }
+    }
+
+    /// The stage that plays a scenario.
+    const fn new_scenario(name: &'static str, play: fn(Scene) -> Played) -> Self {
+        Self { name, group: None, exercises: &[], only_v5: false, needs: None, beside: false, play }
     }
 
     const fn only_v5(mut self) -> Self {
@@ -95,7 +102,7 @@ impl Stage {
 /// The stages of `group` on `version`, plugged in or not.
 pub(crate) fn of(group: Group, version: Version) -> impl Iterator<Item = &'static Stage> {
     let runs = move |stage: &&Stage| !stage.only_v5 || version == Version::V5_0;
-    STAGES.iter().filter(move |stage| stage.group == group).filter(runs)
+    STAGES.iter().filter(move |stage| stage.group == Some(group)).filter(runs)
 }
 
 /// Promises that speak of QoS 2 alone.
@@ -105,7 +112,7 @@ macro_rules! stages {
     ($($name:literal in $group:ident exercises [$($promise:literal),*] plays $play:path $(, $option:ident $(($argument:expr))?)*;)*) => {
         /// Every stage of every group.
         pub(crate) static STAGES: &[Stage] = &[$(
-            Stage::new($name, Group::$group, &[$($promise),*], |scene| Box::pin($play(scene)))
+            Stage::new($name, Some(Group::$group), &[$($promise),*], |scene| Box::pin($play(scene)))
                 $(.$option($($argument)?))*
         ),*];
     };
@@ -187,7 +194,8 @@ mod tests {
     #[test]
     fn every_stage_has_a_name_of_its_own_that_begins_with_its_group() {
         for (at, stage) in STAGES.iter().enumerate() {
-            assert!(stage.name.starts_with(&format!("{}/", stage.group.name())), "{}", stage.name);
+            let group = stage.group.expect("a group").name();
+            assert!(stage.name.starts_with(&format!("{group}/")), "{}", stage.name);
             assert!(STAGES[..at].iter().all(|other| other.name != stage.name), "{}", stage.name);
         }
     }

@@ -130,6 +130,16 @@ impl Peer {
         }
     }
 
+    /// Its standing, to be watched.
+    pub(crate) fn watch(&self) -> watch::Receiver<Standing> {
+        self.standing.clone()
+    }
+
+    /// Waits until it is connected.
+    pub(crate) async fn until_connected(&self) -> Result<(), Trouble> {
+        self.reach("connection", |standing| standing.connections > 0 && !standing.closed).await
+    }
+
     /// What its events have come to so far.
     pub(crate) fn standing(&self) -> Standing {
         self.standing.borrow().clone()

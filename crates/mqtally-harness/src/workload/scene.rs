@@ -5,6 +5,7 @@ use super::{Probe, Source, Stage, Trouble};
 use crate::process::BrokerUnderTest;
 use crate::recorder::Recorder;
 use crate::run::{Feature, Plan};
+use crate::scenario::Scenario;
 use mqtally::endpoint::Endpoint;
 use mqtally_history::event::EventKind;
 use mqtally_history::marker::MessageId;
@@ -14,6 +15,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Publishers that one stage may have.
 const PUBLISHERS_MAX: u32 = 1_000;
+/// Publishers that one scenario may have; their numbers are behind those of all stages.
+const DEVICES_MAX: u32 = 10_000;
+const DEVICES_FROM: u32 = 1_000_000;
 
 /// How long a client's session is meant to live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +48,9 @@ pub(crate) struct Scene {
     pub(crate) recorder: Recorder,
     pub(crate) broker: Arc<tokio::sync::Mutex<BrokerUnderTest>>,
     endpoint: Endpoint,
-    stage: &'static Stage,
+    /// Name of the stage, or of the scenario.
+    name: Arc<str>,
+    scenario: Option<Arc<Scenario>>,
     publishers: Arc<AtomicU32>,
     /// Clients whose sessions outlive their connections, and topics with a retained message: to be cleaned up.
     left_behind: Arc<Mutex<LeftBehind>>,
@@ -54,7 +60,7 @@ pub(crate) struct Scene {
 #[derive(Default)]
 pub(crate) struct LeftBehind {
     /// Clients that stay connected until the group is over: what a clean session is owed ends with its connection.
-    pub(crate) connected: Vec<Peer>,
+    pub(crate) connected: Vec<Arc<Peer>>,
     pub(crate) sessions: Vec<Arc<str>>,
     /// With the client that clears it: one that the group has seen, so that clearing it is not a part of its own.
     pub(crate) retained: Vec<(Arc<str>, String)>,
@@ -88,10 +94,32 @@ impl Scene {
             recorder: recorder.clone(),
             broker: broker.clone(),
             endpoint: endpoint.clone(),
-            stage,
+            name: stage.name.into(),
+            scenario: None,
             publishers: Arc::new(AtomicU32::new(place * PUBLISHERS_MAX)),
             left_behind: Arc::default(),
         }
+    }
+
+    /// The same, to play `scenario`, which is in the plan.
+    pub(crate) fn playing(mut self, scenario: &Arc<Scenario>) -> Self {
+        let place = self.plan.scenarios.iter().position(|other| other.name == scenario.name);
+        let place =
+            2 * u32::try_from(place.unwrap_or_default()).unwrap_or_default() + u32::from(self.is_v5());
+        self.publishers = Arc::new(AtomicU32::new(DEVICES_FROM + place * DEVICES_MAX));
+        self.name = scenario.name.as_str().into();
+        self.scenario = Some(scenario.clone());
+        self
+    }
+
+    /// What it is to play, where that is a scenario.
+    pub(crate) fn scenario(&self) -> Option<&Arc<Scenario>> {
+        self.scenario.as_ref()
+    }
+
+    /// Name of the stage, or of the scenario.
+    pub(crate) fn name(&self) -> &Arc<str> {
+        &self.name
     }
 
     pub(crate) fn is_v5(&self) -> bool {
@@ -119,7 +147,7 @@ impl Scene {
 
     /// A topic (or filter) of this stage.
     pub(crate) fn topic(&self, tail: &str) -> String {
-        format!("mqtally/{:08x}/{}/{tail}", self.plan.run, self.stage.name)
+        format!("mqtally/{:08x}/{}/{tail}", self.plan.run, self.name)
     }
 
     /// A number for a publishing process; a restarted one is a new one.
@@ -139,7 +167,7 @@ impl Scene {
 
     /// Random choices for one purpose. Neither the order in which stages ask nor what others draw changes them.
     pub(crate) fn random(&self, purpose: &str) -> fastrand::Rng {
-        derived(self.plan.seed, &format!("{}/{:?}/{purpose}", self.stage.name, self.version))
+        derived(self.plan.seed, &format!("{}/{:?}/{purpose}", self.name, self.version))
     }
 
     /// A durable client's connection: its session is resumed, or begun, and cleaned up after the group.
@@ -173,7 +201,7 @@ impl Scene {
     }
 
     /// Keeps a client connected until the group is over.
-    pub(crate) fn leaves_connected(&self, peer: Peer) {
+    pub(crate) fn leaves_connected(&self, peer: Arc<Peer>) {
         self.left_behind().connected.push(peer);
     }
 

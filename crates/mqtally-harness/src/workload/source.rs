@@ -83,6 +83,20 @@ impl Source {
         self.outgoing(marker, envelope.to_json().into())
     }
 
+    /// A message of the load with this payload. A JSON object gets the marker as a further member; in front of
+    /// anything else it stands itself.
+    pub(crate) fn text(&mut self, payload: &str) -> Outgoing {
+        let marker = self.marker(Purpose::Load);
+        let payload = match payload.trim_start().strip_prefix('{') {
+            Some(members) => {
+                let comma = if members.trim_start().starts_with('}') { "" } else { ", " };
+                format!("{{\"mqtally\": \"{}\"{comma}{members}", marker.to_hex()).into()
+            }
+            None => binary(marker, payload.as_bytes()),
+        };
+        self.outgoing(marker, payload)
+    }
+
     fn marker(&mut self, purpose: Purpose) -> Marker {
         let message = MessageId { publisher: self.publisher, stream: self.stream, sequence: self.next };
         self.next += 1;

@@ -4,6 +4,7 @@ use super::Trouble;
 use super::peer::{Handler, Peer};
 use super::scene::{Lifetime, Scene};
 use mqtally_proto::packet::{Properties, Qos, Subscription};
+use mqtally_proto::topic;
 use std::sync::Arc;
 
 /// Messages that a subscriber would have in flight if it published.
@@ -11,7 +12,7 @@ const IN_FLIGHT_MAX: u16 = 10;
 
 /// A subscriber with its filters.
 pub(crate) struct Subscriber {
-    pub(crate) peer: Peer,
+    pub(crate) peer: Arc<Peer>,
     filters: Vec<(String, Qos)>,
 }
 
@@ -37,13 +38,19 @@ impl Subscriber {
         let peer = Peer::new(scene, &scene.client(role), lifetime, IN_FLIGHT_MAX, handler);
         peer.connect().await?;
         let filters = filters.iter().map(|(filter, qos)| ((*filter).to_owned(), *qos)).collect();
-        let subscriber = Self { peer, filters };
+        let subscriber = Self { peer: Arc::new(peer), filters };
         subscriber.subscribe().await?;
         Ok(subscriber)
     }
 
     pub(crate) fn name(&self) -> &Arc<str> {
         &self.peer.name
+    }
+
+    /// The highest QoS at which it asks for messages of `topic`; none when it does not.
+    pub(crate) fn asks_for(&self, topic: &str) -> Option<Qos> {
+        let matching = self.filters.iter().filter(|(filter, _)| topic::matches(filter, topic));
+        matching.map(|(_, qos)| *qos).max()
     }
 
     /// Connects again, and subscribes again where the broker has lost the session.

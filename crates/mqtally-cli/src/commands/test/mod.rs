@@ -2,6 +2,7 @@
 
 mod again;
 mod progress;
+mod scenarios;
 mod setup;
 
 use super::Global;
@@ -14,6 +15,7 @@ use clap::builder::RangedU64ValueParser;
 use mqtally_harness::process::{BrokerUnderTest, ProcessError};
 use mqtally_harness::recorder::Recorder;
 use mqtally_harness::run::{self, Group, Offer};
+use mqtally_harness::scenario;
 use mqtally_history::journal::JournalError;
 use progress::Progress;
 use setup::Setup;
@@ -24,24 +26,25 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// Run workloads against a broker, under faults, and judge every promise of MQTT
 ///
-/// Without arguments: every scenario, over both versions of MQTT, on the embedded broker, which runs as a process of
+/// Without arguments: every group, over both versions of MQTT, on the embedded broker, which runs as a process of
 /// its own so that it can be killed. Everything that is sent and received is recorded; a pure checker judges the
 /// recording. The seed decides every random choice.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   mqtally test                                           everything, on the embedded broker
-  mqtally test session --protocol 5 --seed 42            one scenario, one version, repeatable
+  mqtally test session --protocol 5 --seed 42            one group, one version, repeatable
+  mqtally test factory my.toml                           scenarios, with what each stream needs
   mqtally test --broker mqtt://ann@host --password-file ann.txt
   mqtally test --broker-cmd 'mosquitto -p {port} -c {dir}/m.conf' --broker-files conf
   mqtally test --history run1 --json report.json         keep the evidence
 
 Exit status: 0 kept, 1 broken, 2 unknown; 'mqtally explain unknown' says when that is.")]
 pub(crate) struct Args {
-    /// What to run: qos, session, duplicates, restart; everything when left out
+    /// What to run: groups such as qos, scenarios such as factory, scenario files; every group when left out
     #[arg(value_name = "SCENARIO")]
     scenarios: Vec<String>,
-    /// List the scenarios and end
+    /// List the groups and scenarios and end
     #[arg(long)]
     list: bool,
 
@@ -83,10 +86,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "BYTES", help_heading = "Workload")]
     #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(32..=1_048_576))]
     payload: Option<usize>,
-    /// Of the scenarios, run only these groups
+    /// Of the groups, run only these
     #[arg(long, value_name = "GROUP,…", value_delimiter = ',', help_heading = "Workload")]
     only: Vec<String>,
-    /// Of the scenarios, leave these groups out
+    /// Of the groups, leave these out
     #[arg(long, value_name = "GROUP,…", value_delimiter = ',', help_heading = "Workload")]
     skip: Vec<String>,
 
@@ -193,7 +196,11 @@ pub(super) async fn interrupted() {
 
 fn list() -> String {
     let rows = Group::ALL.into_iter().map(|group| (group.name().to_owned(), group.about()));
-    prose::list(Look::of_stdout(), "Scenarios", rows)
+    let groups = prose::list(Look::of_stdout(), "Groups", rows);
+    let scenarios = scenario::BUILT_IN.into_iter().filter_map(|(name, _)| scenario::built_in(name));
+    let scenarios: Vec<_> = scenarios.collect();
+    let rows = scenarios.iter().map(|it| (it.name.clone(), it.about.as_str()));
+    groups + "\n" + &prose::list(Look::of_stdout(), "Scenarios; or name a file, such as my.toml", rows)
 }
 
 fn unavailable(error: &ProcessError, setup: &Setup) -> Failure {

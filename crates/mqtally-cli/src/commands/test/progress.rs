@@ -30,8 +30,8 @@ impl Progress {
     pub(super) fn tell(&self, event: &RunEvent) {
         match event {
             RunEvent::GroupStarted { group, version } => {
-                self.bar.set_prefix(format!("{} on MQTT {version}", group.name()));
-                self.line(&format!("{} on MQTT {version}: started", group.name()));
+                self.bar.set_prefix(format!("{group} on MQTT {version}"));
+                self.line(&format!("{group} on MQTT {version}: started"));
             }
             RunEvent::Progress { sent, received } => {
                 self.bar.set_message(format!("{sent} sent, {received} received"));
@@ -48,10 +48,10 @@ impl Progress {
             RunEvent::GroupEnded { group, version, drained } => {
                 self.bar.inc(1);
                 let how = if *drained { "drained" } else { "not drained" };
-                self.line(&format!("{} on MQTT {version}: {how}", group.name()));
+                self.line(&format!("{group} on MQTT {version}: {how}"));
             }
             RunEvent::GroupSkipped { group, reason } => {
-                self.notice(&format!("{}: left out, {reason}", group.name()));
+                self.notice(&format!("{group}: left out, {reason}"));
             }
         }
     }

@@ -1,5 +1,6 @@
 //! What was typed, turned into what it means: everything that can be wrong before the run is found here.
 
+use super::scenarios::{self, Named};
 use super::{Args, Profile, Protocol};
 use crate::broker_url::endpoint;
 use crate::exit::{ExitStatus, Failure};
@@ -9,6 +10,7 @@ use mqtally::endpoint::Endpoint;
 use mqtally_harness::process::BrokerSource;
 use mqtally_harness::recorder::HISTORY_FILE;
 use mqtally_harness::run::{Group, Plan};
+use mqtally_harness::scenario::Scenario;
 use mqtally_history::profile::Profile as Durability;
 use mqtally_proto::packet::Version;
 use std::collections::hash_map::RandomState;
@@ -16,6 +18,7 @@ use std::fs;
 use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use tempfile::TempDir;
 
 /// A run, or several, ready to be started.
@@ -117,7 +120,9 @@ fn declared(broker: &Broker) -> Durability {
 
 fn plan(args: &Args, broker: &Broker) -> Result<Plan, Failure> {
     let mut plan = Plan::new(0, args.seed.unwrap_or_else(|| random().into()));
-    plan.groups = groups(args)?;
+    let (groups, scenarios) = wanted(args)?;
+    plan.groups = groups;
+    plan.scenarios = scenarios;
     plan.versions = match args.protocol {
         Protocol::V3 => vec![Version::V3_1_1],
         Protocol::V5 => vec![Version::V5_0],
@@ -126,7 +131,9 @@ fn plan(args: &Args, broker: &Broker) -> Result<Plan, Failure> {
     plan.messages = args.messages;
     plan.in_flight = args.in_flight;
     plan.payload_bytes = args.payload;
-    let vain = matches!(broker, Broker::Url(_)) && plan.groups.iter().all(|group| group.needs_restart());
+    let vain = matches!(broker, Broker::Url(_))
+        && plan.scenarios.is_empty()
+        && plan.groups.iter().all(|group| group.needs_restart());
     if vain {
         let advice = "give its start command with --broker-cmd, or another scenario";
         return Err(Failure::usage("a broker given by URL cannot be restarted", "--broker", advice));
@@ -134,27 +141,37 @@ fn plan(args: &Args, broker: &Broker) -> Result<Plan, Failure> {
     Ok(plan)
 }
 
-/// The scenarios that were named, or all; of these what `--only` keeps and `--skip` leaves.
-fn groups(args: &Args) -> Result<Vec<Group>, Failure> {
-    let named = named(&args.scenarios, "scenario")?;
-    let (only, skip) = (self::named(&args.only, "group")?, self::named(&args.skip, "group")?);
+/// The groups that were named, or all, of these what `--only` keeps and `--skip` leaves; and the scenarios that were named.
+fn wanted(args: &Args) -> Result<(Vec<Group>, Vec<Arc<Scenario>>), Failure> {
+    let (mut named, mut scenarios) = (Vec::new(), Vec::<Arc<Scenario>>::new());
+    for word in &args.scenarios {
+        match scenarios::named(word)? {
+            Named::Group(group) => named.push(group),
+            Named::Scenario(scenario) if scenarios.iter().any(|other| other.name == scenario.name) => {
+                let what = format!("two scenarios are called '{}'", scenario.name);
+                return Err(Failure::usage(what, word, "give one of them another name"));
+            }
+            Named::Scenario(scenario) => scenarios.push(scenario),
+        }
+    }
+    let (only, skip) = (of_names(&args.only)?, of_names(&args.skip)?);
     let wanted = |group: &Group| {
-        (named.is_empty() || named.contains(group))
+        (args.scenarios.is_empty() || named.contains(group))
             && (only.is_empty() || only.contains(group))
             && !skip.contains(group)
     };
     let groups: Vec<Group> = Group::ALL.into_iter().filter(wanted).collect();
-    if groups.is_empty() {
+    if groups.is_empty() && scenarios.is_empty() {
         return Err(Failure::usage("nothing is left to run", "--only and --skip", "leave some group in"));
     }
-    Ok(groups)
+    Ok((groups, scenarios))
 }
 
-fn named(names: &[String], thing: &str) -> Result<Vec<Group>, Failure> {
+fn of_names(names: &[String]) -> Result<Vec<Group>, Failure> {
     let group = |name: &String| {
         Group::from_name(name).ok_or_else(|| {
             let advice = nearest::advice(name, Group::ALL.into_iter().map(Group::name));
-            Failure::usage(format!("unknown {thing} '{name}'"), "mqtally test", advice)
+            Failure::usage(format!("unknown group '{name}'"), "mqtally test", advice)
         })
     };
     names.iter().map(group).collect()

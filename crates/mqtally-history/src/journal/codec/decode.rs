@@ -124,9 +124,8 @@ impl Fields<'_> {
             messages: self.small()?,
             every_ns: self.number()?,
             step: self.present(Self::signed)?,
-            receivers: self.list(|it| {
-                Some(Receiver { client: it.interned()?, kind: it.plain()?, dedup: it.flag()? })
-            })?,
+            receivers: self
+                .list(|it| Some(Receiver { client: it.interned()?, kind: it.plain()?, dedup: it.flag()? }))?,
         })
     }
 
