@@ -1,11 +1,12 @@
-//! The little HTTP that `/metrics` and the proxy's rules need: HTTP/1.1, one request a connection, everything bounded.
+//! The little HTTP that `/metrics`, the proxy's rules and the live view need: HTTP/1.1, one request a connection,
+//! everything bounded. What is streamed has no queue: a reader gets the latest event when it can take one.
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 /// Requests at once; more wait in the listener's queue.
 const CONNECTIONS_MAX: usize = 16;
@@ -15,6 +16,10 @@ const HEAD_BYTES_MAX: usize = 8 << 10;
 const BODY_BYTES_MAX: usize = 64 << 10;
 /// From the first byte to the last of a request and its answer.
 const TIME_MAX: Duration = Duration::from_secs(5);
+/// Streams at once; one more is refused.
+const STREAMS_MAX: usize = 16;
+/// A stream's reader takes an event within this time, or is let go.
+const EVENT_TIME_MAX: Duration = Duration::from_secs(15);
 const PLAIN: &str = "text/plain; charset=utf-8";
 
 /// A request, as far as anybody here looks at it.
@@ -23,9 +28,36 @@ pub(crate) struct Request {
     pub(crate) method: String,
     /// Without the query.
     pub(crate) path: String,
+    /// What follows `?`, undecoded.
+    pub(crate) query: String,
     pub(crate) body: String,
+    /// Names in lower case.
+    headers: Vec<(String, String)>,
+}
+
+impl Request {
+    /// The value of a header that is there once; nothing where it is missing or repeated.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let mut values = self.headers.iter().filter(|(other, _)| other == name).map(|(_, value)| &**value);
+        values.next().filter(|_| values.next().is_none())
+    }
+
     /// A web page in a browser sent it.
-    pub(crate) is_from_page: bool,
+    pub(crate) fn is_from_page(&self) -> bool {
+        self.headers.iter().any(|(name, _)| name == "origin")
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of(head: &str) -> Self {
+        parse_head(head).expect("a head").0
+    }
+}
+
+/// What a stream brings; text of one line.
+#[derive(Debug, Clone)]
+pub(crate) struct Event {
+    pub(crate) data: Arc<str>,
+    pub(crate) is_last: bool,
 }
 
 /// An answer, in plain text unless said otherwise.
@@ -34,12 +66,19 @@ pub(crate) struct Answer {
     pub(crate) status: &'static str,
     kind: &'static str,
     body: String,
-    allow: Option<&'static str>,
+    headers: Vec<(&'static str, String)>,
+    events: Option<watch::Receiver<Event>>,
 }
 
 impl Answer {
     pub(crate) fn new(status: &'static str, body: impl Into<String>) -> Self {
-        Self { status, kind: PLAIN, body: body.into(), allow: None }
+        Self { status, kind: PLAIN, body: body.into(), headers: Vec::new(), events: None }
+    }
+
+    /// Server-sent events, from the one that is there to the last.
+    pub(crate) fn streaming(events: watch::Receiver<Event>) -> Self {
+        let answer = Self::new("200 OK", "").with_kind("text/event-stream");
+        Self { events: Some(events), ..answer.with_header("Cache-Control", "no-store") }
     }
 
     /// The same with a body of this type.
@@ -47,22 +86,26 @@ impl Answer {
         Self { kind, ..self }
     }
 
-    /// The path has only the methods in `allow`.
-    pub(crate) fn wrong_method(allow: &'static str) -> Self {
-        let answer = Self::new("405 Method Not Allowed", format!("only {allow}\n"));
-        Self { allow: Some(allow), ..answer }
+    /// The same with one more header.
+    pub(crate) fn with_header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
     }
 
-    fn into_bytes(self, with_body: bool) -> Vec<u8> {
-        let Self { status, kind, body, allow } = self;
-        let length = body.len();
-        let body = if with_body { &body } else { "" };
-        let allow = allow.map(|methods| format!("Allow: {methods}\r\n")).unwrap_or_default();
-        format!(
-            "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\
-             {allow}Connection: close\r\n\r\n{body}"
-        )
-        .into_bytes()
+    /// The path has only the methods in `allow`.
+    pub(crate) fn wrong_method(allow: &'static str) -> Self {
+        Self::new("405 Method Not Allowed", format!("only {allow}\n")).with_header("Allow", allow)
+    }
+
+    fn head(&self) -> String {
+        let mut head = format!("HTTP/1.1 {}\r\nContent-Type: {}\r\n", self.status, self.kind);
+        if self.events.is_none() {
+            head += &format!("Content-Length: {}\r\n", self.body.len());
+        }
+        for (name, value) in &self.headers {
+            head += &format!("{name}: {value}\r\n");
+        }
+        head + "Connection: close\r\n\r\n"
     }
 }
 
@@ -72,34 +115,80 @@ where
     F: Future<Output = Answer> + Send,
 {
     let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let streams = Arc::new(Semaphore::new(STREAMS_MAX));
     while let Ok(permit) = Arc::clone(&connections).acquire_owned().await {
         let Ok((stream, _)) = listener.accept().await else {
             // Out of file descriptors, perhaps: others may free some.
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let answer = answer.clone();
+        let (answer, streams) = (answer.clone(), Arc::clone(&streams));
         tokio::spawn(async move {
             // Whoever is slower than that, or hangs up, goes without an answer.
-            drop(tokio::time::timeout(TIME_MAX, converse(stream, answer)).await);
+            let conversed = tokio::time::timeout(TIME_MAX, converse(stream, answer, streams)).await;
             drop(permit);
+            if let Ok(Ok(Some(streaming))) = conversed {
+                drop(streaming.run().await);
+            }
         });
     }
 }
 
-async fn converse<F>(mut stream: TcpStream, answer: impl Fn(Request) -> F) -> io::Result<()>
+/// One request and its answer; or what is left of it, where it is a stream.
+async fn converse<F>(
+    mut stream: TcpStream,
+    answer: impl Fn(Request) -> F,
+    streams: Arc<Semaphore>,
+) -> io::Result<Option<Streaming>>
 where
     F: Future<Output = Answer>,
 {
-    let (answer, with_body) = match read_request(&mut stream).await? {
+    let (mut answer, with_body) = match read_request(&mut stream).await? {
         Ok(request) => {
             let with_body = request.method != "HEAD";
             (answer(request).await, with_body)
         }
         Err(refusal) => (refusal, true),
     };
-    stream.write_all(&answer.into_bytes(with_body)).await?;
-    stream.shutdown().await
+    let permit = streams.try_acquire_owned();
+    if answer.events.is_some() && permit.is_err() {
+        answer = Answer::new("503 Service Unavailable", "too many watch already\n");
+    }
+    stream.write_all(answer.head().as_bytes()).await?;
+    if with_body {
+        stream.write_all(answer.body.as_bytes()).await?;
+        if let (Some(events), Ok(permit)) = (answer.events, permit) {
+            return Ok(Some(Streaming { stream, events, _permit: permit }));
+        }
+    }
+    stream.shutdown().await?;
+    Ok(None)
+}
+
+/// A reader of events.
+struct Streaming {
+    stream: TcpStream,
+    events: watch::Receiver<Event>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Streaming {
+    /// Until the last event, or until the reader hangs up, is too slow, or says something.
+    async fn run(mut self) -> io::Result<()> {
+        self.stream.write_all(b"retry: 1000\n\n").await?;
+        loop {
+            let Event { data, is_last } = self.events.borrow_and_update().clone();
+            let text = format!("data: {data}\n\n");
+            tokio::time::timeout(EVENT_TIME_MAX, self.stream.write_all(text.as_bytes())).await??;
+            if is_last {
+                return self.stream.shutdown().await;
+            }
+            tokio::select! {
+                changed = self.events.changed() => if changed.is_err() { return Ok(()) },
+                _ = self.stream.read_u8() => return Ok(()),
+            }
+        }
+    }
 }
 
 /// A whole request, or what is to be answered to something else.
@@ -142,16 +231,22 @@ fn parse_head(head: &str) -> Result<(Request, usize), Answer> {
     if !words.next().is_some_and(|version| version.starts_with("HTTP/1.")) {
         return Err(malformed());
     }
-    let path = target.split('?').next().unwrap_or_default();
-    let mut request = Request { method: method.to_owned(), path: path.to_owned(), ..Request::default() };
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let mut request = Request {
+        method: method.to_owned(),
+        path: path.to_owned(),
+        query: query.to_owned(),
+        ..Request::default()
+    };
     let mut body_len = 0;
     for (name, value) in lines.filter_map(|line| line.split_once(':')) {
-        match name.to_ascii_lowercase().as_str() {
-            "content-length" => body_len = value.trim().parse().map_err(|_| malformed())?,
+        let (name, value) = (name.to_ascii_lowercase(), value.trim());
+        match name.as_str() {
+            "content-length" => body_len = value.parse().map_err(|_| malformed())?,
             "transfer-encoding" => return Err(Answer::new("411 Length Required", "say the length\n")),
-            "origin" => request.is_from_page = true,
             _ => {}
         }
+        request.headers.push((name, value.to_owned()));
     }
     if body_len > BODY_BYTES_MAX {
         return Err(Answer::new("413 Content Too Large", "the body is too long\n"));
@@ -172,7 +267,7 @@ mod tests {
         let check = |head: &str, expect: Result<(&str, &str, usize, bool), &str>| {
             let parsed = parse_head(head);
             let parsed = parsed.as_ref().map(|(request, len)| {
-                (request.method.as_str(), request.path.as_str(), *len, request.is_from_page)
+                (request.method.as_str(), request.path.as_str(), *len, request.is_from_page())
             });
             assert_eq!(parsed.map_err(|answer| answer.status), expect, "{head}");
         };

@@ -392,6 +392,21 @@ async fn dead_letters_are_listed_edited_replayed_and_purged_from_beside_a_runnin
 }
 
 #[tokio::test]
+async fn a_page_of_dead_letters_has_a_bound_in_bytes() {
+    let place = Place::new();
+    let inbox = place.open();
+    for key in ["1", "2", "3"] {
+        accept(&inbox, message(key, &"x".repeat(9 << 20))).await;
+        let dead = Outcome::DeadLetter { error: "no".into() };
+        inbox.settle(next(&inbox).await.lease(), dead).await.unwrap().unwrap();
+    }
+    let letters = DeadLetters::attach(&place.store()).unwrap();
+    let page = letters.list(&Selection::default(), 0, 9).unwrap();
+    assert_eq!((page.letters.len(), page.next), (2, Some(3)));
+    assert_eq!(letters.list(&Selection::default(), 3, 9).unwrap().letters.len(), 1);
+}
+
+#[tokio::test]
 async fn keys_expire_by_elapsed_time_and_never_by_a_jump_of_the_clock() {
     let place = Place::new();
     let settings = || Settings { window_ms: 8_000, ..place.settings() };

@@ -8,7 +8,7 @@ use mqtally::store::fail::Faults;
 use mqtally::store::sqlite;
 use mqtally::subscriber::{BuildError, Builder, Credit, Ended, SubscriberError};
 use mqtally_proto::packet::{Packet, Publish, Qos, ReasonCode, Version};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use subscriber_support::{Peer, Place, Script, puback_of, publish, pubrel};
@@ -308,7 +308,10 @@ async fn what_fails_is_tried_again_and_then_given_up() {
         Outcome::Retry { after: None, error: "again".into() }
     });
     let retry = RetryPolicy { attempts_max: 3, delay_ms: 1, delay_ms_max: 1 };
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let tell = Arc::clone(&told);
     let builder = peer.builder().subscribe("#", Qos::AtLeastOnce).retry(retry).otherwise(panics).count(1);
+    let builder = builder.settled_observer(move |settled| tell.lock().unwrap().push(settled.ends));
     let ((), ended) = run(builder, &place, async {
         let mut link = peer.accept(false).await;
         link.send(publish("a", 1, Qos::AtLeastOnce, "x")).await;
@@ -317,6 +320,7 @@ async fn what_fails_is_tried_again_and_then_given_up() {
     .await;
     let counted = ended.statistics;
     assert_eq!((counted.failed, counted.retries, counted.dead_lettered), (3, 2, 1));
+    assert_eq!(*told.lock().unwrap(), [false, false, true], "each attempt was told of");
 }
 
 #[tokio::test]

@@ -37,6 +37,8 @@ const ERRORS_MAX: usize = 16;
 const ERROR_BYTES_MAX: usize = 1_024;
 /// Dead letters that one page looks at, so that its transaction is short.
 const SCANNED_ROWS_MAX: usize = 10_000;
+/// Payload that one page holds, but for what its last letter has beyond it.
+const PAGE_BYTES_MAX: usize = 16 << 20;
 /// Replays that the consumer takes in one transaction.
 const REPLAYS_MAX: usize = 256;
 
@@ -149,7 +151,8 @@ impl DeadLetters {
         super::postgres::letters::Letters::attach(url).map(|letters| Self(Place::Shared(Box::new(letters))))
     }
 
-    /// Up to `limit` dead letters from number `from` on; page on with [`Page::next`].
+    /// Up to `limit` dead letters from number `from` on, and no more than 16 MiB of payload and one letter; page on with
+    /// [`Page::next`].
     pub fn list(&self, selection: &Selection, from: u64, limit: usize) -> Result<Page, StoreError> {
         match &self.0 {
             Place::File(letters) => letters.list(selection, from, limit),
@@ -253,14 +256,16 @@ impl FileLetters {
         let sql = format!("SELECT {COLUMNS}, {OWN_COLUMNS} FROM dead WHERE seq >= ?1 ORDER BY seq LIMIT ?2");
         let mut statement = self.connection.prepare_cached(&sql)?;
         let mut rows = statement.query((from, SCANNED_ROWS_MAX + 1))?;
-        let (mut page, mut scanned) = (Page::default(), 0);
+        let (mut page, mut scanned, mut bytes) = (Page::default(), 0, 0);
         while let Some(row) = rows.next()? {
-            if page.letters.len() == limit || scanned == SCANNED_ROWS_MAX {
+            if page.letters.len() == limit || scanned == SCANNED_ROWS_MAX || bytes >= PAGE_BYTES_MAX {
                 page.next = Some(row.get(0)?);
                 break;
             }
             scanned += 1;
-            page.letters.extend(Some(DeadLetter::read(row)?).filter(|letter| selection.takes(letter)));
+            let letter = Some(DeadLetter::read(row)?).filter(|letter| selection.takes(letter));
+            bytes += letter.as_ref().map_or(0, DeadLetter::payload_bytes);
+            page.letters.extend(letter);
         }
         Ok(page)
     }
@@ -299,6 +304,10 @@ impl Selection {
 const OWN_COLUMNS: &str = "died_ms, attempts, reason, errors, edited, replay_asked";
 
 impl DeadLetter {
+    fn payload_bytes(&self) -> usize {
+        self.message.as_ref().map_or(0, |message| message.payload.len())
+    }
+
     fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         let (sequence, record) = Record::read(row)?;
         let errors: String = row.get(14)?;

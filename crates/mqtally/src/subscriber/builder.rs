@@ -1,6 +1,6 @@
 //! What a subscriber is made of.
 
-use super::{Notice, Observer, Order, Status, Subscriber};
+use super::{Notice, Observer, Order, Settled, SettledObserver, Status, Subscriber};
 use crate::client;
 use crate::endpoint::Endpoint;
 use crate::handler::Handler;
@@ -91,6 +91,7 @@ pub struct Builder {
     time_max: Duration,
     count: Option<u64>,
     observer: Option<Observer>,
+    settled_observer: Option<SettledObserver>,
 }
 
 /// A [`Builder`] that was found to make sense.
@@ -112,6 +113,7 @@ pub(super) struct Config {
     pub(super) time_max: Duration,
     pub(super) count: Option<u64>,
     observer: Option<Observer>,
+    pub(super) settled_observer: Option<SettledObserver>,
 }
 
 impl Builder {
@@ -145,6 +147,7 @@ impl Builder {
             time_max: TIME_MAX,
             count: None,
             observer: None,
+            settled_observer: None,
         }
     }
 
@@ -305,6 +308,13 @@ impl Builder {
         self
     }
 
+    /// Is told of each delivery whose outcome is on the disk.
+    #[must_use]
+    pub fn settled_observer(mut self, observer: impl Fn(&Settled) + Send + Sync + 'static) -> Self {
+        self.settled_observer = Some(Arc::new(observer));
+        self
+    }
+
     /// Opens the inbox at `path`, or makes it; see [`Inbox::open`]. Connecting is for [`Subscriber::run`].
     pub fn open(self, path: impl AsRef<Path>) -> Result<Subscriber, BuildError> {
         let consumer = self.options.client_id.to_string();
@@ -388,6 +398,7 @@ impl Builder {
             grace: self.grace,
             count: self.count,
             observer: self.observer,
+            settled_observer: self.settled_observer,
         }
     }
 }

@@ -4,10 +4,12 @@
 //! and settles whatever is ready in one transaction while the others go on.
 
 use super::builder::Config;
+use super::notice::{Settled, SettledObserver};
 use crate::handler::Handler;
 use crate::inbox::{
     Availability, Channel, Delivery, Inbox, InboxError, Lease, Outcome, RetryPolicy, SettleError,
 };
+use mqtally_proto::Time;
 use rustc_hash::FxHashMap;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -89,6 +91,7 @@ pub(super) struct Dispatcher {
     limit: usize,
     time_max: Duration,
     grace: Duration,
+    observer: Option<SettledObserver>,
     running: JoinSet<Outcome>,
     started: FxHashMap<Id, Held>,
     decided: Vec<(Held, Outcome)>,
@@ -105,6 +108,10 @@ struct Held {
     attempt: u32,
     /// Of its payload; an effect keeps it until it is settled.
     bytes: usize,
+    received_at: Time,
+    started: Instant,
+    /// Once its handler has decided.
+    handled: Duration,
 }
 
 impl Dispatcher {
@@ -124,6 +131,7 @@ impl Dispatcher {
             retry: config.retry,
             time_max: config.time_max,
             grace: config.grace,
+            observer: config.settled_observer.clone(),
             running: JoinSet::new(),
             started: FxHashMap::default(),
             decided: Vec::new(),
@@ -183,7 +191,14 @@ impl Dispatcher {
 
     fn start(&mut self, delivery: Delivery) {
         let bytes = delivery.payload.len();
-        let held = Held { lease: delivery.lease(), attempt: delivery.attempt, bytes };
+        let held = Held {
+            lease: delivery.lease(),
+            attempt: delivery.attempt,
+            bytes,
+            received_at: delivery.received_at,
+            started: Instant::now(),
+            handled: Duration::ZERO,
+        };
         self.bytes += bytes;
         let (handler, time_max) = (Arc::clone(&self.handler), self.time_max);
         let task = self.running.spawn(async move {
@@ -200,7 +215,7 @@ impl Dispatcher {
                 Ok(ended) => ended,
                 Err(error) => (error.id(), failed("the handler panicked".to_owned())),
             };
-            self.decided.extend(self.started.remove(&id).map(|held| (held, outcome)));
+            self.decided.extend(self.started.remove(&id).map(|held| (held.decided(), outcome)));
             next = self.running.try_join_next_with_id();
         }
     }
@@ -227,6 +242,9 @@ impl Dispatcher {
         };
         let mut count = 0;
         for ((held, ends), answer) in held.into_iter().zip(answers) {
+            if answer.is_ok() {
+                self.tell(&held, ends);
+            }
             match answer {
                 Ok(()) if ends => count += 1,
                 Ok(()) | Err(SettleError::Fenced) => self.progress.give_back(1),
@@ -236,6 +254,19 @@ impl Dispatcher {
             }
         }
         self.progress.count(count);
+    }
+
+    fn tell(&self, held: &Held, ends: bool) {
+        let Held { received_at, handled, .. } = *held;
+        if let Some(observer) = &self.observer {
+            observer(&Settled { received_at, handled, ends });
+        }
+    }
+}
+
+impl Held {
+    fn decided(self) -> Self {
+        Self { handled: self.started.elapsed(), ..self }
     }
 }
 

@@ -51,7 +51,7 @@ mod order;
 mod reconnect;
 
 pub use builder::{BuildError, Builder, Credit};
-pub use notice::{Notice, Observer, Pause};
+pub use notice::{Notice, Observer, Pause, Settled, SettledObserver};
 pub use order::Order;
 
 use crate::client::{Client, ConnectError};

@@ -1,5 +1,6 @@
 //! What happens to a subscriber that a person may want to know.
 
+use mqtally_proto::Time;
 use mqtally_proto::packet::Qos;
 use std::fmt;
 use std::sync::Arc;
@@ -7,6 +8,20 @@ use std::time::Duration;
 
 /// Is told each [`Notice`]. It runs inside the loop: it must not block.
 pub type Observer = Arc<dyn Fn(&Notice) + Send + Sync>;
+
+/// Is told each [`Settled`]. It runs inside the loop: it must not block.
+pub type SettledObserver = Arc<dyn Fn(&Settled) + Send + Sync>;
+
+/// A delivery whose outcome is on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settled {
+    /// Wall clock at the message's reception.
+    pub received_at: Time,
+    /// How long the handler took for this attempt.
+    pub handled: Duration,
+    /// The message is done or dead; otherwise there is another attempt.
+    pub ends: bool,
+}
 
 /// Something that happened; as text, one line.
 #[derive(Debug, Clone, PartialEq, Eq)]

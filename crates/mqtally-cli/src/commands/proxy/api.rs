@@ -44,7 +44,7 @@ pub(super) fn answers(
 
 fn answer(request: &Request, proxy: &Proxy, log: &PacketLog) -> Answer {
     // Any page that somebody opens in a browser on this machine could reach a loopback address.
-    if request.is_from_page {
+    if request.is_from_page() {
         return Answer::new("403 Forbidden", "not for web pages\n");
     }
     match (request.method.as_str(), request.path.as_str()) {
