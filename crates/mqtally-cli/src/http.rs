@@ -279,4 +279,70 @@ mod tests {
         check("POST / HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n", Err("413 Content Too Large"));
         check("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", Err("411 Length Required"));
     }
+
+    #[test]
+    fn a_header_that_is_repeated_says_nothing() {
+        let request = Request::of("GET /a?b=c HTTP/1.1\r\nHost: one\r\nhost: two\r\nX-Y:  z \r\n\r\n");
+        assert_eq!((request.header("host"), request.header("x-y")), (None, Some("z")));
+        assert_eq!(request.query, "b=c");
+    }
+
+    #[tokio::test]
+    async fn a_slow_reader_gets_the_latest_event_and_holds_up_nobody() {
+        let event =
+            |n: usize| Event { data: format!("{n} {}", "x".repeat(1 << 20)).into(), is_last: n == 99 };
+        let (latest, _) = watch::channel(event(0));
+        let latest = Arc::new(latest);
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let address = listener.local_addr().expect("bound");
+        let source = Arc::clone(&latest);
+        tokio::spawn(serve(listener, move |_| std::future::ready(Answer::streaming(source.subscribe()))));
+        let mut reader = TcpStream::connect(address).await.expect("it listens");
+        reader.write_all(b"GET /events HTTP/1.1\r\n\r\n").await.expect("it reads");
+        while latest.receiver_count() == 0 {
+            tokio::task::yield_now().await;
+        }
+        // It does not read: what is between takes a few of these at most.
+        for n in 1..100 {
+            latest.send_replace(event(n));
+            tokio::task::yield_now().await;
+        }
+        let mut bytes = Vec::new();
+        reader.read_to_end(&mut bytes).await.expect("it ends by itself");
+        let text = String::from_utf8(bytes).expect("UTF-8");
+        let seen: Vec<&str> =
+            text.lines().filter_map(|it| it.strip_prefix("data: ")?.split(' ').next()).collect();
+        assert_eq!(seen.last(), Some(&"99"));
+        assert!(seen.len() < 20, "no queue: {seen:?}");
+    }
+
+    #[tokio::test]
+    async fn no_more_than_so_many_watch() {
+        let (latest, _) = watch::channel(Event { data: "x".into(), is_last: false });
+        let latest = Arc::new(latest);
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let address = listener.local_addr().expect("bound");
+        let source = Arc::clone(&latest);
+        tokio::spawn(serve(listener, move |_| std::future::ready(Answer::streaming(source.subscribe()))));
+        let ask = async || {
+            let mut stream = TcpStream::connect(address).await.expect("it listens");
+            stream.write_all(b"GET /events HTTP/1.1\r\n\r\n").await.expect("it reads");
+            let mut status = [0; 12];
+            stream.read_exact(&mut status).await.expect("an answer");
+            (stream, String::from_utf8_lossy(&status).into_owned())
+        };
+        let mut watching = Vec::new();
+        for _ in 0..STREAMS_MAX {
+            let (stream, status) = ask().await;
+            assert_eq!(status, "HTTP/1.1 200");
+            watching.push(stream);
+        }
+        assert_eq!(ask().await.1, "HTTP/1.1 503");
+        // One that hangs up makes room.
+        drop(watching.pop());
+        while latest.receiver_count() >= STREAMS_MAX {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(ask().await.1, "HTTP/1.1 200");
+    }
 }

@@ -3,7 +3,7 @@
 //! The program's story: read what was typed, with the environment and the configuration file below it ([`config`]);
 //! run one command ([`commands`]); end with one of the statuses that scripts rely on ([`exit`]).
 //! [`history`] finds and judges what was recorded, [`report`] turns the judgement into bytes for people or programs,
-//! [`output`] writes files whole, [`explain`] holds the words that `explain` knows.
+//! [`output`] writes files whole, [`live`] shows what is going on in a browser, [`explain`] holds the words that `explain` knows.
 
 mod broker_url;
 mod commands;
@@ -12,6 +12,7 @@ mod exit;
 mod explain;
 mod history;
 mod http;
+mod live;
 mod metrics;
 mod nearest;
 mod output;

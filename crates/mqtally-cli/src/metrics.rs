@@ -1,32 +1,26 @@
 //! `/metrics`, `/healthz` and `/readyz` of a running subscriber, for Prometheus and for whoever restarts it.
 
-use crate::http::{self, Answer, Request};
+use crate::http::{Answer, Request};
 use mqtally::inbox::Statistics;
 use mqtally::subscriber::{Monitor, Pause, Status};
 use std::fmt::Write;
-use tokio::net::TcpListener;
 
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Answers until it is dropped.
-pub(crate) async fn serve(listener: TcpListener, monitor: Monitor) {
-    let answer = move |request| {
-        let monitor = monitor.clone();
-        async move { answer(&request, &monitor).await }
-    };
-    http::serve(listener, answer).await;
-}
-
-async fn answer(request: &Request, monitor: &Monitor) -> Answer {
-    if !matches!(request.method.as_str(), "GET" | "HEAD") {
-        return Answer::wrong_method("GET, HEAD");
+/// Nothing where it is asked for something else.
+pub(crate) async fn answer(request: &Request, monitor: &Monitor) -> Option<Answer> {
+    let path = request.path.as_str();
+    if !matches!(path, "/metrics" | "/healthz" | "/readyz") {
+        return None;
     }
-    match request.path.as_str() {
+    if !matches!(request.method.as_str(), "GET" | "HEAD") {
+        return Some(Answer::wrong_method("GET, HEAD"));
+    }
+    Some(match path {
         "/metrics" => metrics(monitor).await,
         "/healthz" => Answer::new("200 OK", "ok\n"),
-        "/readyz" => readiness(&monitor.status()),
-        _ => Answer::new("404 Not Found", "there are /metrics, /healthz and /readyz\n"),
-    }
+        _ => readiness(&monitor.status()),
+    })
 }
 
 async fn metrics(monitor: &Monitor) -> Answer {

@@ -7,10 +7,10 @@ use std::time::Duration;
 use unicode_width::UnicodeWidthStr;
 
 /// Where there is nothing to say.
-pub(super) const NOTHING: &str = "–";
+pub(crate) const NOTHING: &str = "–";
 
 /// `31,204`.
-pub(super) fn count(number: u64) -> String {
+pub(crate) fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
     for (place, digit) in digits.chars().enumerate() {
@@ -23,13 +23,13 @@ pub(super) fn count(number: u64) -> String {
 }
 
 /// `1 message`, `31,204 messages`.
-pub(super) fn counted(number: u64, thing: &str) -> String {
+pub(crate) fn counted(number: u64, thing: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{} {thing}{plural}", count(number))
 }
 
 /// `3 times`, `once`.
-pub(super) fn times(number: u64) -> String {
+pub(crate) fn times(number: u64) -> String {
     match number {
         1 => "once".to_owned(),
         _ => format!("{} times", count(number)),
@@ -37,7 +37,7 @@ pub(super) fn times(number: u64) -> String {
 }
 
 /// Microseconds as milliseconds with three digits that mean something; nothing where nothing was measured.
-pub(super) fn milliseconds(us: u64) -> String {
+pub(crate) fn milliseconds(us: u64) -> String {
     match us {
         0 => NOTHING.to_owned(),
         1..1_000 => format!("{:.3}", ms(us)),
@@ -48,7 +48,7 @@ pub(super) fn milliseconds(us: u64) -> String {
 }
 
 /// `820 ms`, `24.1 s`, `3 min 20 s`.
-pub(super) fn duration(ms: u64) -> String {
+pub(crate) fn duration(ms: u64) -> String {
     match ms {
         0..1_000 => format!("{ms} ms"),
         1_000..120_000 => format!("{}.{} s", ms / 1_000, ms % 1_000 / 100),
@@ -66,7 +66,7 @@ pub(crate) fn age(age: Duration) -> String {
 }
 
 /// `12.5 %` of a whole; nothing of nothing.
-pub(super) fn share(part: u64, whole: u64) -> String {
+pub(crate) fn share(part: u64, whole: u64) -> String {
     if whole == 0 {
         return NOTHING.to_owned();
     }
@@ -76,7 +76,7 @@ pub(super) fn share(part: u64, whole: u64) -> String {
 }
 
 /// The contract's words, with a space where a program reads a hyphen.
-pub(super) fn verdict(verdict: Verdict) -> &'static str {
+pub(crate) fn verdict(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Kept => "kept",
         Verdict::NotExercised => "not exercised",
@@ -87,7 +87,7 @@ pub(super) fn verdict(verdict: Verdict) -> &'static str {
 }
 
 /// A sign beside the word, for the eye.
-pub(super) fn glyph(verdict: Verdict) -> &'static str {
+pub(crate) fn glyph(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Kept => "✔",
         Verdict::NotExercised => "–",
@@ -97,7 +97,7 @@ pub(super) fn glyph(verdict: Verdict) -> &'static str {
     }
 }
 
-pub(super) fn style(verdict: Verdict) -> Style {
+pub(crate) fn style(verdict: Verdict) -> Style {
     match verdict {
         Verdict::Kept => GOOD,
         Verdict::NotExercised => DIM,
@@ -107,7 +107,7 @@ pub(super) fn style(verdict: Verdict) -> Style {
 }
 
 /// Text from outside, such as a topic, with what would steer the terminal made visible.
-pub(super) fn visible(text: &str) -> String {
+pub(crate) fn visible(text: &str) -> String {
     let steers = |c: char| {
         c.is_control()
             || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -116,12 +116,12 @@ pub(super) fn visible(text: &str) -> String {
 }
 
 /// Breaks text into lines of at most `width` columns, at spaces where there are some.
-pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
+pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
     flow(text.split(' '), " ", width)
 }
 
 /// Joins items into lines of at most `width` columns, breaking only between items.
-pub(super) fn flow<T: AsRef<str>>(
+pub(crate) fn flow<T: AsRef<str>>(
     items: impl IntoIterator<Item = T>,
     between: &str,
     width: usize,

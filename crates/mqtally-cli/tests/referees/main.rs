@@ -3,11 +3,16 @@
 //! `.ci/install-referees` installs them; `cargo test -p mqtally-cli --test referees` runs these tests, and
 //! `cargo test --workspace` does not.
 
+mod live;
 mod reports;
+mod webdriver;
 
 #[path = "../broker/process.rs"]
 #[expect(dead_code, reason = "the broker's own tests use the rest of it")]
 mod process;
+
+#[path = "../sub/bench.rs"]
+mod bench;
 
 use process::{Broker, mqtally};
 use serde_json::Value;

@@ -1,4 +1,4 @@
-//! `--listen`: /metrics, /healthz, /readyz.
+//! `--listen`: the live page, /metrics, /healthz, /readyz.
 
 use crate::bench::{Bench, Broker, Running, eventually, message};
 use std::collections::BTreeMap;
@@ -98,7 +98,7 @@ fn only_whole_requests_for_what_is_there_are_answered() {
     assert!(at.ip().is_loopback());
     assert_eq!(get(at, "/healthz"), (200, "ok\n".to_owned()));
     assert_eq!(get(at, "/metrics?x=1").0, 200);
-    assert_eq!(get(at, "/").0, 404);
+    assert_eq!(get(at, "/other").0, 403, "what is not for machines is for those who name us");
     assert_eq!(ask(at, "POST /metrics HTTP/1.1\r\n\r\n").0, 405);
     assert_eq!(ask(at, "nonsense\r\n\r\n").0, 400);
     let (status, head, body) = ask(at, "HEAD /metrics HTTP/1.1\r\n\r\n");
@@ -148,4 +148,86 @@ fn it_is_not_ready_while_too_much_is_unsettled_and_when_it_stops() {
     running.signal("TERM");
     eventually("it is not ready", || get(at, "/readyz") == (503, "not reading: stopping\n".to_owned()));
     assert_eq!(running.ended().code, Some(0));
+}
+
+/// Asks as the page does that is served at `at`.
+fn ask_as_page(at: SocketAddr, request: &str, headers: &str, body: &str) -> (u16, String, String) {
+    let length = body.len();
+    ask(at, &format!("{request} HTTP/1.1\r\nHost: {at}\r\n{headers}Content-Length: {length}\r\n\r\n{body}"))
+}
+
+#[test]
+fn the_page_may_load_nothing_from_elsewhere_and_its_view_has_the_figures() {
+    let bench = Bench::new();
+    let running = bench.sub("-t a/# --listen 127.0.0.1:0", &[]);
+    let at = address(&running);
+    let (status, head, page) = ask_as_page(at, "GET /", "", "");
+    assert_eq!(status, 200);
+    assert!(head.contains("Content-Security-Policy: default-src 'none';"), "{head}");
+    assert!(page.starts_with("<!DOCTYPE html>"), "{page}");
+    assert!(
+        !ask_as_page(at, "GET /", "", "").1.contains(&head[head.find("nonce-").expect("one")..][..20]),
+        "once"
+    );
+    bench.publish(vec![message("a/b", "x")]);
+    let view = || {
+        serde_json::from_str::<serde_json::Value>(&ask_as_page(at, "GET /view.json", "", "").2).expect("JSON")
+    };
+    eventually("the message is in the view", || view()["figures"][0]["value"] == "1");
+    assert_eq!(view()["state"]["word"], "subscribed");
+    assert_eq!(ask_as_page(at, "POST /view.json", "", "").0, 405);
+    assert_eq!(ask_as_page(at, "GET /replay", "", "").0, 405);
+    assert_eq!(ask_as_page(at, "GET /other", "", "").0, 404);
+}
+
+#[test]
+fn only_its_own_page_may_ask_for_a_replay() {
+    let bench = Bench::new();
+    let running = bench.sub("-t # --listen 127.0.0.1:0 --retries 0", &["--handler", "exec:test -e repaired"]);
+    let at = address(&running);
+    bench.publish(vec![message("a", "x")]);
+    eventually("it is dead", || bench.count("SELECT count(*) FROM dead") == 1);
+    std::fs::write(bench.path("repaired"), "").expect("a file");
+    let replay = |headers: &str, body: &str| ask_as_page(at, "POST /replay", headers, body).0;
+    assert_eq!(replay("Origin: http://evil.example\r\n", "{\"number\":1}"), 403);
+    assert_eq!(replay("Origin: null\r\n", "{\"number\":1}"), 403);
+    assert_eq!(replay("Sec-Fetch-Site: cross-site\r\n", "{\"number\":1}"), 403);
+    assert_eq!(
+        ask(at, "POST /replay HTTP/1.1\r\nHost: evil.example\r\nContent-Length: 12\r\n\r\n{\"number\":1}").0,
+        403
+    );
+    assert_eq!(replay("", "number=1"), 400);
+    assert_eq!(replay("", "{\"number\":2}"), 404);
+    assert_eq!(replay("", "{\"number\":18446744073709551615}"), 404);
+    assert_eq!(bench.count("SELECT count(*) FROM dead WHERE replay_asked = 0"), 1, "nothing was asked for");
+    assert_eq!(replay(&format!("Origin: http://{at}\r\n"), "{\"number\":1}"), 200);
+    eventually("it was processed", || bench.count("SELECT processed FROM tally") == 1);
+}
+
+#[test]
+fn a_token_that_was_given_is_asked_for_and_never_printed() {
+    let bench = Bench::new();
+    let token = "a-token-of-32-characters-1234567";
+    let mut command = bench.sub_command("-t # --listen 127.0.0.1:0", &[]);
+    let running = Running::start(command.env("MQTALLY_LIVE_TOKEN", token));
+    let at = address(&running);
+    assert!(!running.said().contains(token), "{}", running.said());
+    assert_eq!(ask_as_page(at, "GET /", "", "").0, 401);
+    assert_eq!(ask_as_page(at, "GET /events", "", "").0, 401);
+    assert_eq!(ask_as_page(at, "POST /replay", "", "{\"number\":1}").0, 401);
+    assert_eq!(get(at, "/healthz").0, 200, "is no secret");
+    let (status, head, page) = ask_as_page(at, &format!("GET /?token={token}"), "", "");
+    assert_eq!(status, 200);
+    assert!(!page.contains(token));
+    let cookie = head.split("Set-Cookie: ").nth(1).and_then(|rest| rest.split(';').next()).expect("a cookie");
+    assert_eq!(ask_as_page(at, "GET /view.json", &format!("Cookie: {cookie}\r\n"), "").0, 200);
+    assert_eq!(ask_as_page(at, "GET /view.json", &format!("Authorization: Bearer {token}\r\n"), "").0, 200);
+
+    let mut command = bench.sub_command("-t # --client-id d --store d.sub --listen 127.0.0.1:0", &[]);
+    let ended = Running::start(command.env("MQTALLY_LIVE_TOKEN", "short")).ended();
+    assert_eq!(ended.code, Some(64), "{}", ended.stderr);
+    assert!(ended.stderr.contains("MQTALLY_LIVE_TOKEN; use 16 to 256 letters"), "{}", ended.stderr);
+    let ended =
+        bench.start("-t # --client-id d --store d.sub --listen 0 --live-token-file missing", &[]).ended();
+    assert_eq!(ended.code, Some(74), "{}", ended.stderr);
 }

@@ -1,26 +1,30 @@
 //! `mqtally sub`: the reliable subscriber.
 
 mod broker;
+mod live;
 mod table;
 pub(super) mod words;
 
 use super::Global;
 use super::store::Store;
 use crate::exit::{self, ExitStatus, Failure};
-use crate::metrics;
+use crate::live::{Access, TokenArgs};
 use broker::BrokerArgs;
 use clap::ValueEnum;
+use live::{Heard, Live};
 use mqtally::endpoint::Endpoint;
 use mqtally::handler::{self, Format, Observer, Printer, Routes, Spec, SpecError};
+use mqtally::inbox::dead_letter::DeadLetters;
 use mqtally::inbox::{self, ConflictPolicy, RetryPolicy, key::Scope};
 use mqtally::store::{self, StoreError};
 use mqtally::subscriber::{
-    BuildError, Builder, Ended, Monitor, Notice, Order, Pause, Subscriber, SubscriberError,
+    BuildError, Builder, Ended, Monitor, Notice, Order, Pause, Settled, Subscriber, SubscriberError,
 };
 use mqtally_proto::packet::Qos;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -138,9 +142,12 @@ pub(crate) struct Args {
     /// Print statistics this often; 0 only at the end
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = words::duration, help_heading = "Watching")]
     stats_every: Duration,
-    /// Serve /metrics (Prometheus), /healthz and /readyz here; a port alone is one of this machine's own, 127.0.0.1
+    /// Serve a live page with dead letters to replay, /metrics (Prometheus), /healthz and /readyz here; a port alone is
+    /// one of this machine's own, 127.0.0.1; elsewhere the page needs a token
     #[arg(long, value_name = "[ADDR:]PORT", value_parser = words::listen, help_heading = "Watching")]
     listen: Option<SocketAddr>,
+    #[command(flatten, next_help_heading = "Watching")]
+    live_token: TokenArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -170,21 +177,39 @@ pub(crate) fn run(args: &Args, global: &Global) -> Result<ExitStatus, Failure> {
     // Handlers of tokio's own need the runtime from here on.
     runtime.block_on(async {
         let signals = Signals::install().map_err(no_runtime)?;
-        let subscriber = args.subscriber(global)?;
-        let served = match args.listen {
-            Some(address) => Some(listen(address).await?),
-            None => None,
-        };
-        let session = Session { monitor: subscriber.monitor(), quiet: global.quiet };
-        if let Some(listener) = served {
-            tokio::spawn(metrics::serve(listener, subscriber.monitor()));
-        }
+        let heard = Arc::new(Heard::default());
+        let subscriber = args.subscriber(global, &heard)?;
+        let live = args.serve(&subscriber, heard).await?;
+        let session = Session { monitor: subscriber.monitor(), live, quiet: global.quiet };
         session.run(subscriber, signals, args).await
     })
 }
 
 impl Args {
-    fn subscriber(&self, global: &Global) -> Result<Subscriber, Failure> {
+    /// Serves what there is to watch, if it is to be served.
+    async fn serve(&self, subscriber: &Subscriber, heard: Arc<Heard>) -> Result<Option<Live>, Failure> {
+        let Some(address) = self.listen else { return Ok(None) };
+        let (bound, listener) = listen(address).await?;
+        let access = Access::new(bound, &self.live_token)?;
+        exit::complain(&format!("mqtally: live view on {}", access.url(bound)));
+        exit::complain(&format!("mqtally: metrics on http://{bound}/metrics"));
+        let client_id = self.broker.client_id.clone().unwrap_or_default();
+        let store = self.store(&client_id)?;
+        let facts = vec![
+            ("client", client_id),
+            ("broker", exit::redact(&self.broker.broker)),
+            ("subscribed to", self.topic.iter().map(|it| it.filter.as_str()).collect::<Vec<_>>().join(", ")),
+            ("store", exit::redact(&store.to_string())),
+        ];
+        let attach = move || match &store {
+            Store::File(path) => DeadLetters::attach(path),
+            #[cfg(feature = "postgres")]
+            Store::Shared(url) => DeadLetters::attach_shared(url),
+        };
+        Ok(Some(Live::serve(listener, access, subscriber.monitor(), (heard, facts, Box::new(attach)))))
+    }
+
+    fn subscriber(&self, global: &Global, heard: &Arc<Heard>) -> Result<Subscriber, Failure> {
         let client_id = self.broker.client_id.as_deref().unwrap_or_default();
         let store = self.store(client_id)?;
         let endpoint = self.broker.endpoint()?;
@@ -199,7 +224,11 @@ impl Args {
             .backlog_max(self.backlog_max)
             .handler_time_max(self.handler_timeout)
             .grace(self.grace)
-            .observer(observer(global));
+            .observer(observer(global, Arc::clone(heard)));
+        if self.listen.is_some() {
+            let heard = Arc::clone(heard);
+            builder = builder.settled_observer(move |settled: &Settled| heard.settled(settled));
+        }
         for Filter { filter, qos } in &self.topic {
             builder = builder.subscribe(filter, qos.unwrap_or(self.qos));
         }
@@ -316,9 +345,10 @@ fn millis(duration: Duration) -> u64 {
 }
 
 /// What a person should know goes to standard error; what is as it should be only when asked for.
-fn observer(global: &Global) -> impl Fn(&Notice) + Send + Sync + 'static {
+fn observer(global: &Global, heard: Arc<Heard>) -> impl Fn(&Notice) + Send + Sync + 'static {
     let (quiet, verbose) = (global.quiet, global.verbose);
     move |notice| {
+        heard.note(notice);
         let routine = match notice {
             Notice::Connected { .. } | Notice::Subscribed { .. } | Notice::Resumed => true,
             Notice::Paused(pause) => pause.is_brief() || *pause == Pause::Stopping,
@@ -334,20 +364,19 @@ fn tell(line: &str) {
     exit::complain(&format!("mqtally: {}", exit::redact(line)));
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
+async fn listen(address: SocketAddr) -> Result<(SocketAddr, TcpListener), Failure> {
     let listener = TcpListener::bind(address).await;
     let listener = listener.and_then(|listener| Ok((listener.local_addr()?, listener)));
-    let (bound, listener) = listener.map_err(|error| {
+    listener.map_err(|error| {
         let advice = "stop what listens there, or choose another --listen; port 0 takes a free one";
         Failure::new(ExitStatus::Unavailable, format!("cannot listen ({error})"), address.to_string(), advice)
-    })?;
-    exit::complain(&format!("mqtally: metrics on http://{bound}/metrics"));
-    Ok(listener)
+    })
 }
 
 /// One run, watched.
 struct Session {
     monitor: Monitor,
+    live: Option<Live>,
     quiet: bool,
 }
 
@@ -366,7 +395,7 @@ impl Session {
         every.tick().await;
         loop {
             tokio::select! {
-                ended = &mut running => return self.ended(ended),
+                ended = &mut running => return self.ended(ended).await,
                 signalled = signals.next() => match (signalled, stop.take()) {
                     (Signalled::Stop, Some(stop)) => {
                         if !self.quiet {
@@ -386,7 +415,11 @@ impl Session {
         }
     }
 
-    fn ended(&self, ended: Result<Ended, SubscriberError>) -> Result<ExitStatus, Failure> {
+    async fn ended(&self, ended: Result<Ended, SubscriberError>) -> Result<ExitStatus, Failure> {
+        if let Some(live) = &self.live {
+            let last = ended.as_ref().map(|ended| &ended.statistics);
+            live.end(last.map_err(|error| exit::redact(&error.to_string()))).await;
+        }
         let ended = ended.map_err(|error| subscriber_failure(&error))?;
         self.print(&ended.statistics);
         Ok(ExitStatus::Success)
