@@ -5,10 +5,10 @@ use super::store::Store;
 use super::subscribe::DedupScope;
 use crate::exit::{self, ExitStatus, Failure};
 use crate::output::{Output, Target};
-use crate::report::{Look, reconciliation, words};
+use crate::report::{Look, reconciliation};
 use mqtally::inbox::{Consumer, Window};
 use mqtally::reconcile::{Reconciliation, Verdict, reconcile};
-use mqtally::store::StoreError;
+use mqtally::store::{StoreError, clock::age};
 use mqtally_proto::{Time, topic};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -108,22 +108,22 @@ impl Args {
             };
             exit::complain(&format!("mqtally: the inbox knows none of the outbox's ids; {advice}"));
         }
-        let age = found.oldest_unsent.map(age);
+        let waited = found.oldest_unsent.map(time_since);
         let window = window.window_ms().map(Duration::from_millis);
-        if let (Some(age), Some(window)) = (age, window)
-            && age > window
+        if let (Some(waited), Some(window)) = (waited, window)
+            && waited > window
         {
             exit::complain(&format!(
                 "mqtally: a message has waited in the outbox for {}, and the inbox keeps ids for {}: copies of it that are \
                  further apart are both processed; make the subscriber's --dedup-window longer",
-                words::age(age),
-                words::age(window),
+                age(waited),
+                age(window),
             ));
         }
     }
 }
 
-fn age(published: Time) -> Duration {
+fn time_since(published: Time) -> Duration {
     let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
     now.saturating_sub(Duration::from_millis(published.as_ms()))
 }

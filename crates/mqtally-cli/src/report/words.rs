@@ -3,7 +3,6 @@
 use super::style::{BAD, DIM, DOUBT, GOOD};
 use anstyle::Style;
 use mqtally_history::report::Verdict;
-use std::time::Duration;
 use unicode_width::UnicodeWidthStr;
 
 /// Where there is nothing to say.
@@ -54,15 +53,6 @@ pub(crate) fn duration(ms: u64) -> String {
         1_000..120_000 => format!("{}.{} s", ms / 1_000, ms % 1_000 / 100),
         _ => format!("{} min {} s", ms / 60_000, ms % 60_000 / 1_000),
     }
-}
-
-/// A long time in its largest unit of which there are at least two, rounded down: `9 days`, `26 hours`.
-pub(crate) fn age(age: Duration) -> String {
-    let seconds = age.as_secs();
-    let units = [(86_400, "day"), (3_600, "hour"), (60, "minute")];
-    let unit = units.into_iter().find(|(unit, _)| seconds >= 2 * unit || seconds == *unit);
-    let (unit, name) = unit.unwrap_or((1, "second"));
-    counted(seconds / unit, name)
 }
 
 /// `12.5 %` of a whole; nothing of nothing.

@@ -1,11 +1,14 @@
 //! `mqtally reconcile` over the stores of `mqtally pub` and `mqtally sub`.
 
 use crate::program::{Ended, Program};
-use crate::publishing::Broker;
+use crate::publishing::{Broker, NOBODY};
+use mqtally::publisher::{Message, Publisher, Uuid};
+use mqtally_proto::Time;
+use mqtally_proto::packet::Qos;
 use serde_json::Value;
 use std::io::Write;
 use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Lives of both ends, each ended by kill -9.
@@ -226,4 +229,39 @@ fn copies_are_counted_by_topic_also_where_the_subscriber_was_killed_between_them
     assert_eq!(of("a/b", "published_again"), 5, "{found}");
     let told = bench.reconcile("-t a/c").stdout;
     assert!(told.contains("0 duplicates dropped and 5 on other topics"), "{told}");
+}
+
+/// Leaves a message in the outbox, published so long ago.
+fn leave_unsent(bench: &Bench, age: Duration) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let endpoint = NOBODY.parse().expect("a URL");
+        let store = bench.program.directory().join("out.db");
+        let publisher = Publisher::builder(endpoint).store(store).start().expect("it starts");
+        let published = SystemTime::UNIX_EPOCH.elapsed().expect("after 1970") - age;
+        let id = Uuid::new(Time::from_ms(published.as_millis() as u64), 7);
+        let message = Message::new("a/b", "old", Qos::AtLeastOnce);
+        drop(publisher.publish_all(vec![(id, message)]).await.expect("it is stored"));
+        publisher.close(Duration::ZERO).await;
+    });
+}
+
+#[test]
+fn a_message_that_waits_for_longer_than_ids_are_kept_is_warned_of_at_both_ends() {
+    const DAY: Duration = Duration::from_secs(86_400);
+    let bench = Bench::new();
+    let _subscriber = bench.subscribed();
+    leave_unsent(&bench, 6 * DAY);
+    assert_eq!(bench.reconcile("").stderr, "");
+    leave_unsent(&bench, 9 * DAY);
+    let warned = bench.reconcile("").stderr;
+    let expect = "a message has waited in the outbox for 9 days, and the inbox keeps ids for 7 days";
+    assert!(warned.contains(expect), "{warned}");
+    let drained = bench.broker.publish(&bench.program, "--store out.db --drain");
+    assert!(!drained.stderr.contains("published"), "the first one is not so old: {}", drained.stderr);
+    leave_unsent(&bench, 9 * DAY);
+    let drained = bench.broker.publish(&bench.program, "--store out.db --drain");
+    let expect = "the first message that waits in the outbox was published 9 days ago";
+    assert!(drained.status == 0 && drained.stderr.contains(expect), "{}", drained.stderr);
+    bench.reconciled("", 0);
 }

@@ -1,6 +1,6 @@
 //! What it says where it cannot do what it was asked to, and what it warns of.
 
-use crate::bench::{Bench, Running, mqtally};
+use crate::bench::{Bench, Running, message, mqtally};
 
 fn check(args: &str, status: i32, expect: &str) {
     let directory = tempfile::tempdir().expect("a directory");
@@ -58,6 +58,21 @@ fn a_window_shorter_than_the_session_is_warned_of_at_the_start() {
     check("--dedup-window 1h --session-expiry 3601", Some("processed again"));
     check("--session-expiry 8d", Some("dedup keys are kept for 7d and the broker keeps the session for 8d"));
     check("--dedup-window 1s --dedup-key none", None);
+}
+
+#[test]
+fn dead_letters_that_outlive_their_keys_are_warned_of_at_the_start() {
+    let bench = Bench::new();
+    bench.leave_session("-t #");
+    bench.publish(vec![message("t", "x")]);
+    let ended = bench.start("-t # --count 1", &["--handler", "exec:exit 1"]).ended();
+    assert_eq!((ended.code, bench.count("SELECT count(*) FROM dead")), (Some(0), 1), "{}", ended.stderr);
+    let said = |args: &str| bench.sub(&format!("-t # {args}"), &[]).terminate().stderr;
+    let expect = "the oldest dead letter, of 1, was received";
+    assert!(!said("").contains(expect));
+    assert!(!said("--dedup-window 1ms --dedup-key none").contains(expect));
+    let warned = said("--dedup-window 1ms");
+    assert!(warned.contains(expect) && warned.contains("replay or purge what is older than 1ms"), "{warned}");
 }
 
 #[test]

@@ -1,13 +1,30 @@
 //! One thread that writes whatever is queued in one go: the cost of a sync is shared by all who wait for it.
 
+use super::record::Line;
 use super::{BATCHED_MAX, retry};
 use crate::inbox::{Delivery, Outcome};
-use std::io;
+use std::io::{self, Write};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 /// A batch takes no more deliveries once it has this many bytes of payload.
 const BYTES_MAX: usize = 4 << 20;
+
+/// Lines are gathered up to this many bytes before they are written.
+const WRITE_BYTES: usize = 1 << 20;
+
+/// Writes lines, as few writes as may be, and never a long one whole.
+pub(super) fn write_lines(to: &mut impl Write, lines: impl Iterator<Item = Line>) -> io::Result<()> {
+    let mut gathered = Vec::new();
+    for piece in lines.flatten() {
+        gathered.extend_from_slice(&piece);
+        if gathered.len() >= WRITE_BYTES {
+            to.write_all(&gathered)?;
+            gathered.clear();
+        }
+    }
+    to.write_all(&gathered)
+}
 
 /// Where batches go. Blocks.
 pub(super) trait Sink: Send + 'static {

@@ -1,6 +1,6 @@
 //! `jsonl:FILE`: appends one JSON object a line.
 //!
-//! A batch is one write, then one sync of the data, and only then are its messages done; without
+//! A batch is one write, or a few where it is long, then one sync of the data, and only then are its messages done; without
 //! [`sync_files`](super::Options::sync_files) the sync is left to the operating system. Lines are never torn: a write that
 //! fails is taken back, and the torn end that a crash leaves is cut when the file is opened. Its message was not done, and
 //! comes again. A last line that somebody else left without a line end is completed, not cut.
@@ -9,8 +9,9 @@
 //! To rotate it, copy and truncate it, or restart: a renamed file is written to under its new name.
 //! A pipe or device can stand for the file; then there is nothing to repair, to lock or to sync.
 
-use super::batch::{Batcher, Sink};
-use super::{OpenError, record, retry};
+use super::batch::{Batcher, Sink, write_lines};
+use super::record::Line;
+use super::{OpenError, retry};
 use crate::inbox::{Delivery, Outcome};
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -66,8 +67,7 @@ struct Appender {
 
 impl Sink for Appender {
     fn write(&mut self, batch: &[Delivery]) -> Vec<Outcome> {
-        let lines: Vec<u8> = batch.iter().flat_map(record::json_line).collect();
-        let written = self.append(&lines);
+        let written = self.append(batch);
         let outcome = || match &written {
             Ok(()) => Outcome::Done,
             Err(error) => retry(format!("cannot append: {error}")),
@@ -77,16 +77,17 @@ impl Sink for Appender {
 }
 
 impl Appender {
-    fn append(&mut self, lines: &[u8]) -> io::Result<()> {
+    fn append(&mut self, batch: &[Delivery]) -> io::Result<()> {
+        let lines = batch.iter().map(Line::json);
         if !self.regular {
-            return self.file.write_all(lines);
+            return write_lines(&mut self.file, lines);
         }
         if self.torn {
             repair(&mut self.file)?;
             self.torn = false;
         }
         let end = self.file.metadata()?.len();
-        let written = self.file.write_all(lines).and_then(|()| self.synced());
+        let written = write_lines(&mut self.file, lines).and_then(|()| self.synced());
         if written.is_err() {
             self.torn = self.file.set_len(end).is_err();
         }

@@ -1,7 +1,8 @@
 //! `print`: one line a message, to a writer of the caller's. A batch is one write and one flush.
 
-use super::batch::{Batcher, Sink};
-use super::{record, retry};
+use super::batch::{Batcher, Sink, write_lines};
+use super::record::Line;
+use super::retry;
 use crate::inbox::{Delivery, Outcome};
 use std::io::{self, Write};
 use std::str::FromStr;
@@ -58,8 +59,8 @@ struct Lines<W> {
 
 impl<W: Write + Send + 'static> Sink for Lines<W> {
     fn write(&mut self, batch: &[Delivery]) -> Vec<Outcome> {
-        let lines: Vec<u8> = batch.iter().flat_map(|delivery| line(delivery, self.format)).collect();
-        let written = self.writer.write_all(&lines).and_then(|()| self.writer.flush());
+        let lines = batch.iter().map(|delivery| line(delivery, self.format));
+        let written = write_lines(&mut self.writer, lines).and_then(|()| self.writer.flush());
         let outcome = || match &written {
             Ok(()) => Outcome::Done,
             Err(error) => retry(format!("cannot print: {error}")),
@@ -68,10 +69,10 @@ impl<W: Write + Send + 'static> Sink for Lines<W> {
     }
 }
 
-fn line(delivery: &Delivery, format: Format) -> Vec<u8> {
+fn line(delivery: &Delivery, format: Format) -> Line {
     match format {
-        Format::Payload => [&delivery.payload[..], b"\n"].concat(),
-        Format::Topic => [&delivery.topic.as_bytes()[..], b" ", &delivery.payload[..], b"\n"].concat(),
-        Format::Json => record::json_line(delivery),
+        Format::Payload => Line::plain(Vec::new(), delivery),
+        Format::Topic => Line::plain([&delivery.topic.as_bytes()[..], b" "].concat(), delivery),
+        Format::Json => Line::json(delivery),
     }
 }

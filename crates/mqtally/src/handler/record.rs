@@ -3,6 +3,7 @@
 use crate::inbox::Delivery;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
 use mqtally_proto::Time;
 use mqtally_proto::packet::{Properties, Property};
 use serde::ser::{Serialize, SerializeMap, Serializer};
@@ -12,19 +13,101 @@ use std::fmt::Write;
 /// Characters of a key that its identity shows.
 const KEY_SHOWN_MAX: usize = 64;
 
-/// The members of a message's JSON object, to be flattened into one with more of them.
-pub(super) struct Fields<'a>(pub(super) &'a Delivery);
+/// The JSON object of a message, but for its payload, in whose place stands an empty text.
+pub(super) struct Frame<'a>(pub(super) &'a Delivery);
 
-/// The JSON object of a delivery on a line of its own. JSON escapes line ends within texts.
-pub(super) fn json_line(delivery: &Delivery) -> Vec<u8> {
-    json_bytes(&Fields(delivery))
+/// Bytes of a payload that are written at once; a multiple of 3, which base64 takes at a time.
+const PIECE_BYTES: usize = 48 << 10;
+
+/// A line, made piece by piece: a payload of many megabytes is not in memory a second time.
+pub(super) struct Line {
+    before: Vec<u8>,
+    payload: Bytes,
+    form: Form,
+    after: Vec<u8>,
+    over: bool,
 }
 
-/// `value` as JSON and a line end.
-pub(super) fn json_bytes(value: &impl Serialize) -> Vec<u8> {
-    let mut line = serde_json::to_vec(value).expect("plain values under string keys can always be written");
-    line.push(b'\n');
-    line
+/// How a payload stands in a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    AsItIs,
+    Text,
+    Base64,
+}
+
+impl Line {
+    /// The JSON object of a delivery. JSON escapes line ends within texts.
+    pub(super) fn json(delivery: &Delivery) -> Self {
+        Self::around(&Frame(delivery), delivery)
+    }
+
+    /// A JSON value in which the delivery's [`Frame`] stands, with its payload.
+    pub(super) fn around(value: &impl Serialize, delivery: &Delivery) -> Self {
+        let form = Form::of(&delivery.payload);
+        let mut before =
+            serde_json::to_vec(value).expect("plain values under string keys can always be written");
+        // Within a JSON text a quotation mark has a backslash before it, so no other place looks like this.
+        let gap = format!("\"{}\":\"\"", form.member());
+        let at = before.windows(gap.len()).position(|window| window == gap.as_bytes());
+        let mut after = before.split_off(at.map_or(before.len(), |at| at + gap.len() - 1));
+        after.push(b'\n');
+        Self { before, payload: delivery.payload.clone(), form, after, over: false }
+    }
+
+    /// The payload as it is, behind `before`.
+    pub(super) fn plain(before: Vec<u8>, delivery: &Delivery) -> Self {
+        let payload = delivery.payload.clone();
+        Self { before, payload, form: Form::AsItIs, after: b"\n".to_vec(), over: false }
+    }
+
+    /// Where the next piece of the payload ends: never within a character of a text.
+    fn cut(&self) -> usize {
+        let mut end = self.payload.len().min(PIECE_BYTES);
+        while self.form == Form::Text && self.payload.get(end).is_some_and(|byte| byte & 0xc0 == 0x80) {
+            end -= 1;
+        }
+        end
+    }
+}
+
+impl Iterator for Line {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        if self.over {
+            return None;
+        }
+        let mut piece = std::mem::take(&mut self.before);
+        let end = self.cut();
+        self.form.write(&self.payload.split_to(end), &mut piece);
+        if self.payload.is_empty() {
+            piece.append(&mut self.after);
+            self.over = true;
+        }
+        Some(piece.into())
+    }
+}
+
+impl Form {
+    fn of(payload: &[u8]) -> Self {
+        if std::str::from_utf8(payload).is_ok() { Self::Text } else { Self::Base64 }
+    }
+
+    fn member(self) -> &'static str {
+        if self == Self::Base64 { "payload_base64" } else { "payload" }
+    }
+
+    fn write(self, bytes: &[u8], to: &mut Vec<u8>) {
+        match self {
+            Self::AsItIs => to.extend_from_slice(bytes),
+            Self::Base64 => to.extend_from_slice(BASE64_STANDARD.encode(bytes).as_bytes()),
+            Self::Text => {
+                let quoted = serde_json::to_vec(&String::from_utf8_lossy(bytes)).unwrap_or_default();
+                to.extend_from_slice(quoted.get(1..quoted.len() - 1).unwrap_or_default());
+            }
+        }
+    }
 }
 
 /// What makes two deliveries the same one to whoever receives them, stable over attempts and restarts: key, topic, body and
@@ -97,17 +180,14 @@ fn date_of(days: u64) -> (u64, u64, u64) {
     (era * 400 + year_of_era + u64::from(month <= 2), month, day)
 }
 
-impl Serialize for Fields<'_> {
+impl Serialize for Frame<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let delivery = self.0;
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("topic", &*delivery.topic)?;
         map.serialize_entry("qos", &(delivery.qos as u8))?;
         map.serialize_entry("retain", &delivery.retain)?;
-        match std::str::from_utf8(&delivery.payload) {
-            Ok(text) => map.serialize_entry("payload", text)?,
-            Err(_) => map.serialize_entry("payload_base64", &BASE64_STANDARD.encode(&delivery.payload))?,
-        }
+        map.serialize_entry(Form::of(&delivery.payload).member(), "")?;
         map.serialize_entry("key", &delivery.key)?;
         map.serialize_entry("id", &identity(delivery))?;
         map.serialize_entry("received_at", &rfc_3339(delivery.received_at))?;
@@ -167,6 +247,39 @@ mod tests {
             replay: 0,
             received_at: Time::from_ms(1_000),
         }
+    }
+
+    fn json_line(delivery: &Delivery) -> Vec<u8> {
+        Line::json(delivery).flatten().collect()
+    }
+
+    #[test]
+    fn a_long_payload_comes_in_pieces_that_make_the_same_line() {
+        let texts = ["x", "\u{1}\"\\\n", "é", "温", "\u{1F600}"];
+        let texts = texts.map(|text| text.repeat(2 * PIECE_BYTES / text.len() + 7).into_bytes());
+        let shifted = texts.iter().flat_map(|text| (0..4).map(|by| [&vec![b'-'; by][..], text].concat()));
+        let bytes = (0..4).map(|by| vec![0xff; 2 * PIECE_BYTES + by]);
+        for payload in shifted.chain(bytes).chain([vec![], vec![b'x'; PIECE_BYTES]]) {
+            let message = Delivery { payload: payload.clone().into(), ..delivery(b"") };
+            let pieces: Vec<Bytes> = Line::json(&message).collect();
+            assert!(pieces.iter().all(|piece| piece.len() < 7 * PIECE_BYTES));
+            assert!(pieces.len() > payload.len().div_ceil(PIECE_BYTES).saturating_sub(1));
+            let found: serde_json::Value = serde_json::from_slice(&pieces.concat()).unwrap();
+            let back = match String::from_utf8(payload.clone()) {
+                Ok(text) => found["payload"] == text,
+                Err(_) => found["payload_base64"] == BASE64_STANDARD.encode(&payload),
+            };
+            assert!(back, "{} bytes", payload.len());
+            assert_eq!(found["id"], identity(&message));
+        }
+    }
+
+    #[test]
+    fn a_topic_that_looks_like_the_payloads_place_is_no_such_place() {
+        let topic = r#""payload":"""#;
+        let message = Delivery { topic: topic.into(), ..delivery(b"x") };
+        let found: serde_json::Value = serde_json::from_slice(&json_line(&message)).unwrap();
+        assert_eq!((&found["topic"], &found["payload"]), (&topic.into(), &"x".into()));
     }
 
     #[test]

@@ -13,7 +13,7 @@
 //! takes too long, is no answer, or is longer than 64 KiB. What it says on standard error is in the messages' errors.
 
 use super::process::{Program, Tail, in_words};
-use super::record::{Fields, json_bytes};
+use super::record::{Frame, Line};
 use super::{Options, PARALLEL_MAX, dead, retry};
 use crate::inbox::{Delivery, Outcome};
 use bytes::{Buf, Bytes};
@@ -57,7 +57,7 @@ struct KeeperHandle {
 struct Question<'a> {
     id: u64,
     attempt: u32,
-    message: Fields<'a>,
+    message: Frame<'a>,
 }
 
 #[derive(Deserialize)]
@@ -227,8 +227,9 @@ struct Session {
     stdin: Option<ChildStdin>,
     stdout: ChildStdout,
     stderr: Option<ChildStderr>,
-    /// What was asked and not yet written.
+    /// What was asked and not yet written: a piece, and where the next ones come from.
     unsent: Bytes,
+    question: Option<Line>,
     /// The beginning of an answer.
     line: Vec<u8>,
     tail: Tail,
@@ -242,14 +243,19 @@ impl Session {
         let child = program.child();
         let (stdin, stderr) = (child.stdin.take(), child.stderr.take());
         let stdout = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
-        let (unsent, line, tail, waiting) = Default::default();
-        Ok(Self { program, stdin, stdout, stderr, unsent, line, tail, waiting, answered: false })
+        let (unsent, question, line, tail, waiting) = Default::default();
+        Ok(Self { program, stdin, stdout, stderr, unsent, question, line, tail, waiting, answered: false })
     }
 
     fn ask(&mut self, id: u64, delivery: &Delivery, reply: oneshot::Sender<Outcome>, time_max: Duration) {
-        let question = Question { id, attempt: delivery.attempt, message: Fields(delivery) };
-        self.unsent = json_bytes(&question).into();
+        let question = Question { id, attempt: delivery.attempt, message: Frame(delivery) };
+        self.question = Some(Line::around(&question, delivery));
+        self.next_piece();
         self.waiting.insert(id, (reply, Instant::now() + time_max));
+    }
+
+    fn next_piece(&mut self) {
+        self.unsent = self.question.as_mut().and_then(Iterator::next).unwrap_or_default();
     }
 
     /// Writes or reads something, whichever comes first. Cancellation-safe.
@@ -267,6 +273,9 @@ impl Session {
             }
             written = write_some(&mut self.stdin, &self.unsent), if !self.unsent.is_empty() => {
                 self.unsent.advance(written);
+                if self.unsent.is_empty() {
+                    self.next_piece();
+                }
                 Ok(())
             }
             () = sleep_until(too_late.unwrap_or_else(Instant::now)), if too_late.is_some() => {

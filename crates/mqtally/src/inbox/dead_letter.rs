@@ -413,6 +413,13 @@ pub(super) fn count(connection: &Connection) -> rusqlite::Result<u64> {
     connection.prepare_cached("SELECT n FROM dead_count")?.query_row([], |row| row.get(0))
 }
 
+/// When the first of them was received.
+pub(super) fn oldest(connection: &Connection) -> rusqlite::Result<Option<Time>> {
+    let sql = "SELECT received_ms FROM dead ORDER BY seq LIMIT 1";
+    let oldest = connection.prepare_cached(sql)?.query_row([], |row| row.get(0)).optional()?;
+    Ok(oldest.map(Time::from_ms))
+}
+
 /// What is missing, if the table and its counter differ; the counter is corrected.
 pub(super) fn count_differs(connection: &Connection) -> rusqlite::Result<Option<String>> {
     let counted = count(connection)?;

@@ -86,6 +86,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 /// The inbox's format.
 pub(crate) const LAYOUT: Layout = Layout { kind: "inbox", version: 3, schema: state::schema };
 
+/// How long dedup keys are kept where nothing else is said.
+pub(crate) const WINDOW_MS: u64 = 7 * 24 * 3_600_000;
+
 /// What the queue before the writer holds at most, in KiB; a message counts as at least one.
 const QUEUE_KIB_MAX: usize = 16 << 10;
 
@@ -119,7 +122,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             store: sqlite::Options::default(),
-            window_ms: 7 * 24 * 3_600_000,
+            window_ms: WINDOW_MS,
             consumer: None,
             conflict: ConflictPolicy::default(),
             retry: RetryPolicy::default(),

@@ -331,7 +331,8 @@ impl State {
     /// What is counted, and what is in the store.
     pub(crate) fn statistics(&self, connection: &Connection) -> rusqlite::Result<Statistics> {
         let dead = dead_letter::count(connection)?;
-        let oldest = backlog::oldest(connection)?;
+        let [oldest, oldest_dead] = [backlog::oldest(connection)?, dead_letter::oldest(connection)?];
+        let age = |at: Time| self.settings.time.wall().ms_since(at);
         Ok(Statistics {
             received: self.tally.received,
             redelivered: self.tally.redelivered,
@@ -352,7 +353,8 @@ impl State {
             keys: self.ids.len(),
             key_bytes: self.ids.bytes(),
             exchanges: self.exchanges.len(),
-            oldest_unsettled_ms: oldest.map(|at| self.settings.time.wall().ms_since(at)),
+            oldest_unsettled_ms: oldest.map(age),
+            oldest_dead_ms: oldest_dead.map(age),
         })
     }
 }

@@ -43,4 +43,6 @@ pub struct Statistics {
     pub exchanges: u64,
     /// Age of the oldest unsettled message by the wall clock, in milliseconds.
     pub oldest_unsettled_ms: Option<u64>,
+    /// The same of the dead letter that arrived first.
+    pub oldest_dead_ms: Option<u64>,
 }

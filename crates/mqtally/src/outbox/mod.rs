@@ -106,6 +106,17 @@ pub fn look(path: &Path, limit: usize) -> Result<(Totals, Vec<Failed>), StoreErr
     look().map_err(|error| StoreError::from_sqlite(path, error))
 }
 
+/// The id of the first message that waits in the outbox at `path`, or is in flight from it.
+pub(crate) fn first(path: &Path) -> Result<Option<Uuid>, StoreError> {
+    let connection = sqlite::attach(path, &tables::LAYOUT)?;
+    let mut first = None;
+    let looked = held::each(&connection, 0, |record| {
+        first = record.head().map(|head| head.id);
+        first.is_none()
+    });
+    looked.map(|_| first).map_err(|error| StoreError::from_sqlite(path, error))
+}
+
 /// A message on its way in, with what its publisher wants back.
 #[derive(Debug)]
 pub(crate) struct Entry<T> {

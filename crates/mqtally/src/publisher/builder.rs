@@ -7,15 +7,19 @@ use super::task::Task;
 use super::{Backoff, Publisher, Shared, Sink, Status, wall_clock};
 use crate::client::{Client, Gate, Settings};
 use crate::endpoint::Endpoint;
-use crate::outbox::{self, Command, Found, Message, Outbox, Restored, StoreError, Totals};
+use crate::inbox;
+use crate::outbox::{self, Command, Found, Message, Notice, Outbox, Restored, StoreError, Totals, Uuid};
+use crate::store::clock::age;
 use crate::store::sqlite;
 use bytestring::ByteString;
+use mqtally_proto::Time;
 use mqtally_proto::packet::{Version, Will};
 use mqtally_proto::session::{Options, Session};
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 /// How long the broker is asked to keep the session of a publisher that is away, seconds: seven days, as long as a
@@ -148,10 +152,15 @@ impl Builder {
                 Some(Outbox::open(store, session_of, reports)?)
             }
         };
-        let (outbox, found) = match opened {
+        let (outbox, mut found) = match opened {
             Some((outbox, found)) => (Some(outbox), found),
             None => (None, Found::default()),
         };
+        if let Some(store) = self.store.as_ref().filter(|_| found.totals.rows > found.totals.failed) {
+            found
+                .notices
+                .extend(outbox::first(&store.path)?.and_then(|id| outlives_window(id, wall_clock())));
+        }
         self.prepare_session(&found)?;
         Ok(self.spawn(outbox, found, reports_out))
     }
@@ -222,6 +231,19 @@ impl Builder {
             }),
         }
     }
+}
+
+/// A subscriber that has forgotten a message takes its second copy for a new one; how long it remembers is not known here, so
+/// that what it does by default counts.
+fn outlives_window(first: Uuid, now: Time) -> Option<Notice> {
+    let waited = Duration::from_millis(now.ms_since(first.made_at()));
+    (waited > Duration::from_millis(inbox::WINDOW_MS)).then(|| {
+        Notice(format!(
+            "the first message that waits in the outbox was published {} ago: a subscriber that keeps dedup keys for less \
+             processes a second copy of it, too; give it a longer --dedup-window",
+            age(waited)
+        ))
+    })
 }
 
 /// Whose session it is: packet ids mean something only there. Also names a client that was given no name.

@@ -38,6 +38,21 @@ impl TimeSource for SystemTimeSource {
     }
 }
 
+/// A long time as people say it, in its largest unit of which there are at least two, rounded down: `9 days`, `26 hours`.
+///
+/// ```
+/// use mqtally::store::clock::age;
+/// use std::time::Duration;
+/// assert_eq!([47, 48].map(|hours| age(Duration::from_secs(hours * 3_600))), ["47 hours", "2 days"]);
+/// ```
+pub fn age(age: Duration) -> String {
+    let seconds = age.as_secs();
+    let units = [(86_400, "day"), (3_600, "hour"), (60, "minute")];
+    let (unit, name) = units.into_iter().find(|(unit, _)| seconds >= 2 * unit).unwrap_or((1, "second"));
+    let plural = if seconds / unit == 1 { "" } else { "s" };
+    format!("{} {name}{plural}", seconds / unit)
+}
+
 /// A store's own clock.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct StoreClock {

@@ -430,11 +430,25 @@ impl Config {
         self.tell(&Notice::OtherExpiry { asked, granted });
     }
 
+    fn dedups(&self) -> bool {
+        !self.keys.rules.is_empty() || !self.keys_on.is_empty()
+    }
+
+    /// A dead letter can be replayed for as long as it is kept.
+    pub(super) fn warn_of_old_dead_letters(&self, counted: &inbox::Statistics) {
+        if let Some(oldest) = counted.oldest_dead_ms.map(Duration::from_millis)
+            && self.dedups()
+            && oldest > self.window
+        {
+            let (dead, window) = (counted.dead, self.window);
+            self.tell(&Notice::DeadLettersOutliveWindow { dead, oldest, window });
+        }
+    }
+
     fn warn_of_short_window(&self, expiry: u32) {
-        let dedups = !self.keys.rules.is_empty() || !self.keys_on.is_empty();
         let forever = expiry == u32::MAX;
         let expiry = Duration::from_secs(expiry.into());
-        if dedups && (forever || self.window < expiry) {
+        if self.dedups() && (forever || self.window < expiry) {
             let session_expiry = (!forever).then_some(expiry);
             self.tell(&Notice::WindowTooShort { window: self.window, session_expiry });
         }

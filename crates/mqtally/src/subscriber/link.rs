@@ -94,6 +94,7 @@ impl Link {
     ) -> Result<Self, SubscriberError> {
         let (session, remembered) = inbox.session().await.map_err(|_| SubscriberError::Inbox)?;
         let counted = inbox.statistics().await.map_err(|_| SubscriberError::Inbox)?;
+        config.warn_of_old_dead_letters(&counted);
         let inherited = remembered.iter().copied().collect();
         let (client, events) = start_client(config, remembered);
         Ok(Self {

@@ -1,5 +1,6 @@
 //! What happens to a subscriber that a person may want to know.
 
+use crate::store::clock::age;
 use mqtally_proto::Time;
 use mqtally_proto::packet::Qos;
 use std::fmt;
@@ -34,6 +35,15 @@ pub enum Notice {
         window: Duration,
         /// How long the broker keeps the session; `None` is for ever.
         session_expiry: Option<Duration>,
+    },
+    /// Dead letters are kept for longer than the keys of their messages.
+    DeadLettersOutliveWindow {
+        /// How many there are.
+        dead: u64,
+        /// How long ago the first of them was received.
+        oldest: Duration,
+        /// How long keys are kept.
+        window: Duration,
     },
     /// The broker keeps the session for another time than it was asked to.
     OtherExpiry {
@@ -118,6 +128,14 @@ impl fmt::Display for Notice {
                 f,
                 "dedup keys are kept for {window} and the broker keeps the session for ever: a message that comes \
                  again after {window} is processed again; set --session-expiry",
+                window = short(*window),
+            ),
+            Self::DeadLettersOutliveWindow { dead, oldest, window } => write!(
+                f,
+                "the oldest dead letter, of {dead}, was received {oldest} ago and dedup keys are kept for {window}: a copy of it that \
+                 comes now is processed, and its replay as well; replay or purge what is older than {window}, or make \
+                 --dedup-window longer",
+                oldest = age(*oldest),
                 window = short(*window),
             ),
             Self::OtherExpiry { asked, granted } => write!(

@@ -373,12 +373,16 @@ impl Desk {
         let sql = "SELECT (SELECT count(*) FROM retry WHERE due_ms > (SELECT inbox_now())),
                           (SELECT count(*) FROM lease), (SELECT count(*) FROM qos2_in),
                           (SELECT received_ms FROM inbox ORDER BY seq LIMIT 1),
-                          (SELECT keys_before FROM bucket ORDER BY number LIMIT 1)";
+                          (SELECT keys_before FROM bucket ORDER BY number LIMIT 1),
+                          (SELECT received_ms FROM dead ORDER BY seq LIMIT 1)";
         let row = self.one(sql, &[]).await?;
         let number = |at: usize| row.get::<_, i64>(at).max(0).cast_unsigned();
         let counted = |value: i64| value.max(0).cast_unsigned();
-        let oldest: Option<i64> = row.get(3);
         let wall = self.settings.time.wall();
+        let age = |at: usize| {
+            let received: Option<i64> = row.get(at);
+            received.map(|at| wall.ms_since(Time::from_ms(counted(at))))
+        };
         Ok(Statistics {
             received: counted(c.received),
             redelivered: counted(c.redelivered),
@@ -399,7 +403,8 @@ impl Desk {
             keys: counted(c.keys - row.get::<_, i64>(4)),
             key_bytes: 0,
             exchanges: number(2),
-            oldest_unsettled_ms: oldest.map(|at| wall.ms_since(Time::from_ms(counted(at)))),
+            oldest_unsettled_ms: age(3),
+            oldest_dead_ms: age(5),
         })
     }
 }
