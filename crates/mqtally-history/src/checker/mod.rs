@@ -137,7 +137,7 @@ impl Checker {
                 if let Some(at) = self.world.connection_of(*id) {
                     self.resumption.closed(&self.world, at, &mut self.ledger);
                     self.handshake.closed(&self.world, at, *closing, &mut self.ledger);
-                    self.session.closed(&self.world, at, &mut self.ledger);
+                    self.session.closed(&self.world, at, *closing, &mut self.ledger);
                     self.flow.closed(&self.world, at, *closing, &mut self.ledger);
                     self.subjects.closed(&self.world, at, &mut self.ledger);
                     self.unfinished.closed(&self.world, at, &mut self.ledger);

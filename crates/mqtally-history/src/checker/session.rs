@@ -9,6 +9,7 @@ use super::excerpt::{Direction, line, packet, seconds};
 use super::ledger::{Evidence, Ledger};
 use super::world::client::Expected;
 use super::world::{ClientIx, ConnIx, GroupIx, Moment, NEVER, World};
+use crate::event::Closing;
 use crate::packet::{Connack, Packet, Version};
 use crate::promise::PromiseId;
 
@@ -100,10 +101,17 @@ impl Sessions {
     }
 
     /// A connection is over.
-    pub(crate) fn closed(&mut self, world: &World, at: ConnIx, ledger: &mut Ledger) {
+    pub(crate) fn closed(&mut self, world: &World, at: ConnIx, closing: Closing, ledger: &mut Ledger) {
         if let Some(place) = self.taken_over.iter().position(|taken| taken.old == at) {
-            self.taken_over.swap_remove(place);
-            ledger.oblige(PromiseId::S9, world.connection(at).version);
+            let taken = self.taken_over.swap_remove(place);
+            match closing {
+                Closing::ByBroker | Closing::Broken => {
+                    ledger.oblige(PromiseId::S9, world.connection(at).version);
+                }
+                // Its client closed it itself, which shows nothing but how long the broker had not.
+                _ if overdue(world, taken) => still_open(world, taken, ledger),
+                _ => {}
+            }
         }
         // A connection that nobody holds any more cannot show what it would have closed.
         self.taken_over.retain(|taken| taken.new != at || overdue(world, *taken));

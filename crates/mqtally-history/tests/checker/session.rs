@@ -40,6 +40,10 @@ fn a_taken_over_connection_is_closed_in_time() {
     check(&(open.to_owned() + "end"), "-S9");
     check(&(open.to_owned() + "wait 6\nend"), "S9");
     check(&(open.to_owned() + "wait 6\nc#1 | closed\nend"), "+S9");
+    // Who gives up and closes it himself has seen that the broker did not.
+    check(&(open.to_owned() + "wait 6\nc#1 | fin\nend"), "S9");
+    check(&(open.to_owned() + "c#1 | fin\nend"), "-S9");
+    check(&(open.to_owned() + "c#1 | broken\nend"), "+S9");
     let live = joined(1)
         + "sub > CONNECT clean=0
         sub < CONNACK sp=1\n"
