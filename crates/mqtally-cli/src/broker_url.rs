@@ -64,7 +64,8 @@ pub(crate) fn endpoint(url: &str, password_file: Option<&Path>) -> Result<Endpoi
     }
 }
 
-fn password(file: Option<&Path>) -> Result<Option<String>, Failure> {
+/// The first line of the file, else the password in the environment.
+pub(crate) fn password(file: Option<&Path>) -> Result<Option<String>, Failure> {
     let Some(file) = file else { return Ok(std::env::var(PASSWORD_VARIABLE).ok()) };
     let unreadable = |error: &io::Error| {
         Failure::io(

@@ -11,8 +11,8 @@ const SHORT: Duration = Duration::from_millis(600);
 
 async fn start_command(template: &str) -> Result<BrokerUnderTest, ProcessError> {
     let directory = tempfile::tempdir().expect("no directory");
-    let source =
-        BrokerSource::Command { template: template.to_owned(), directory: directory.path().to_owned() };
+    let directory = directory.path().to_owned();
+    let source = BrokerSource::Command { template: template.to_owned(), directory, login: None };
     BrokerUnderTest::start_within(source, SHORT).await
 }
 

@@ -5,20 +5,28 @@ mod support;
 use mqtally_harness::broker::store::Sync;
 use mqtally_harness::broker::{Durability, Options, serve};
 use mqtally_harness::process::BrokerSource;
-use mqtally_harness::run::Group;
+use mqtally_harness::run::{Group, Plan};
 use mqtally_history::report::Verdict;
+use mqtally_proto::packet::Version;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 use support::{Played, plan, play};
 
 async fn play_restarts(durability: &str) -> Played {
+    play_restarts_of(plan(&[Group::Restart]), durability, "0").await
+}
+
+/// The same, of a broker that takes `delay_s` seconds to start.
+async fn play_restarts_of(plan: Plan, durability: &str, delay_s: &str) -> Played {
     let directory = tempfile::tempdir().expect("no directory");
     let program = std::env::current_exe().expect("this program has no path");
     let template = format!(
-        "env TEST_BROKER_PORT={{port}} TEST_BROKER={durability} '{}' --ignored --exact the_broker_itself",
+        "env TEST_BROKER_PORT={{port}} TEST_BROKER={durability} \
+         sh -c 'sleep {delay_s}; exec \"$0\" --ignored --exact the_broker_itself' '{}'",
         program.display()
     );
-    play(plan(&[Group::Restart]), BrokerSource::Command { template, directory: directory.path().to_owned() })
-        .await
+    let source = BrokerSource::Command { template, directory: directory.path().to_owned(), login: None };
+    play(plan, source).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -30,6 +38,17 @@ async fn a_durable_broker_keeps_everything_across_kill_9() {
     let kills: u64 =
         report.faults.iter().filter(|fault| fault.kind == "kill-broker").map(|fault| fault.count).sum();
     assert_eq!(kills, 8);
+}
+
+/// The traffic gave up while the broker was still starting, and took the start down with it: nobody was there then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_starts_more_slowly_than_it_answers_is_waited_for() {
+    let mut plan = plan(&[Group::Restart]);
+    plan.versions = vec![Version::V5_0];
+    plan.answer_limit = Duration::from_secs(2);
+    let played = play_restarts_of(plan, "durable", "3").await;
+    assert_eq!(played.troubles(), Vec::<String>::new());
+    assert_eq!(played.report().verdict, Verdict::Kept);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -83,6 +83,12 @@ impl Endpoint {
         Self { host: host.into(), port, ..Self::empty(Transport::Tcp) }
     }
 
+    /// The same broker, where clients log in by this name.
+    #[must_use]
+    pub fn with_username(self, username: impl Into<String>) -> Self {
+        Self { username: Some(username.into()), ..self }
+    }
+
     /// The same broker with this password, for one that does not stand in the URL.
     #[must_use]
     pub fn with_password(self, password: impl Into<String>) -> Self {

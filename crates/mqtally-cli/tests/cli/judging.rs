@@ -55,6 +55,22 @@ fn a_broken_promise_ends_with_status_1() {
 }
 
 #[test]
+fn a_broker_that_is_started_is_used_up_to_the_qos_that_was_given() {
+    let program = Program::new();
+    let broker = format!(
+        "{} broker --config /dev/null --volatile --listen 127.0.0.1:{{port}}",
+        env!("CARGO_BIN_EXE_mqtally")
+    );
+    let mut command = program.command(&format!("{SHORT} --json report.json --quiet --max-qos 1"));
+    let ended = Ended::from(command.args(["--broker-cmd", &broker]).output().expect("the program runs"));
+    assert_eq!(ended.status, 0, "{}{}", ended.stdout, ended.stderr);
+    let report = fs::read_to_string(program.directory().join("report.json")).expect("a report");
+    let report: serde_json::Value = serde_json::from_str(&report).expect("JSON");
+    let mut levels = report["streams"].as_array().expect("streams").iter().map(|stream| &stream["qos"]);
+    assert!(levels.all(|qos| qos != 2), "{report}");
+}
+
+#[test]
 fn a_history_is_never_overwritten() {
     let program = Program::new();
     fs::create_dir(program.directory().join("old")).expect("a directory");

@@ -32,6 +32,8 @@ fn what_was_typed_makes_no_sense() {
             "test --broker http://ann:secret@host",
             "test --broker mqtt://host --broker-cmd mosquitto",
             "test --broker-files etc",
+            "test --user ann",
+            "test --max-qos 0",
             "test --payload 8",
             "test --messages 0",
             "test --in-flight 0",

@@ -26,8 +26,9 @@ const PACKET_SIZE_MAX: u32 = 1 << 20;
 /// How long one attempt to connect may take.
 const REACH_LIMIT: Duration = Duration::from_secs(5);
 
-/// How long a broker may take to accept its first connection, unless it is told otherwise.
-const READY_LIMIT: Duration = Duration::from_secs(15);
+/// How long a broker may take to accept its first connection, unless it is told otherwise: some take ten seconds on a
+/// quiet machine.
+pub(crate) const READY_LIMIT: Duration = Duration::from_secs(60);
 /// How long one that was asked to stop may take, before it is killed.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 /// Between two attempts to connect to a broker that starts up.
@@ -51,7 +52,34 @@ pub enum BrokerSource {
         template: String,
         /// What `{dir}` stands for, the working directory of the process; it has to exist.
         directory: PathBuf,
+        /// Who clients log in as, if anybody.
+        login: Option<Login>,
     },
+}
+
+/// A user of a broker.
+#[derive(Clone)]
+pub struct Login {
+    /// The name.
+    pub user: String,
+    /// The password.
+    pub password: Option<String>,
+}
+
+impl std::fmt::Debug for Login {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Login({})", self.user)
+    }
+}
+
+impl Login {
+    fn at(&self, endpoint: Endpoint) -> Endpoint {
+        let endpoint = endpoint.with_username(&self.user);
+        match &self.password {
+            Some(password) => endpoint.with_password(password),
+            None => endpoint,
+        }
+    }
 }
 
 /// Why the broker could not be started, stopped or reached. Each message says what to do next.
@@ -122,7 +150,7 @@ impl BrokerUnderTest {
     /// Starts it, or checks that it is there, and waits until it has accepted an MQTT connection.
     ///
     /// # Errors
-    /// It cannot be started, or does not become ready within 15 s.
+    /// It cannot be started, or does not become ready within 60 s.
     pub async fn start(source: BrokerSource) -> Result<Self, ProcessError> {
         Self::start_within(source, READY_LIMIT).await
     }
@@ -144,8 +172,9 @@ impl BrokerUnderTest {
                 let endpoint = Endpoint::new(address.ip().to_string(), address.port());
                 Ok(Self { process: Some(process), endpoint, source, ready_limit })
             }
-            BrokerSource::Command { template, directory } => {
+            BrokerSource::Command { template, directory, login } => {
                 let endpoint = Endpoint::new(LOOPBACK, free_port()?);
+                let endpoint = login.iter().fold(endpoint, |endpoint, login| login.at(endpoint));
                 let process = start_command(template, directory, &endpoint, ready_limit).await?;
                 Ok(Self { process: Some(process), endpoint, source, ready_limit })
             }
@@ -212,7 +241,7 @@ impl BrokerUnderTest {
             BrokerSource::Embedded { program, data } => {
                 start_embedded(program, data, &self.endpoint, self.ready_limit).await?.0
             }
-            BrokerSource::Command { template, directory } => {
+            BrokerSource::Command { template, directory, .. } => {
                 start_command(template, directory, &self.endpoint, self.ready_limit).await?
             }
         };

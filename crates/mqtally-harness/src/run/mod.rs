@@ -123,7 +123,7 @@ impl<'a> Play<'a> {
         let plan = self.plan.clone();
         self.recorder.broker(BrokerEvent::Started);
         if plan.versions.contains(&Version::V5_0) && !plan.offer().has(Feature::Version5) {
-            let reason = "the broker refuses to speak it".to_owned();
+            let reason = "the broker does not speak it".to_owned();
             observe(RunEvent::VersionSkipped { version: Version::V5_0, reason });
         }
         let (parts, vain) = plan.playable(self.can_restart);
@@ -171,14 +171,14 @@ impl<'a> Play<'a> {
         match part {
             Part::Group(group) => {
                 for (stage, lacking) in self.plan.left_out(*group, version) {
-                    skip(stage.name, format!("the broker announces that it has no {}", lacking.name()));
+                    skip(stage.name, format!("the broker is said to have no {}", lacking.name()));
                 }
                 let stages = self.plan.stages(*group, version);
                 stages.map(|stage| (stage, self.scene(stage, version))).collect()
             }
             Part::Scenario(scenario) => {
                 if let Some(lacking) = workload::scenario::lacks(scenario, self.plan.offer()) {
-                    skip(&scenario.name, format!("the broker announces that it has no {}", lacking.name()));
+                    skip(&scenario.name, format!("the broker is said to have no {}", lacking.name()));
                     return Vec::new();
                 }
                 if !self.can_restart && scenario.faults.iter().any(|fault| fault.kind.strikes_broker()) {

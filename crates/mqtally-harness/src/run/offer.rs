@@ -1,7 +1,8 @@
 //! What a broker offers, as far as it says so: some parts of MQTT a broker may lawfully be without.
 //!
 //! It is asked once, before the run, by a CONNECT on 5.0: there a broker announces what it lacks [5.0:MQTT-3.2.2-9] ff.
-//! 3.1.1 has no words for it, so that what is announced on 5.0 counts for both.
+//! 3.1.1 has no words for it, so that what is announced on 5.0 counts for both, and whoever knows more says so
+//! ([`Offer::without`]).
 
 use crate::process::BrokerUnderTest;
 use mqtally::connection::{Closing, Connection, Read};
@@ -13,6 +14,8 @@ use tokio::time::timeout;
 
 /// How long the broker may take to answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+/// How often a broker that answers 3.1.1 is asked before its silence counts as an answer.
+const ATTEMPTS: usize = 2;
 /// Largest packet that is taken, bytes.
 const PACKET_SIZE_MAX: u32 = 1 << 20;
 /// CONNACK of a 3.1.1 broker that knows no other version.
@@ -56,14 +59,28 @@ pub struct Offer {
 }
 
 impl Offer {
-    /// Asks the broker. One that does not answer is taken to lack nothing: the run will show why.
+    /// Asks the broker. One that cannot be asked is taken to lack nothing: the run will show why.
     pub async fn of(broker: &BrokerUnderTest) -> Self {
-        match timeout(ANSWER_LIMIT, ask(broker.endpoint())).await {
-            Ok(Ok(Some(connack))) => Self::announced(&connack),
-            // Older brokers close a CONNECT of a version that they do not know.
-            Ok(Ok(None)) => Self { lacking: vec![Feature::Version5] },
-            Ok(Err(_)) | Err(_) => Self::default(),
+        for _ in 0..ATTEMPTS {
+            match timeout(ANSWER_LIMIT, ask(broker.endpoint())).await {
+                Ok(Ok(Some(connack))) => return Self::announced(&connack),
+                // Older brokers close a CONNECT of a version that they do not know, or leave it unanswered.
+                Ok(Ok(None)) => return Self { lacking: vec![Feature::Version5] },
+                Ok(Err(_)) => return Self::default(),
+                Err(_) if broker.check().await.is_err() => return Self::default(),
+                Err(_) => {}
+            }
         }
+        Self { lacking: vec![Feature::Version5] }
+    }
+
+    /// The same without `feature`, which the broker does not announce.
+    #[must_use]
+    pub fn without(mut self, feature: Feature) -> Self {
+        if self.has(feature) {
+            self.lacking.push(feature);
+        }
+        self
     }
 
     /// Whether the broker has `feature`, as far as is known.

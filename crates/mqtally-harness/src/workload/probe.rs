@@ -21,6 +21,11 @@ use tokio::time::{Instant, timeout_at};
 /// Largest packet that a probe takes, bytes.
 const PACKET_SIZE_MAX: u32 = 16 << 20;
 
+/// How often a broker that hangs up is asked.
+const ATTEMPTS: usize = 3;
+/// How long nothing may come before it is given up that something unfinished comes again.
+const AGAIN_LIMIT: Duration = Duration::from_secs(1);
+
 /// A client without a will of its own.
 pub(crate) struct Probe {
     name: Arc<str>,
@@ -41,9 +46,17 @@ impl Probe {
         Self::admitted(scene, name, connect(scene, name, lifetime)).await
     }
 
-    /// Sends this CONNECT; the broker has to accept.
+    /// Sends this CONNECT; the broker has to accept. One that hangs up before CONNACK is asked again, as any client
+    /// does: a session that has just ended is in the way of the next one for a moment, in some.
     pub(crate) async fn admitted(scene: &Scene, name: &Arc<str>, connect: Connect) -> Result<Self, Trouble> {
-        let (probe, connack) = Self::request(scene, name, connect).await?;
+        let mut attempt = Self::request(scene, name, connect.clone()).await;
+        for _ in 1..ATTEMPTS {
+            if !matches!(attempt, Err(Trouble::Closed { .. })) {
+                break;
+            }
+            attempt = Self::request(scene, name, connect.clone()).await;
+        }
+        let (probe, connack) = attempt?;
         if connack.reason != ReasonCode::SUCCESS {
             return Err(Trouble::Refused { client: name.to_string(), reason: connack.reason });
         }
@@ -78,7 +91,15 @@ impl Probe {
             Packet::Connack(connack) => Some(connack.clone()),
             _ => None,
         });
-        let connack = connack.await?;
+        let connack = match connack.await {
+            Ok(connack) => connack,
+            Err(trouble) => {
+                if probe.at_end {
+                    probe.connection.closed(&Closed::ByPeer);
+                }
+                return Err(trouble);
+            }
+        };
         probe.session_present = connack.session_present;
         Ok((probe, connack))
     }
@@ -140,6 +161,23 @@ impl Probe {
         }
     }
 
+    /// Sends `packet` and PINGREQ, and waits for the acknowledgement that `kind` picks. Where none comes the history
+    /// tells what that means: a broker that answers what came behind has dealt with it.
+    pub(crate) async fn ask(
+        &mut self,
+        packet: Packet,
+        awaited: &'static str,
+        packet_id: u16,
+        kind: impl Fn(&Packet) -> Option<&Ack>,
+    ) -> Result<(), Trouble> {
+        self.send(packet).await?;
+        self.send(Packet::Pingreq).await?;
+        match self.expect_ack(awaited, packet_id, kind).await {
+            Ok(_) | Err(Trouble::Silent { .. }) => Ok(()),
+            Err(trouble) => Err(trouble),
+        }
+    }
+
     /// Waits for the acknowledgement of `packet_id` that `kind` picks.
     pub(crate) async fn expect_ack(
         &mut self,
@@ -155,18 +193,31 @@ impl Probe {
     /// Takes and answers packets until every message of `owed` has arrived and was taken. Returns the publishes that
     /// came.
     pub(crate) async fn take(&mut self, owed: &[MessageId]) -> Result<Vec<Publish>, Trouble> {
+        self.take_again(owed, &[]).await
+    }
+
+    /// The same, and waits until each packet of `again` has come once more. Whether it has to, and before what, the
+    /// history tells; so when nothing at all comes for a while, the waiting for it is over.
+    pub(crate) async fn take_again(
+        &mut self,
+        owed: &[MessageId],
+        again: &[Packet],
+    ) -> Result<Vec<Publish>, Trouble> {
+        let mut again: Vec<(u8, u16)> = again.iter().filter_map(exchange).collect();
         let mut taken = Vec::new();
         loop {
             let missing = self.missing(owed);
-            if missing.is_none() && self.inbox.is_empty() {
+            if missing.is_none() && again.is_empty() && self.inbox.is_empty() {
                 return Ok(taken);
             }
-            let deadline = Instant::now() + self.scene.plan.drain_limit;
-            let packet = match (self.next(deadline, "delivery").await, missing) {
+            let limit = if missing.is_some() { self.scene.plan.drain_limit } else { AGAIN_LIMIT };
+            let packet = match (self.next(Instant::now() + limit, "delivery").await, missing) {
                 (Err(Trouble::Silent { .. }), Some(missing)) => return Err(missing),
+                (Err(Trouble::Silent { .. }), None) => return Ok(taken),
                 (packet, _) => packet?,
             };
             self.answer(&packet).await?;
+            again.retain(|it| Some(*it) != exchange(&packet));
             if let Packet::Publish(publish) = packet {
                 taken.push(publish);
             }
@@ -298,24 +349,18 @@ impl Probe {
         self.expect("PINGRESP", |packet| matches!(packet, Packet::Pingresp).then_some(())).await
     }
 
-    /// Waits for the broker to close the connection.
-    pub(crate) async fn expect_end(mut self, within: Duration) -> Result<(), Trouble> {
+    /// Waits for the broker to close the connection, and closes it where the broker does not within the limit: whether
+    /// it had to, the history tells.
+    pub(crate) async fn until_ended(mut self, within: Duration) {
         let deadline = Instant::now() + within;
         loop {
             match self.next(deadline, "end of the connection").await {
                 Ok(_) => {}
-                Err(Trouble::Closed { .. }) => {
-                    self.connection.closed(&Closed::ByPeer);
-                    return Ok(());
-                }
+                Err(Trouble::Closed { .. }) => return self.connection.closed(&Closed::ByPeer),
                 Err(Trouble::Failed { .. }) => {
-                    self.connection.closed(&Closed::Broken(std::io::ErrorKind::ConnectionReset));
-                    return Ok(());
+                    return self.connection.closed(&Closed::Broken(std::io::ErrorKind::ConnectionReset));
                 }
-                Err(trouble) => {
-                    self.connection.close(Closing::Fin).await;
-                    return Err(trouble);
-                }
+                Err(_) => return self.connection.close(Closing::Fin).await,
             }
         }
     }
@@ -417,6 +462,15 @@ impl Probe {
 
     fn not_accepted(&self, what: &'static str, reason: ReasonCode) -> Trouble {
         Trouble::NotAccepted { client: self.name.to_string(), what, reason }
+    }
+}
+
+/// What a packet that may be sent again is a part of: which packet, of which packet id.
+fn exchange(packet: &Packet) -> Option<(u8, u16)> {
+    match packet {
+        Packet::Publish(publish) => Some((3, publish.packet_id?)),
+        Packet::Pubrel(ack) => Some((6, ack.packet_id)),
+        _ => None,
     }
 }
 

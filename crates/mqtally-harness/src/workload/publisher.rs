@@ -7,6 +7,7 @@ use super::source::{Outgoing, Source};
 use mqtally_history::marker::MessageId;
 use mqtally_proto::packet::Qos;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::timeout;
 
 /// Messages that a publisher has in flight, where windows are not what the stage is about.
@@ -19,6 +20,8 @@ pub(crate) struct Publisher {
     number: u32,
     streams: u16,
     sent: u64,
+    /// How long nothing may move before it gives up.
+    limit: Duration,
 }
 
 impl Publisher {
@@ -42,7 +45,13 @@ impl Publisher {
             number: scene.publisher_number(),
             streams: 0,
             sent: 0,
+            limit: scene.plan.answer_limit,
         })
+    }
+
+    /// From now on it waits so much longer, where the broker is away on purpose.
+    pub(crate) fn be_patient(&mut self, longer: Duration) {
+        self.limit += longer;
     }
 
     /// A new stream of this publisher.
@@ -56,7 +65,7 @@ impl Publisher {
     pub(crate) async fn send(&mut self, message: Outgoing) -> Result<(), Trouble> {
         let accepted = self.peer.client.publish(self.sent, message.publish);
         let failed = |error: String| Trouble::Failed { client: self.peer.name.to_string(), error };
-        match timeout(self.scene.plan.answer_limit, accepted).await {
+        match timeout(self.limit, accepted).await {
             Ok(Ok(())) => {
                 self.sent += 1;
                 Ok(())
@@ -98,7 +107,7 @@ impl Publisher {
 
     fn unacknowledged(&self) -> Trouble {
         let pending = self.sent.saturating_sub(self.peer.standing().completed);
-        let seconds = self.scene.plan.answer_limit.as_secs();
+        let seconds = self.limit.as_secs();
         Trouble::Unacknowledged { client: self.peer.name.to_string(), pending, seconds }
     }
 }

@@ -5,6 +5,7 @@ use super::scene::{Lifetime, Scene};
 use super::source::Source;
 use super::subscriber::Subscriber;
 use super::{Probe, Trouble};
+use crate::process::READY_LIMIT;
 use crate::run::Feature;
 use mqtally_history::event::BrokerEvent;
 use mqtally_proto::packet::Qos;
@@ -25,6 +26,7 @@ pub(crate) async fn kill(scene: Scene) -> Result<(), Trouble> {
     let absent = Subscriber::connect(&scene, "restart-absent", Lifetime::DURABLE, &filters).await?;
     absent.peer.disconnect().await;
     let mut publisher = Publisher::with(&scene, "restart-publisher", Lifetime::DURABLE, WINDOW).await?;
+    publisher.be_patient(READY_LIMIT);
     if scene.has(Feature::Retain) {
         retain(&scene, &mut publisher).await?;
     }
@@ -66,7 +68,7 @@ async fn kill_mid_traffic(
             let stream = usize::try_from(number).unwrap_or_default() % streams.len();
             publisher.send(streams[stream].load(b"restart")).await?;
         }
-        Ok(())
+        Ok::<(), Trouble>(())
     };
     let killing = async {
         peer.until("acknowledgement", |standing| standing.completed >= moment).await?;
@@ -76,7 +78,10 @@ async fn kill_mid_traffic(
         peer.until_closed().await?;
         peer.connect().await.map(drop)
     };
-    tokio::try_join!(traffic, killing)?;
+    // Whatever becomes of the traffic, the broker has to be there again afterwards.
+    let (sent, killed) = tokio::join!(traffic, killing);
+    killed?;
+    sent?;
     publisher.settle().await
 }
 

@@ -57,10 +57,18 @@ pub(crate) struct Args {
     /// Copy this directory to {dir} before the broker is started
     #[arg(long, value_name = "DIR", help_heading = "Broker")]
     broker_files: Option<PathBuf>,
+    /// Log in to the broker that is started as this user; the password comes from --password-file or MQTALLY_PASSWORD
+    #[arg(long, value_name = "NAME", help_heading = "Broker")]
+    user: Option<String>,
+    /// Highest QoS that the broker has, where it cannot announce it (MQTT 3.1.1): 1 or 2
+    #[arg(long, value_name = "QOS", default_value = "2", help_heading = "Broker")]
+    #[arg(value_parser = RangedU64ValueParser::<u8>::new().range(1..=2))]
+    max_qos: u8,
     /// Durability that the broker is held to [default: durable for the embedded broker, else volatile]
     #[arg(long, value_enum, help_heading = "Broker")]
     profile: Option<Profile>,
-    /// Read the password from the first line of this file instead of MQTALLY_PASSWORD; the URL has the user name
+    /// Read the password from the first line of this file instead of MQTALLY_PASSWORD; the URL or --user has the user
+    /// name
     #[arg(long, value_name = "FILE", help_heading = "Broker")]
     password_file: Option<PathBuf>,
 
@@ -157,7 +165,7 @@ async fn play(setup: &Setup, index: u32, global: &Global) -> Result<(Judged, Exi
     let scratch = setup.scratch()?;
     let broker =
         BrokerUnderTest::start(setup.source(&scratch)?).await.map_err(|error| unavailable(&error, setup))?;
-    let plan = setup.plan(index).adapted_to(Offer::of(&broker).await);
+    let plan = setup.plan(index, Offer::of(&broker).await);
     if plan.parts().next().is_none() {
         let advice = "use --protocol 3.1.1, or another scenario";
         return Err(Failure::new(

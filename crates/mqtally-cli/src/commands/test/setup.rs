@@ -2,14 +2,14 @@
 
 use super::scenarios::{self, Named};
 use super::{Args, Profile, Protocol};
-use crate::broker_url::endpoint;
+use crate::broker_url::{endpoint, password};
 use crate::exit::{ExitStatus, Failure};
 use crate::nearest;
 use crate::report::Outputs;
 use mqtally::endpoint::Endpoint;
-use mqtally_harness::process::BrokerSource;
+use mqtally_harness::process::{BrokerSource, Login};
 use mqtally_harness::recorder::HISTORY_FILE;
-use mqtally_harness::run::{Group, Plan};
+use mqtally_harness::run::{Feature, Group, Offer, Plan};
 use mqtally_harness::scenario::Scenario;
 use mqtally_history::profile::Profile as Durability;
 use mqtally_proto::packet::Version;
@@ -31,6 +31,8 @@ pub(super) struct Setup {
     pub(super) outputs: Option<Outputs>,
     /// Where the history is kept, if it is.
     pub(super) history: Option<PathBuf>,
+    /// The highest QoS that the broker has, as far as somebody said.
+    max_qos: u8,
     plan: Plan,
     broker: Broker,
 }
@@ -38,7 +40,7 @@ pub(super) struct Setup {
 enum Broker {
     Embedded,
     Url(Endpoint),
-    Command { template: String, files: Option<PathBuf> },
+    Command { template: String, files: Option<PathBuf>, login: Option<Login> },
 }
 
 impl Setup {
@@ -49,12 +51,13 @@ impl Setup {
         let outputs = Some(args.results.prepare()?);
         let history = args.history.clone();
         history.as_deref().map(fresh_history).transpose()?;
-        Ok(Setup { runs: args.runs, profile, outputs, plan, broker, history })
+        Ok(Setup { runs: args.runs, profile, outputs, max_qos: args.max_qos, plan, broker, history })
     }
 
-    /// What the run of this index, counted from 0, is to do.
-    pub(super) fn plan(&self, index: u32) -> Plan {
-        let mut plan = self.plan.clone();
+    /// What the run of this index, counted from 0, is to do on a broker with this offer.
+    pub(super) fn plan(&self, index: u32, offer: Offer) -> Plan {
+        let offer = if self.max_qos < 2 { offer.without(Feature::ExactlyOnce) } else { offer };
+        let mut plan = self.plan.clone().adapted_to(offer);
         plan.run = random();
         plan.seed = plan.seed.wrapping_add(index.into());
         plan
@@ -75,11 +78,11 @@ impl Setup {
         match &self.broker {
             Broker::Embedded => Ok(BrokerSource::Embedded { program: program()?, data: directory }),
             Broker::Url(endpoint) => Ok(BrokerSource::Url(endpoint.clone())),
-            Broker::Command { template, files } => {
+            Broker::Command { template, files, login } => {
                 if let Some(files) = files {
                     copy_tree(files, &directory).map_err(|error| uncopied(files, &error))?;
                 }
-                Ok(BrokerSource::Command { template: template.clone(), directory })
+                Ok(BrokerSource::Command { template: template.clone(), directory, login: login.clone() })
             }
         }
     }
@@ -187,10 +190,18 @@ fn broker(args: &Args) -> Result<Broker, Failure> {
     };
     match (&args.broker, &args.broker_cmd) {
         (_, None) if args.broker_files.is_some() => vain("--broker-files", "--broker-cmd"),
-        (None, _) if args.password_file.is_some() => vain("--password-file", "--broker"),
+        (_, None) if args.user.is_some() => vain("--user", "--broker-cmd"),
+        (None, _) if args.password_file.is_some() && args.user.is_none() => {
+            vain("--password-file", "--broker or --user")
+        }
         (Some(url), _) => endpoint(url, args.password_file.as_deref()).map(Broker::Url),
         (None, Some(template)) => {
-            Ok(Broker::Command { template: template.clone(), files: args.broker_files.clone() })
+            let login = args
+                .user
+                .clone()
+                .map(|user| password(args.password_file.as_deref()).map(|password| Login { user, password }));
+            let files = args.broker_files.clone();
+            Ok(Broker::Command { template: template.clone(), files, login: login.transpose()? })
         }
         (None, None) => Ok(Broker::Embedded),
     }

@@ -122,7 +122,10 @@ pub(crate) async fn refused(scene: Scene) -> Result<(), Trouble> {
     let lawful = connect(&scene, &name, Lifetime::CLEAN);
     let refused = if scene.is_v5() { with_unknown_authentication(lawful) } else { without_name(lawful) };
     match Probe::request(&scene, &name, refused).await {
-        Ok((probe, connack)) if connack.reason.is_error() => probe.expect_end(scene.plan.answer_limit).await,
+        Ok((probe, connack)) if connack.reason.is_error() => {
+            probe.until_ended(scene.plan.answer_limit).await;
+            Ok(())
+        }
         Ok((probe, _)) => probe.disconnect().await,
         // A broker may close without a word.
         Err(Trouble::Closed { .. } | Trouble::Failed { .. }) => Ok(()),

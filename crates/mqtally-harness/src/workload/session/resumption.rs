@@ -39,7 +39,8 @@ async fn cut_unacknowledged(scene: &Scene, role: &str, qos: Qos, how: Closing) -
     let mut act = Interrupted::begin(scene, role, qos).await?;
     act.subscriber.hold();
     act.subscriber.take(&act.held.clone()).await?;
-    act.end(scene, |subscriber| subscriber.cut(how)).await
+    let owed = act.subscriber.held();
+    act.end(scene, owed, |subscriber| subscriber.cut(how)).await
 }
 
 /// Released and not completed at the cut: PUBREL comes again, PUBLISH does not.
@@ -58,10 +59,15 @@ async fn cut_before_pubcomp(scene: &Scene, role: &str, how: Closing) -> Result<(
     for packet_id in &packet_ids {
         act.subscriber.send(Packet::Pubrec(Ack::success(*packet_id))).await?;
     }
-    for packet_id in &packet_ids {
-        act.subscriber.expect_ack("PUBREL", *packet_id, pubrel).await?;
+    let mut released = Vec::new();
+    while released.len() < packet_ids.len() {
+        let fresh =
+            |packet: &Packet| pubrel(packet).map(|ack| ack.packet_id).filter(|id| !released.contains(id));
+        let packet_id = act.subscriber.expect("PUBREL of each PUBREC", fresh).await?;
+        released.push(packet_id);
     }
-    act.end(scene, |subscriber| subscriber.cut(how)).await
+    let owed = released.into_iter().map(|packet_id| Packet::Pubrel(Ack::success(packet_id))).collect();
+    act.end(scene, owed, |subscriber| subscriber.cut(how)).await
 }
 
 /// Nothing is acknowledged for a while, and nothing is sent again meanwhile: TCP loses nothing.
@@ -92,7 +98,7 @@ async fn keep_waiting(scene: &Scene, role: &str, qos: Qos) -> Result<(), Trouble
             None => act.subscriber.answer(&Packet::Publish(publish)).await?,
         }
     }
-    act.end(scene, |subscriber| subscriber.cut(Closing::Fin)).await
+    act.end(scene, Vec::new(), |subscriber| subscriber.cut(Closing::Fin)).await
 }
 
 /// A second CONNECT under the same client id: the first connection ends, the session and what is in flight go on.
@@ -110,12 +116,11 @@ async fn take_over(scene: &Scene, role: &str, qos: Qos) -> Result<(), Trouble> {
     scene.recorder.fault("takeover", Some(act.subscriber.name()));
     let Interrupted { name, topic, subscriber: old, mut publisher, mut source, .. } = act;
     let mut new = scene.back(&name, &[(&topic, qos)]).await?;
-    let ended = old.expect_end(TAKEOVER_LIMIT).await;
+    old.until_ended(TAKEOVER_LIMIT).await;
     let sentinel = publisher.send_and_settle(vec![source.sentinel()]).await?;
     new.take(&sentinel).await?;
     new.disconnect().await?;
-    publisher.disconnect().await?;
-    ended
+    publisher.disconnect().await
 }
 
 /// A durable subscriber with messages on their way to it.
@@ -139,16 +144,18 @@ impl Interrupted {
         Ok(Self { name, topic, qos, subscriber, publisher, source, held })
     }
 
-    /// Cuts, returns, and drains to a sentinel.
+    /// Cuts, returns, and drains to a sentinel; what is `owed` again has time to come.
     async fn end<F: Future<Output = ()>>(
         mut self,
         scene: &Scene,
+        owed: Vec<Packet>,
         cut: impl FnOnce(Probe) -> F,
     ) -> Result<(), Trouble> {
         cut(self.subscriber).await;
         let mut subscriber = scene.back(&self.name, &[(&self.topic, self.qos)]).await?;
         let sentinel = self.publisher.send_and_settle(vec![self.source.sentinel()]).await?;
-        subscriber.take(&sentinel).await?;
+        let owed = if subscriber.session_present() { owed } else { Vec::new() };
+        subscriber.take_again(&sentinel, &owed).await?;
         subscriber.ping().await?;
         subscriber.disconnect().await?;
         self.publisher.disconnect().await
@@ -169,9 +176,7 @@ pub(crate) async fn publisher(scene: Scene) -> Result<(), Trouble> {
         publish_interrupted(&scene, &name, &message.publish, lost).await?;
     }
     let mut publisher = scene.durable(&name).await?;
-    publisher.send(Packet::Pubrel(Ack::success(UNKNOWN_PACKET_ID))).await?;
-    publisher.expect_ack("PUBCOMP for an unknown packet id", UNKNOWN_PACKET_ID, pubcomp).await?;
-    publisher.ping().await?;
+    release(&mut publisher, UNKNOWN_PACKET_ID).await?;
     let sentinel = source.sentinel();
     publish_whole(&mut publisher, &sentinel.publish, 99).await?;
     scene.drain(vec![(witness.name().clone(), sentinel.id)]).await?;
@@ -216,15 +221,19 @@ async fn publish_interrupted(
         }
         send_again(&mut publisher, publish, packet_id).await?;
     }
-    publisher.send(Packet::Pubrel(Ack::success(packet_id))).await?;
-    publisher.expect_ack("PUBCOMP", packet_id, pubcomp).await?;
+    release(&mut publisher, packet_id).await?;
     publisher.disconnect().await
 }
 
 /// A publisher that knows of no PUBREC sends PUBLISH again, however often that happens to it.
 async fn send_again(publisher: &mut Probe, publish: &Publish, packet_id: u16) -> Result<(), Trouble> {
-    publisher.publish(publish, packet_id, true).await?;
-    publisher.expect_ack("PUBREC", packet_id, pubrec).await.map(drop)
+    let again = Publish { dup: true, packet_id: Some(packet_id), ..publish.clone() };
+    publisher.ask(Packet::Publish(again), "PUBREC", packet_id, pubrec).await
+}
+
+/// One that knows of no PUBCOMP sends PUBREL.
+async fn release(publisher: &mut Probe, packet_id: u16) -> Result<(), Trouble> {
+    publisher.ask(Packet::Pubrel(Ack::success(packet_id)), "PUBCOMP", packet_id, pubcomp).await
 }
 
 async fn publish_whole(publisher: &mut Probe, publish: &Publish, packet_id: u16) -> Result<(), Trouble> {
