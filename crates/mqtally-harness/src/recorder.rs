@@ -54,12 +54,16 @@ struct Arrivals {
     awaited: FxHashSet<Arrival>,
 }
 
+/// Sees each event in its order; see [`Recorder::watch`].
+type Watch = Box<dyn FnMut(&Event) + Send>;
+
 /// What the one lock guards: the order of events.
 struct Journal {
     /// Gone when the history is finished.
     writer: Option<journal::Writer<BufWriter<File>>>,
     failed: Option<JournalError>,
     connections: u32,
+    watch: Option<Watch>,
 }
 
 impl Recorder {
@@ -73,13 +77,19 @@ impl Recorder {
         Ok(Self(Arc::new(Shared {
             run: header.run,
             began: Instant::now(),
-            journal: Mutex::new(Journal { writer: Some(writer), failed: None, connections: 0 }),
+            journal: Mutex::new(Journal { writer: Some(writer), failed: None, connections: 0, watch: None }),
             arrivals: Mutex::default(),
             arrived: Notify::new(),
             open: watch::Sender::new(0),
             published: AtomicU64::new(0),
             delivered: AtomicU64::new(0),
         })))
+    }
+
+    /// Has each event from now on seen by `watch`, in the order of the history. It runs while the event is recorded: it must
+    /// be quick, and not record anything itself.
+    pub fn watch(&self, watch: impl FnMut(&Event) + Send + 'static) {
+        self.lock().watch = Some(Box::new(watch));
     }
 
     /// Records something that is no packet.
@@ -228,8 +238,12 @@ impl Journal {
     fn write(&mut self, began: Instant, kind: EventKind) {
         let at_ns = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let Some(writer) = &mut self.writer else { return };
-        if let Err(error) = writer.append(&Event { at_ns, kind }) {
+        let event = Event { at_ns, kind };
+        if let Err(error) = writer.append(&event) {
             self.failed.get_or_insert(error);
+        }
+        if let Some(watch) = &mut self.watch {
+            watch(&event);
         }
     }
 }

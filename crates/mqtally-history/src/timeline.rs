@@ -204,6 +204,16 @@ impl Timeline {
         &self.outages
     }
 
+    /// Messages that were sent, at QoS 1 or 2 and with identities of ours, and are not acknowledged yet.
+    pub fn in_flight(&self) -> usize {
+        self.unacknowledged_ns.len()
+    }
+
+    /// Connections that are open, of clients that have a lane.
+    pub fn connected(&self) -> usize {
+        self.connections.len()
+    }
+
     /// The parts of the run.
     pub fn parts(&self) -> &[Part] {
         &self.parts
@@ -399,7 +409,8 @@ impl Latencies {
         *bin = bin.saturating_add(1);
     }
 
-    fn merge(&mut self, other: &Latencies) {
+    /// Takes in what another has.
+    pub fn merge(&mut self, other: &Latencies) {
         for (bin, more) in self.bins.iter_mut().zip(other.bins) {
             *bin = bin.saturating_add(more);
         }

@@ -17,14 +17,40 @@ pub(crate) use access::{Access, TokenArgs};
 pub(crate) use pace::{Pace, Window};
 pub(crate) use view::{Column, Curve, Figure, Plot, Row, State, Table, Tone, View};
 
+use crate::exit::{ExitStatus, Failure};
 use crate::http::{Answer, Event, Request};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 const JSON: &str = "application/json";
 /// How long those who watch have to take the last view.
 const FAREWELL_MAX: Duration = Duration::from_secs(2);
+
+/// Where to serve, as it is typed: whoever wants it to be seen from elsewhere says so.
+pub(crate) fn place(text: &str) -> Result<SocketAddr, String> {
+    let port = text.parse().map(|port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    port.or_else(|_| text.parse())
+        .map_err(|_| format!("'{text}' is no place to listen; write PORT, or ADDR:PORT such as 0.0.0.0:9464"))
+}
+
+/// Listens where `flag` says.
+pub(crate) async fn listen(address: SocketAddr, flag: &str) -> Result<(SocketAddr, TcpListener), Failure> {
+    let listener = TcpListener::bind(address).await;
+    let listener = listener.and_then(|listener| Ok((listener.local_addr()?, listener)));
+    listener.map_err(|error| {
+        let what = format!("cannot listen ({error})");
+        let advice = format!("stop what listens there, or choose another {flag}; port 0 takes a free one");
+        Failure::new(ExitStatus::Unavailable, what, address.to_string(), advice)
+    })
+}
+
+/// There is something else.
+pub(crate) fn not_found(there_are: &str) -> Answer {
+    Answer::new("404 Not Found", format!("there are {there_are}\n"))
+}
 
 /// Has the latest view, for everybody who watches.
 #[derive(Debug)]
@@ -79,4 +105,18 @@ impl Hub {
 fn event(view: &View, is_last: bool) -> Event {
     // Without line ends: those within texts are escaped.
     Event { data: serde_json::to_string(view).unwrap_or_default().into(), is_last }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_alone_is_on_loopback() {
+        let check = |text: &str, expect: &str| assert_eq!(place(text), Ok(expect.parse().unwrap()));
+        check("9464", "127.0.0.1:9464");
+        check("0.0.0.0:9464", "0.0.0.0:9464");
+        check("[::]:0", "[::]:0");
+        assert!(place("localhost:9464").unwrap_err().contains("ADDR:PORT"));
+    }
 }

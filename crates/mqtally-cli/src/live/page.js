@@ -50,7 +50,7 @@ function showState({ word, sentence, tone }, over) {
   put(byId("over"), over || "");
   const heard = `${word}${over ? `. ${over}` : ""}`;
   if (state.dataset.heard !== heard) {
-    if (state.dataset.heard !== undefined || over) say(heard);
+    put(byId("heard"), heard);
     state.dataset.heard = heard;
   }
 }
@@ -281,5 +281,6 @@ function watch() {
 
 // The token has done its work; it need not stay in the address bar and in the history.
 if (location.search) history.replaceState(null, "", location.pathname);
-addEventListener("resize", () => { if (shown) showPlots(shown.plots); });
+// Curves are drawn for the width that they have; a scroll bar changes it, too.
+new ResizeObserver(() => { if (shown) showPlots(shown.plots); }).observe(byId("plots"));
 watch();

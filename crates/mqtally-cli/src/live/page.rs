@@ -57,6 +57,7 @@ fn render(nonce: &str) -> Markup {
                         p #over hidden {}
                     }
                     // What a screen reader says by itself: changes of state and answers to clicks, never the rates.
+                    p #heard .hidden role="status" aria-live="polite" {}
                     p #said .said role="status" aria-live="polite" {}
                     noscript { p { "This page needs JavaScript; " a href="view.json" { "view.json" } " has the same as text." } }
                     dl #facts .facts {}

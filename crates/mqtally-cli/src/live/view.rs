@@ -87,6 +87,8 @@ pub(crate) struct Table {
 pub(crate) enum Column {
     Text(&'static str),
     Number(&'static str),
+    /// A word that has the row's colour.
+    Word(&'static str),
     /// Typewriter type, breaks anywhere.
     Code(&'static str),
     /// Does not break.

@@ -9,3 +9,4 @@ mod publishing;
 mod reconciling;
 mod refusing;
 mod simulating;
+mod watching;

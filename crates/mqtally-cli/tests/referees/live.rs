@@ -1,6 +1,6 @@
 //! The live pages in a browser: what they show, and a real click on replay.
 
-use super::bench::{Bench, Running, eventually, message};
+use super::bench::{Bench, Running, eventually, message, mqtally};
 use super::webdriver::Browser;
 use std::fs;
 
@@ -69,5 +69,36 @@ fn a_click_on_replay_has_a_dead_letter_processed_again() {
     assert_eq!(running.terminate().code, Some(0));
     browser.wait_for("document.getElementById('word').textContent === 'stopped'");
     browser.wait_for("!document.getElementById('over').hidden");
+    assert_eq!(browser.log(), Vec::<String>::new());
+}
+
+#[test]
+fn a_run_is_watched_from_its_beginning_to_its_verdict() {
+    let directory = tempfile::tempdir().expect("a directory");
+    // A volatile broker held to keeping everything: something is found.
+    let broker = format!(
+        "{} broker --config /dev/null --volatile --listen 127.0.0.1:{{port}}",
+        env!("CARGO_BIN_EXE_mqtally")
+    );
+    let browser = Browser::start(directory.path());
+    let mut command = mqtally(directory.path());
+    command.args(["test", "qos", "restart", "--protocol", "5", "--messages", "500", "--seed", "42"]);
+    command.args(["--profile", "durable", "--broker-cmd", &broker, "--live"]);
+    let running = Running::start(&mut command);
+    browser.open(&page(&running));
+    browser.wait_for(
+        "document.getElementById('sentence').textContent.startsWith('qos on MQTT 5.0, part 1 of 2')",
+    );
+    browser.wait_for("document.querySelectorAll('#plots polyline.curve').length >= 6");
+    browser.wait_for("document.getElementById('word').textContent === 'broken'");
+    browser.wait_for("document.getElementById('over').textContent.startsWith('The run is over')");
+    let ended = running.ended();
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    // The page stays as it was, although nobody serves it any more.
+    browser.wait_for("document.querySelector('[aria-labelledby=findings-name] tbody tr')");
+    browser.wait_for("document.querySelector(\"[aria-labelledby=parts-name] tr[data-key='qos 5.0']\").innerText.includes('done')");
+    browser.wait_for("document.querySelector(\"[aria-labelledby=promises-name] tr[data-key='S2']\").innerText.includes('broken')");
+    browser.wait_for("document.querySelector(\"[aria-labelledby=faults-name] tr[data-key='kill-broker']\")");
+    look_at(&browser, "test");
     assert_eq!(browser.log(), Vec::<String>::new());
 }

@@ -112,6 +112,12 @@ impl Checker {
         }
     }
 
+    /// Every promise as far as it was judged: what an unfinished stream or group owes is not in it yet, and nothing is
+    /// kept for certain before the end. Broken is broken.
+    pub fn so_far(&self) -> Vec<crate::report::Promise> {
+        self.ledger.promises()
+    }
+
     /// The report over everything seen.
     pub fn finish(mut self) -> Report {
         for group in 0..self.world.groups.len() as GroupIx {

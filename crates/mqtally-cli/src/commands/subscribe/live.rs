@@ -1,7 +1,9 @@
 //! The live view of a running subscriber, beside `/metrics`; dead letters are replayed from it.
 
 use crate::http::{self, Answer, Request};
-use crate::live::{Access, Column, Curve, Figure, Hub, Pace, Plot, Row, State, Table, Tone, View, Window};
+use crate::live::{
+    Access, Column, Curve, Figure, Hub, Pace, Plot, Row, State, Table, Tone, View, Window, not_found,
+};
 use crate::metrics;
 use crate::report::words::{count, duration, milliseconds, share, visible};
 use mqtally::handler::rfc_3339;
@@ -140,10 +142,7 @@ async fn act(request: Request, letters: Arc<Letters>) -> Answer {
     match (request.method.as_str(), request.path.as_str()) {
         ("POST", "/replay") => replay(&request.body, letters).await,
         (_, "/replay") => Answer::wrong_method("POST"),
-        _ => Answer::new(
-            "404 Not Found",
-            "there are /, /events, /view.json, /replay, /metrics, /healthz and /readyz\n",
-        ),
+        _ => not_found("/, /events, /view.json, /replay, /metrics, /healthz and /readyz"),
     }
 }
 

@@ -8,7 +8,7 @@ pub(super) mod words;
 use super::Global;
 use super::store::Store;
 use crate::exit::{self, ExitStatus, Failure};
-use crate::live::{Access, TokenArgs};
+use crate::live::{self as live_view, Access, TokenArgs};
 use broker::BrokerArgs;
 use clap::ValueEnum;
 use live::{Heard, Live};
@@ -26,7 +26,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use words::{DedupKey, Filter};
@@ -144,7 +143,7 @@ pub(crate) struct Args {
     stats_every: Duration,
     /// Serve a live page with dead letters to replay, /metrics (Prometheus), /healthz and /readyz here; a port alone is
     /// one of this machine's own, 127.0.0.1; elsewhere the page needs a token
-    #[arg(long, value_name = "[ADDR:]PORT", value_parser = words::listen, help_heading = "Watching")]
+    #[arg(long, value_name = "[ADDR:]PORT", value_parser = live_view::place, help_heading = "Watching")]
     listen: Option<SocketAddr>,
     #[command(flatten, next_help_heading = "Watching")]
     live_token: TokenArgs,
@@ -189,7 +188,7 @@ impl Args {
     /// Serves what there is to watch, if it is to be served.
     async fn serve(&self, subscriber: &Subscriber, heard: Arc<Heard>) -> Result<Option<Live>, Failure> {
         let Some(address) = self.listen else { return Ok(None) };
-        let (bound, listener) = listen(address).await?;
+        let (bound, listener) = live_view::listen(address, "--listen").await?;
         let access = Access::new(bound, &self.live_token)?;
         exit::complain(&format!("mqtally: live view on {}", access.url(bound)));
         exit::complain(&format!("mqtally: metrics on http://{bound}/metrics"));
@@ -362,15 +361,6 @@ fn observer(global: &Global, heard: Arc<Heard>) -> impl Fn(&Notice) + Send + Syn
 
 fn tell(line: &str) {
     exit::complain(&format!("mqtally: {}", exit::redact(line)));
-}
-
-async fn listen(address: SocketAddr) -> Result<(SocketAddr, TcpListener), Failure> {
-    let listener = TcpListener::bind(address).await;
-    let listener = listener.and_then(|listener| Ok((listener.local_addr()?, listener)));
-    listener.map_err(|error| {
-        let advice = "stop what listens there, or choose another --listen; port 0 takes a free one";
-        Failure::new(ExitStatus::Unavailable, format!("cannot listen ({error})"), address.to_string(), advice)
-    })
 }
 
 /// One run, watched.

@@ -3,7 +3,6 @@
 use mqtally::inbox::key::Rule;
 use mqtally::subscriber::Order;
 use mqtally_proto::packet::Qos;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -122,25 +121,9 @@ pub(super) fn order(text: &str) -> Result<Order, String> {
     }
 }
 
-/// Where to serve: whoever wants it to be seen from elsewhere says so.
-pub(super) fn listen(text: &str) -> Result<SocketAddr, String> {
-    let port = text.parse().map(|port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
-    port.or_else(|_| text.parse())
-        .map_err(|_| format!("'{text}' is no place to listen; write PORT, or ADDR:PORT such as 0.0.0.0:9464"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_port_alone_is_on_loopback() {
-        let check = |text: &str, expect: &str| assert_eq!(listen(text), Ok(expect.parse().unwrap()));
-        check("9464", "127.0.0.1:9464");
-        check("0.0.0.0:9464", "0.0.0.0:9464");
-        check("[::]:0", "[::]:0");
-        assert!(listen("localhost:9464").unwrap_err().contains("ADDR:PORT"));
-    }
 
     #[test]
     fn a_time_has_a_unit_and_a_bound() {

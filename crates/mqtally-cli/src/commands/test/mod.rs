@@ -1,6 +1,7 @@
 //! `mqtally test`: run workloads against a broker, judge every promise, report.
 
 mod again;
+mod live;
 mod progress;
 mod scenarios;
 mod setup;
@@ -8,19 +9,22 @@ mod setup;
 use super::Global;
 use crate::exit::{self, ExitStatus, Failure};
 use crate::history;
+use crate::live::TokenArgs;
 use crate::report::{self, Judged, Look, Targets, prose};
 pub(super) use again::hint;
 use clap::ValueEnum;
 use clap::builder::RangedU64ValueParser;
+use live::Live;
 use mqtally_harness::process::{BrokerUnderTest, ProcessError};
 use mqtally_harness::recorder::Recorder;
-use mqtally_harness::run::{self, Group, Offer};
+use mqtally_harness::run::{self, Group, Offer, RunEvent};
 use mqtally_harness::scenario;
 use mqtally_history::journal::JournalError;
 use progress::Progress;
 use setup::Setup;
 pub(super) use setup::{fresh_history, random};
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -106,6 +110,19 @@ pub(crate) struct Args {
     history: Option<PathBuf>,
     #[command(flatten)]
     results: Targets,
+
+    /// Show the run in a browser as it goes: serve a page here, by default on a free port of this machine; elsewhere than
+    /// on loopback it needs a token. The page ends with the run
+    #[arg(long, value_name = "ADDR:PORT", num_args = 0..=1, default_missing_value = "127.0.0.1:0")]
+    #[arg(value_parser = live_place, help_heading = "Watching")]
+    live: Option<SocketAddr>,
+    #[command(flatten, next_help_heading = "Watching")]
+    live_token: TokenArgs,
+}
+
+/// What follows `--live` may have been meant as a scenario.
+fn live_place(text: &str) -> Result<SocketAddr, String> {
+    crate::live::place(text).map_err(|error| format!("{error}; a scenario stands before --live"))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -138,7 +155,7 @@ pub(crate) fn run(args: &Args, global: &Global) -> Result<ExitStatus, Failure> {
     let mut setup = Setup::resolve(args)?;
     let outputs = setup.outputs.take();
     let runtime = tokio::runtime::Runtime::new().map_err(|error| no_runtime(&error))?;
-    let (judged, status) = runtime.block_on(repeat(&setup, global))?;
+    let (judged, status) = runtime.block_on(watched(args, &setup, global))?;
     outputs.map_or(Ok(()), |outputs| outputs.publish(&judged, None, global.quiet))?;
     if status != ExitStatus::Success && !global.quiet {
         exit::complain(&again::hint(judged.report.seed, setup.history.as_deref()));
@@ -146,10 +163,27 @@ pub(crate) fn run(args: &Args, global: &Global) -> Result<ExitStatus, Failure> {
     Ok(status)
 }
 
+/// Runs, and shows it to whoever watches.
+async fn watched(args: &Args, setup: &Setup, global: &Global) -> Result<(Judged, ExitStatus), Failure> {
+    let live = match args.live {
+        Some(address) => Some(Live::serve(address, &args.live_token).await?),
+        None => None,
+    };
+    let ended = repeat(setup, global, live.as_ref()).await;
+    if let Some(live) = &live {
+        live.end(ended.as_ref().map(drop)).await;
+    }
+    ended
+}
+
 /// Runs until one is not kept, at most as often as wanted. The verdicts before the last are progress, not results.
-async fn repeat(setup: &Setup, global: &Global) -> Result<(Judged, ExitStatus), Failure> {
+async fn repeat(
+    setup: &Setup,
+    global: &Global,
+    live: Option<&Live>,
+) -> Result<(Judged, ExitStatus), Failure> {
     for index in 1..setup.runs {
-        let (judged, status) = play(setup, index - 1, global).await?;
+        let (judged, status) = play(setup, index - 1, global, live).await?;
         if status != ExitStatus::Success {
             return Ok((judged, status));
         }
@@ -157,11 +191,16 @@ async fn repeat(setup: &Setup, global: &Global) -> Result<(Judged, ExitStatus), 
             exit::complain(&report::terminal::verdict(&judged.report, Look::PLAIN).trim_end());
         }
     }
-    play(setup, setup.runs - 1, global).await
+    play(setup, setup.runs - 1, global, live).await
 }
 
 /// One run, judged.
-async fn play(setup: &Setup, index: u32, global: &Global) -> Result<(Judged, ExitStatus), Failure> {
+async fn play(
+    setup: &Setup,
+    index: u32,
+    global: &Global,
+    live: Option<&Live>,
+) -> Result<(Judged, ExitStatus), Failure> {
     let scratch = setup.scratch()?;
     let broker =
         BrokerUnderTest::start(setup.source(&scratch)?).await.map_err(|error| unavailable(&error, setup))?;
@@ -176,13 +215,19 @@ async fn play(setup: &Setup, index: u32, global: &Global) -> Result<(Judged, Exi
         ));
     }
     let place = setup.history_in(&scratch);
-    let recorder = Recorder::create(place, &run::header(&plan, &broker, setup.profile))
-        .map_err(|error| unrecorded(place, error))?;
+    let header = run::header(&plan, &broker, setup.profile);
+    let recorder = Recorder::create(place, &header).map_err(|error| unrecorded(place, error))?;
     let progress = Progress::new(&plan, global);
-    let played = run::run(plan, broker, &recorder, |event| progress.tell(&event), interrupted()).await;
+    let followed = live.map(|live| live.follow(&plan, &header, &recorder, [index, setup.runs]));
+    let tell = |event: RunEvent| {
+        progress.tell(&event);
+        followed.iter().for_each(|run| run.tell(&event));
+    };
+    let played = run::run(plan, broker, &recorder, tell, interrupted()).await;
     progress.end();
     let summary = played.map_err(|error| unrecorded(place, error))?;
     let (judged, stopped) = history::judge(place)?;
+    followed.iter().for_each(|run| run.judged(&judged.report));
     let status = if summary.interrupted { ExitStatus::Interrupted } else { judged.report.verdict.into() };
     stopped.map_or(Ok((judged, status)), Err)
 }
