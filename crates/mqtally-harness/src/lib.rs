@@ -4,6 +4,7 @@
 //!
 //! - [`run`]: play a [`Plan`](run::Plan) on a broker and record what happens.
 //! - [`process`]: the broker under test: start it, kill it, start it again.
+//! - [`subject`]: somebody's own client program, run behind the proxy and judged.
 //! - [`scenario`]: devices, subscribers, faults and needs from a file, and the advice that they call for.
 //! - [`recorder`]: one clock, one order, one history; [`convert`]: what it keeps of a packet.
 //! - [`proxy`]: what sits between clients and a broker and breaks things on purpose, by rules.
@@ -19,4 +20,5 @@ pub mod recorder;
 pub mod run;
 pub mod scenario;
 pub mod sim;
+pub mod subject;
 mod workload;

@@ -7,6 +7,7 @@
 //! returns it.
 
 use crate::convert::{self, Converter};
+use crate::subject::Names;
 use mqtally::connection::{self, Closed, Tap, Tapped};
 use mqtally_history::event::{BrokerEvent, Closing, ConnectionId, Event, EventKind, Header, Role};
 use mqtally_history::journal::{self, JournalError};
@@ -38,6 +39,8 @@ struct Shared {
     journal: Mutex<Journal>,
     arrivals: Mutex<Arrivals>,
     arrived: Notify,
+    /// What the messages of a publisher under test are called.
+    names: Names,
     /// Connections that are open.
     open: watch::Sender<usize>,
     published: AtomicU64,
@@ -80,6 +83,7 @@ impl Recorder {
             journal: Mutex::new(Journal { writer: Some(writer), failed: None, connections: 0, watch: None }),
             arrivals: Mutex::default(),
             arrived: Notify::new(),
+            names: Names::new(header.run),
             open: watch::Sender::new(0),
             published: AtomicU64::new(0),
             delivered: AtomicU64::new(0),
@@ -114,7 +118,9 @@ impl Recorder {
         Arc::new(move |number, tapped| {
             let mut wires = lock(&wires);
             match tapped {
-                Tapped::Opened(_) => drop(wires.insert(number, recorder.opened(client.clone(), version))),
+                Tapped::Opened(_) => {
+                    drop(wires.insert(number, recorder.wire(client.clone(), version, Role::Own)));
+                }
                 Tapped::Sending(packet, bytes) => {
                     wires.get_mut(&number).into_iter().for_each(|wire| wire.sent(packet, bytes.len()));
                 }
@@ -189,7 +195,13 @@ impl Recorder {
         self.lock().failed.is_some()
     }
 
-    fn opened(&self, client: Arc<str>, version: Version) -> Wire {
+    /// What messages are called that carry no marker, and what programs under test call those that do.
+    pub(crate) fn names(&self) -> &Names {
+        &self.0.names
+    }
+
+    /// A connection begins.
+    pub(crate) fn wire(&self, client: Arc<str>, version: Version, role: Role) -> Wire {
         let mut journal = self.lock();
         journal.connections += 1;
         let connection = ConnectionId(journal.connections);
@@ -197,7 +209,7 @@ impl Recorder {
             connection,
             client: client.clone(),
             version: convert::version(version),
-            role: Role::Own,
+            role,
         };
         journal.write(self.0.began, opened);
         self.0.open.send_modify(|open| *open += 1);
@@ -250,7 +262,7 @@ impl Journal {
 
 /// One connection. Its end is recorded when it is dropped: a client that is given up in the middle closes its sockets
 /// without a word to its tap, and a history in which they stay open would accuse the broker of what we did.
-struct Wire {
+pub(crate) struct Wire {
     recorder: Recorder,
     connection: ConnectionId,
     client: Arc<str>,
@@ -260,8 +272,29 @@ struct Wire {
 }
 
 impl Wire {
-    fn sent(&mut self, packet: &Packet, len: usize) {
+    pub(crate) fn sent(&mut self, packet: &Packet, len: usize) {
         let packet = self.sent.convert(packet, len);
+        self.sent_as(packet);
+    }
+
+    /// The same of a program under test, whose messages may carry no marker and are given a name; it is returned.
+    pub(crate) fn sent_by_subject(&mut self, packet: &Packet, len: usize) -> Option<MessageId> {
+        let mut converted = self.sent.convert(packet, len);
+        let mut name = None;
+        if let (seen::Packet::Publish(publish), Packet::Publish(it)) = (&mut converted, packet) {
+            let early = self.recorder.0.names.name(publish, &it.payload, self.connection);
+            if let Some(message) = early {
+                self.recorder.record(EventKind::Claimed { client: self.client.clone(), message });
+            }
+            if let Identity::Ours(marker) = publish.identity {
+                name = Some(marker.message);
+            }
+        }
+        self.sent_as(converted);
+        name
+    }
+
+    fn sent_as(&self, packet: seen::Packet) {
         if matches!(packet, seen::Packet::Publish(_)) {
             self.recorder.0.published.fetch_add(1, Ordering::Relaxed);
         }
@@ -276,8 +309,16 @@ impl Wire {
                 bytes: observed.raw[..observed.raw.len().min(UNLAWFUL_BYTES_MAX)].to_vec(),
             });
         }
-        let Some(packet) = &observed.packet else { return };
-        let packet = self.received.convert(packet, observed.raw.len());
+        if let Some(packet) = &observed.packet {
+            self.received_packet(packet, observed.raw.len());
+        }
+    }
+
+    pub(crate) fn received_packet(&mut self, packet: &Packet, len: usize) {
+        let mut packet = self.received.convert(packet, len);
+        if let seen::Packet::Publish(publish) = &mut packet {
+            self.recorder.0.names.recognise(publish);
+        }
         let delivered = match &packet {
             seen::Packet::Publish(publish) => Some(publish.identity),
             _ => None,
@@ -287,6 +328,11 @@ impl Wire {
         if let Some(identity) = delivered {
             self.recorder.count_delivery(&self.client, identity);
         }
+    }
+
+    /// Its connection ended.
+    pub(crate) fn ended(mut self, how: Closing) {
+        self.how = how;
     }
 
     fn closed(mut self, closed: &Closed) {

@@ -187,6 +187,15 @@ pub enum EventKind {
         /// What was read.
         value: i64,
     },
+    /// A program under test takes part, under this client id; said once for each id that it comes with.
+    Subject {
+        /// What it is to the broker.
+        side: Side,
+        /// The command that starts it, as it was given.
+        command: Arc<str>,
+        /// The client id of its CONNECT.
+        client: Arc<str>,
+    },
     /// Events were lost before they could be recorded: nothing is certain any more.
     Gap {
         /// How many.
@@ -207,6 +216,16 @@ pub enum Role {
     /// Somebody's program behind the proxy: judged as the broker is. What was received for it may never have reached
     /// it; only what it sends later proves that.
     Subject,
+}
+
+/// What a program under test is to the broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Side {
+    /// It receives messages.
+    Subscriber,
+    /// It sends them.
+    Publisher,
 }
 
 /// How a connection ended.

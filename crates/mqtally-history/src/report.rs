@@ -1,6 +1,6 @@
 //! What a run comes to. Serialised as it stands, it is the JSON report `mqtally.report/1`.
 
-use crate::event::BrokerKind;
+use crate::event::{BrokerKind, Side};
 use crate::profile::Profile;
 use serde::Serialize;
 
@@ -17,6 +17,8 @@ pub struct Report {
     pub seed: u64,
     /// Which broker was judged.
     pub broker: Broker,
+    /// Programs under test, when there are any.
+    pub subjects: Vec<Subject>,
     /// Every message, counted once.
     pub tally: Tally,
     /// Why what `tally.excused` counts is excused.
@@ -81,6 +83,23 @@ pub struct Broker {
     pub protocols: Vec<&'static str>,
     /// The durability it is held to.
     pub profile: Profile,
+}
+
+/// A program under test.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Subject {
+    /// What it is to the broker.
+    pub side: Side,
+    /// The command that starts it, as it was given.
+    pub command: String,
+    /// Versions that it spoke: `3.1.1`, `5`.
+    pub protocols: Vec<&'static str>,
+    /// Client ids that it came with, at most the first 100.
+    pub client_ids: Vec<String>,
+    /// Ends of its process.
+    pub ends: u64,
+    /// Messages that it said it received, processed, recognised or published.
+    pub reports: u64,
 }
 
 /// The tally. Apart from `published`, `acknowledged` counts messages; the outcomes count message × session.

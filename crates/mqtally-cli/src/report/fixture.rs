@@ -1,12 +1,12 @@
 //! Reports made by hand, for the tests of every format.
 
-use mqtally_history::event::{BrokerEvent, BrokerKind, Closing, ConnectionId, Event, EventKind, Role};
+use mqtally_history::event::{BrokerEvent, BrokerKind, Closing, ConnectionId, Event, EventKind, Role, Side};
 use mqtally_history::marker::{Identity, Marker, MessageId, Purpose};
 use mqtally_history::packet::{Connack, Packet, Publish, Version};
 use mqtally_history::profile::Profile;
 use mqtally_history::report::{
     Application, Broker, Excuse, Fault, Finding, Group, Message, Percentiles, Promise, Report, Session,
-    Severity, Stream, Tally, Verdict,
+    Severity, Stream, Subject, Tally, Verdict,
 };
 use mqtally_history::timeline::Timeline;
 
@@ -23,6 +23,7 @@ pub(super) fn kept() -> Report {
             protocols: vec!["3.1.1", "5"],
             profile: Profile::Durable,
         },
+        subjects: Vec::new(),
         excuses: Vec::new(),
         tally: Tally {
             published: 31_204,
@@ -56,6 +57,14 @@ pub(super) fn broken() -> Report {
         protocols: vec!["5"],
         profile: Profile::Volatile,
     };
+    report.subjects = vec![Subject {
+        side: Side::Subscriber,
+        command: "./alarm.py {host} {port}".into(),
+        protocols: vec!["5"],
+        client_ids: vec!["alarm-7".into()],
+        ends: 4,
+        reports: 131,
+    }];
     report.tally.duplicated = 2;
     report.tally.unresolved = 12;
     report.tally.excused = 7;

@@ -55,6 +55,9 @@ fn headline(report: &Report) -> String {
         duration(report.elapsed_ms),
         report.seed
     );
+    for subject in &report.subjects {
+        let _ = writeln!(text, "{} under test: {}\n", words::side(subject.side), code(&subject.command));
+    }
     for reason in report.unknown_because.iter().take(FINDINGS_MAX) {
         let _ = writeln!(text, "- unknown because {}", plain(reason));
     }

@@ -12,7 +12,7 @@ use super::words::{self, NOTHING, count, counted, duration, milliseconds, share,
 use anstyle::Style;
 use mqtally_history::event::BrokerKind;
 use mqtally_history::profile::Profile;
-use mqtally_history::report::{Excuse, Finding, Message, Promise, Report, Session, Verdict};
+use mqtally_history::report::{Excuse, Finding, Message, Promise, Report, Session, Subject, Verdict};
 
 /// Rows of a table that a person reads; the JSON report has all of them.
 const ROWS_MAX: usize = 32;
@@ -79,7 +79,24 @@ fn header(report: &Report, look: Look) -> String {
     if !shared.is_empty() {
         facts.push(format!("topics below {}", visible(shared)));
     }
-    look.paint(TITLE, &words::flow(facts, " · ", look.width).join("\n  ")) + "\n"
+    let title = look.paint(TITLE, &words::flow(facts, " · ", look.width).join("\n  ")) + "\n";
+    report.subjects.iter().fold(title, |text, it| text + &subject(it, look))
+}
+
+/// A program under test.
+fn subject(it: &Subject, look: Look) -> String {
+    let ids = it.client_ids.iter().take(3).map(|id| visible(id));
+    let more = it.client_ids.len().saturating_sub(3);
+    let facts = [
+        format!("{} under test: {}", words::side(it.side), visible(&it.command)),
+        format!("MQTT {}", it.protocols.join(" and ")),
+        format!("client id {}", ids.collect::<Vec<_>>().join(", ")),
+        if more > 0 { format!("and {more} more") } else { String::new() },
+        format!("its process ended {}", times(it.ends)),
+        counted(it.reports, "line about a message"),
+    ];
+    let facts = facts.into_iter().filter(|fact| !fact.is_empty());
+    words::flow(facts, " · ", look.width.saturating_sub(2)).join("\n  ") + "\n"
 }
 
 fn profile(profile: Profile) -> &'static str {

@@ -2,6 +2,7 @@
 
 use super::style::{BAD, DIM, DOUBT, GOOD};
 use anstyle::Style;
+use mqtally_history::event::Side;
 use mqtally_history::report::Verdict;
 use unicode_width::UnicodeWidthStr;
 
@@ -73,6 +74,14 @@ pub(crate) fn verdict(verdict: Verdict) -> &'static str {
         Verdict::Warn => "warn",
         Verdict::Unknown => "unknown",
         Verdict::Broken => "broken",
+    }
+}
+
+/// What a program under test is.
+pub(super) fn side(side: Side) -> &'static str {
+    match side {
+        Side::Subscriber => "subscriber",
+        Side::Publisher => "publisher",
     }
 }
 

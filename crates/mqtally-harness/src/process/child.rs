@@ -1,6 +1,7 @@
 //! A child process: its standard streams, its end.
 
 use std::collections::VecDeque;
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,6 +15,8 @@ use tokio::time::timeout;
 const TAIL_LINES_MAX: usize = 20;
 /// Bytes of a line that are kept.
 const LINE_BYTES_MAX: u64 = 1_024;
+/// The same of what a program says on standard output when every word counts.
+const SPOKEN_BYTES_MAX: u64 = 64 << 10;
 /// How long to wait for the last words of a process that is gone; a child of its own may keep the stream open.
 const LAST_WORDS_LIMIT: Duration = Duration::from_secs(1);
 
@@ -21,6 +24,8 @@ const LAST_WORDS_LIMIT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
+    /// Its process id where it leads a group, until the group is killed.
+    leader: Option<rustix::process::Pid>,
     stdout: Option<BufReader<ChildStdout>>,
     stderr: Tail,
     /// Ends with standard error.
@@ -35,34 +40,61 @@ impl Process {
         directory: Option<&Path>,
     ) -> std::io::Result<Self> {
         let mut command = Command::new(program);
+        if let Some(directory) = directory {
+            command.current_dir(directory);
+        }
+        Self::begin(command, arguments, false)
+    }
+
+    /// The same in a process group of its own, with this on top of our environment.
+    pub(crate) fn spawn_alone(
+        program: &Path,
+        arguments: &[String],
+        environment: &[(String, String)],
+    ) -> std::io::Result<Self> {
+        let mut command = Command::new(program);
+        command.process_group(0).envs(environment.iter().map(|(name, value)| (name, value)));
+        Self::begin(command, arguments, true)
+    }
+
+    fn begin(mut command: Command, arguments: &[String], leads: bool) -> std::io::Result<Self> {
         command
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
-        for (name, _) in
-            std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("MQTALLY_"))
-        {
+        // What configures whoever runs us is not for this one; what was set for it is.
+        let set: Vec<OsString> = command.as_std().get_envs().map(|(name, _)| name.to_owned()).collect();
+        let ours = |name: &OsString| name.to_string_lossy().starts_with("MQTALLY_") && !set.contains(name);
+        for name in std::env::vars_os().map(|(name, _)| name).filter(ours) {
             command.env_remove(name);
         }
-        if let Some(directory) = directory {
-            command.current_dir(directory);
-        }
         let mut child = command.spawn()?;
+        let leader = child.id().filter(|_| leads).and_then(pid);
         let stdout = child.stdout.take().map(BufReader::new);
         let stderr = Tail::default();
         let follow = |stream| tokio::spawn(stderr.clone().follow(BufReader::new(stream)));
         let following = child.stderr.take().map(follow);
-        Ok(Self { child, stdout, stderr, following })
+        Ok(Self { child, leader, stdout, stderr, following })
     }
 
     /// The next line of standard output; `None` at its end. Call [`Self::discard_output`] when no more is wanted.
     pub(crate) async fn line(&mut self) -> std::io::Result<Option<String>> {
         match &mut self.stdout {
-            Some(stream) => bounded_line(stream).await,
+            Some(stream) => bounded_line(stream, LINE_BYTES_MAX).await,
             None => Ok(None),
         }
+    }
+
+    /// Tells each line of standard output from now on, until it ends.
+    pub(crate) fn listen(&mut self, mut told: impl FnMut(&str) + Send + 'static) -> Option<JoinHandle<()>> {
+        let mut stream = self.stdout.take()?;
+        Some(tokio::spawn(async move {
+            while let Ok(Some(line)) = bounded_line(&mut stream, SPOKEN_BYTES_MAX).await {
+                told(&line);
+            }
+        }))
     }
 
     /// Reads the rest of standard output away, so that the process never waits for a reader.
@@ -93,13 +125,27 @@ impl Process {
 
     /// SIGTERM; SIGKILL if it is not gone within `patience`.
     pub(crate) async fn terminate(&mut self, patience: Duration) -> std::io::Result<()> {
-        let pid = self.child.id().and_then(|pid| rustix::process::Pid::from_raw(i32::try_from(pid).ok()?));
-        let Some(pid) = pid else { return Ok(()) };
+        let Some(pid) = self.child.id().and_then(pid) else { return Ok(()) };
         rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
         match timeout(patience, self.child.wait()).await {
             Ok(status) => status.map(drop),
             Err(_) => self.kill_9().await,
         }
+    }
+
+    /// SIGKILL to the group that it leads, whatever is left of it.
+    pub(crate) fn kill_group(&mut self) {
+        if let Some(pid) = self.leader.take() {
+            // Nobody there any more is what is wanted.
+            let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
+        }
+    }
+
+    /// SIGTERM, then SIGKILL to whatever is left of its group: at once when it is gone, else after `patience`.
+    pub(crate) async fn terminate_group(&mut self, patience: Duration) -> std::io::Result<()> {
+        let stopped = self.terminate(patience).await;
+        self.kill_group();
+        stopped
     }
 
     /// The last lines of its standard error, in one line.
@@ -108,13 +154,17 @@ impl Process {
     }
 }
 
+fn pid(id: u32) -> Option<rustix::process::Pid> {
+    rustix::process::Pid::from_raw(i32::try_from(id).ok()?)
+}
+
 /// The last lines of a stream.
 #[derive(Debug, Clone, Default)]
 struct Tail(Arc<Mutex<VecDeque<String>>>);
 
 impl Tail {
     async fn follow(self, mut stream: BufReader<impl AsyncRead + Unpin>) {
-        while let Ok(Some(line)) = bounded_line(&mut stream).await {
+        while let Ok(Some(line)) = bounded_line(&mut stream, LINE_BYTES_MAX).await {
             let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             if lines.len() == TAIL_LINES_MAX {
                 lines.pop_front();
@@ -129,10 +179,13 @@ impl Tail {
     }
 }
 
-/// Reads one line of at most [`LINE_BYTES_MAX`] bytes; a longer one comes in pieces.
-async fn bounded_line(stream: &mut BufReader<impl AsyncRead + Unpin>) -> std::io::Result<Option<String>> {
+/// Reads one line of at most `bytes_max` bytes; a longer one comes in pieces.
+async fn bounded_line(
+    stream: &mut BufReader<impl AsyncRead + Unpin>,
+    bytes_max: u64,
+) -> std::io::Result<Option<String>> {
     let mut line = Vec::new();
-    let count = stream.take(LINE_BYTES_MAX).read_until(b'\n', &mut line).await?;
+    let count = stream.take(bytes_max).read_until(b'\n', &mut line).await?;
     let text = String::from_utf8_lossy(&line);
     Ok((count > 0).then(|| text.trim_end_matches(['\n', '\r']).to_owned()))
 }

@@ -8,15 +8,22 @@ use std::path::Path;
 /// # Errors
 /// An open quote, a backslash at the end, or no word at all, in words.
 pub(crate) fn expand(template: &str, port: u16, directory: &Path) -> Result<Vec<String>, String> {
+    expand_with(template, &[("port", port.to_string()), ("dir", directory.to_string_lossy().into_owned())])
+}
+
+/// The same with these values, each for its name in braces.
+///
+/// # Errors
+/// As [`expand`].
+pub(crate) fn expand_with(template: &str, values: &[(&str, String)]) -> Result<Vec<String>, String> {
     let words = split(template)?;
     if words.is_empty() {
         return Err("the command is empty".to_owned());
     }
-    let directory = directory.to_string_lossy();
-    Ok(words
-        .iter()
-        .map(|word| word.replace("{port}", &port.to_string()).replace("{dir}", &directory))
-        .collect())
+    let filled = |word: String| {
+        values.iter().fold(word, |word, (name, value)| word.replace(&format!("{{{name}}}"), value))
+    };
+    Ok(words.into_iter().map(filled).collect())
 }
 
 fn split(line: &str) -> Result<Vec<String>, String> {

@@ -5,6 +5,9 @@
 
 mod child;
 mod command_line;
+mod started;
+
+pub(crate) use started::{Started, command_words};
 
 use child::Process;
 use mqtally::connection::{Closing, Connection, Read};
@@ -88,6 +91,9 @@ pub enum ProcessError {
     /// The command line cannot be understood.
     #[error("the broker command cannot be used: {0}")]
     Command(String),
+    /// The command line of a program under test cannot be understood.
+    #[error("the subject's command cannot be used: {0}")]
+    Subject(String),
     /// The program cannot be started.
     #[error("{program} cannot be started: {error}")]
     Spawn {

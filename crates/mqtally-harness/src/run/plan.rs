@@ -2,8 +2,9 @@
 
 use super::{Feature, Offer};
 use crate::scenario::Scenario;
+use crate::subject::Subject;
 use crate::workload;
-use mqtally_history::event::Requirement;
+use mqtally_history::event::{Requirement, Side};
 use mqtally_proto::packet::Version;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,10 +26,14 @@ pub enum Group {
     Duplicates,
     /// kill -9 of the broker in the middle of traffic, and everything acknowledged is there afterwards.
     Restart,
+    /// A subscribing program under test: cuts in every phase, kills, a lost session.
+    SubjectSub,
+    /// A publishing program under test: the same.
+    SubjectPub,
 }
 
 impl Group {
-    /// Every group, in the order in which they run.
+    /// Every group that judges a broker, in the order in which they run.
     pub const ALL: [Self; 7] = [
         Self::Qos,
         Self::Session,
@@ -49,6 +54,17 @@ impl Group {
             Self::Options => "options",
             Self::Duplicates => "duplicates",
             Self::Restart => "restart",
+            Self::SubjectSub => "subject-sub",
+            Self::SubjectPub => "subject-pub",
+        }
+    }
+
+    /// What the program under test is that it is about, if it is about one.
+    pub fn side(self) -> Option<Side> {
+        match self {
+            Self::SubjectSub => Some(Side::Subscriber),
+            Self::SubjectPub => Some(Side::Publisher),
+            _ => None,
         }
     }
 
@@ -76,6 +92,8 @@ impl Group {
             Self::Restart => {
                 "kill -9 of the broker mid-traffic; everything acknowledged has to be there afterwards"
             }
+            Self::SubjectSub => "your subscribing program: cut in every phase, killed, its session lost",
+            Self::SubjectPub => "your publishing program: cut in every phase, killed, its session lost",
         }
     }
 
@@ -111,6 +129,14 @@ impl Part {
         }
     }
 
+    /// What the program under test is that it is about, if it is about one.
+    fn side(&self) -> Option<Side> {
+        match self {
+            Self::Group(group) => group.side(),
+            Self::Scenario(_) => None,
+        }
+    }
+
     /// Whether it makes no sense on a broker that cannot be killed and restarted.
     fn needs_restart(&self) -> bool {
         matches!(self, Self::Group(group) if group.needs_restart())
@@ -130,6 +156,8 @@ pub struct Plan {
     pub scenarios: Vec<Arc<Scenario>>,
     /// On which versions, in order, each group in turn.
     pub versions: Vec<Version>,
+    /// Programs under test, at most one of each side; each is played by the group of its side.
+    pub subjects: Vec<Subject>,
     /// Messages of each bulk stream, or a fitting number for each.
     pub messages: Option<u32>,
     /// In-flight window of every bulk publisher, instead of 1, 10, 50 and 200.
@@ -153,6 +181,7 @@ impl Plan {
             groups: Group::ALL.to_vec(),
             scenarios: Vec::new(),
             versions: vec![Version::V3_1_1, Version::V5_0],
+            subjects: Vec::new(),
             messages: None,
             in_flight: None,
             payload_bytes: None,
@@ -179,7 +208,8 @@ impl Plan {
     pub fn parts(&self) -> impl Iterator<Item = (Part, Version)> {
         let groups = self.groups.iter().copied().map(Part::Group);
         let parts = groups.chain(self.scenarios.iter().cloned().map(Part::Scenario));
-        let pairs = parts.flat_map(|part| self.spoken().map(move |version| (part.clone(), version)));
+        let pairs =
+            parts.flat_map(|part| self.versions_of(&part).map(move |version| (part.clone(), version)));
         pairs.filter(|(part, version)| match part {
             Part::Group(group) => workload::of(*group, *version).next().is_some(),
             Part::Scenario(_) => true,
@@ -191,10 +221,17 @@ impl Plan {
         self.parts().partition(|(part, _)| can_restart || !part.needs_restart())
     }
 
-    /// The versions that the broker speaks.
-    fn spoken(&self) -> impl Iterator<Item = Version> {
-        let spoken = |version: &&Version| **version == Version::V3_1_1 || self.offer.has(Feature::Version5);
-        self.versions.iter().copied().filter(move |it| spoken(&it))
+    /// The versions of a part that the broker speaks; a program under test speaks the one that it speaks.
+    fn versions_of(&self, part: &Part) -> impl Iterator<Item = Version> + use<'_> {
+        let spoken = |version: &Version| *version == Version::V3_1_1 || self.offer.has(Feature::Version5);
+        let side = part.side();
+        let all = self.versions.iter().copied().filter(move |_| side.is_none());
+        all.chain(side.and_then(|side| self.subject(side)).map(Subject::version)).filter(spoken)
+    }
+
+    /// The program under test of this side.
+    pub(crate) fn subject(&self, side: Side) -> Option<&Subject> {
+        self.subjects.iter().find(|subject| subject.side == side)
     }
 
     /// The same plan without the stage `name` (such as `session/release`), still owing what it would have exercised:
@@ -228,7 +265,9 @@ impl Plan {
     fn exercised(&self, part: &Part, version: Version) -> Vec<&'static str> {
         match part {
             Part::Group(group) => {
-                workload::of(*group, version).flat_map(|stage| stage.exercises(&self.offer)).collect()
+                let of_stages = workload::of(*group, version).flat_map(|stage| stage.exercises(&self.offer));
+                let of_subject = group.side().and_then(|side| self.subject(side)).map(Subject::required);
+                of_stages.chain(of_subject.into_iter().flatten()).collect()
             }
             Part::Scenario(_) => Vec::new(),
         }

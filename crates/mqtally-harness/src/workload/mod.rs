@@ -21,6 +21,7 @@ pub(crate) mod scenario;
 mod scene;
 mod session;
 mod source;
+mod subject;
 mod subscriber;
 mod trouble;
 mod wills;
@@ -176,6 +177,9 @@ stages! {
         plays duplicates::restarted_publisher;
 
     "restart/kill" in Restart exercises ["D1", "D2", "D3", "S2"] plays restart::kill;
+
+    "subject-sub/rounds" in SubjectSub exercises [] plays subject::subscriber::rounds;
+    "subject-pub/rounds" in SubjectPub exercises [] plays subject::publisher::rounds;
 }
 
 #[cfg(test)]

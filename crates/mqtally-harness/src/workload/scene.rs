@@ -62,6 +62,8 @@ pub(crate) struct LeftBehind {
     /// Clients that stay connected until the group is over: what a clean session is owed ends with its connection.
     pub(crate) connected: Vec<Arc<Peer>>,
     pub(crate) sessions: Vec<Arc<str>>,
+    /// Client ids of programs under test whose sessions are to be ended, and that do not come back by themselves.
+    pub(crate) strangers: Vec<Arc<str>>,
     /// With the client that clears it: one that the group has seen, so that clearing it is not a part of its own.
     pub(crate) retained: Vec<(Arc<str>, String)>,
 }
@@ -213,6 +215,11 @@ impl Scene {
         }
     }
 
+    /// Notes sessions of a program under test to be ended after the group.
+    pub(crate) fn leaves_strangers(&self, names: Vec<Arc<str>>) {
+        self.left_behind().strangers.extend(names);
+    }
+
     /// Notes a retained message to be cleared after the group.
     pub(crate) fn leaves_retained(&self, client: &Arc<str>, topic: &str) {
         self.left_behind().retained.push((client.clone(), topic.to_owned()));
@@ -240,7 +247,7 @@ impl Scene {
         for peer in left.connected {
             peer.disconnect().await;
         }
-        for name in left.sessions {
+        for name in left.sessions.into_iter().chain(left.strangers) {
             Probe::open(self, &name, Lifetime::CLEAN).await?.disconnect().await?;
         }
         for (name, topic) in left.retained {

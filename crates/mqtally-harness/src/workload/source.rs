@@ -74,7 +74,18 @@ impl Source {
 
     /// A message of the load in the lesson's envelope.
     pub(crate) fn envelope(&mut self, message_id: u64, message_type: &str, content: &str) -> Outgoing {
-        let marker = self.marker(Purpose::Load);
+        self.enveloped(Purpose::Load, message_id, message_type, content)
+    }
+
+    /// The same for what a message is for.
+    pub(crate) fn enveloped(
+        &mut self,
+        purpose: Purpose,
+        message_id: u64,
+        message_type: &str,
+        content: &str,
+    ) -> Outgoing {
+        let marker = self.marker(purpose);
         let number = message::MessageId::Number(message_id);
         let timestamp = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         let mut envelope =

@@ -22,6 +22,9 @@ pub(crate) enum Trouble {
     Undrained { missing: usize, client: String, sequence: u64 },
     #[error("{client} still waits for {pending} acknowledgements after {seconds} s")]
     Unacknowledged { client: String, pending: u64, seconds: u64 },
+    /// A program under test cannot be judged any further.
+    #[error("{0}")]
+    Subject(String),
     #[error(transparent)]
     Broker(#[from] ProcessError),
 }

@@ -172,13 +172,17 @@ impl Checker {
                 self.ledger.incomplete(format!("{lost} events were lost before they could be recorded"));
             }
             EventKind::Aborted { reason } => self.ledger.unknown(format!("the run was cut short: {reason}")),
+            EventKind::StateWiped { client } => {
+                self.subjects.wiped(&self.world, client);
+                self.application.wiped(&self.world, client);
+            }
             EventKind::GroupStarted { .. }
             | EventKind::GroupEnded { .. }
             | EventKind::Opened { .. }
-            | EventKind::StateWiped { .. }
             | EventKind::Advised(_)
             | EventKind::Accepted { .. }
             | EventKind::Position { .. }
+            | EventKind::Subject { .. }
             | EventKind::Labelled { .. } => {}
         }
     }

@@ -1,19 +1,28 @@
-//! R12, S12, F6, O5, A3 and A4: somebody's own client, judged as the broker is.
+//! R12, S12, F6, O5, A3, A4 and A5: somebody's own client, judged as the broker is.
 //!
 //! The proxy records what it is about to write to the client, and a cut may come before the client has read it. So an
 //! acknowledgement counts as read only once the client answered it, or something that was written behind it; until then
 //! both of the client's views are right. What the client sends it has certainly decided to send.
+//!
+//! A process that ended may have lost its half of the session, which MQTT does not forbid: what it had in flight is not
+//! held against its next life.
+
+mod reports;
+mod wrong;
+
+pub(crate) use reports::judge_claim;
 
 use super::excerpt::{Direction, ack, line};
-use super::ledger::{Evidence, Ledger};
-use super::world::message::{Message, State};
+use super::ledger::{Evidence, Ledger, Scope};
 use super::world::{ClientIx, ConnIx, GroupIx, Moment, NEVER, Place, StreamIx, World};
 use crate::event::{Outcome, Role};
-use crate::marker::{Identity, MessageId};
+use crate::marker::{Identity, MessageId, Purpose};
 use crate::packet::{Connack, Packet, Publish, Version};
 use crate::promise::PromiseId;
+use reports::judge_reports;
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::{BTreeMap, BTreeSet};
+use wrong::Wrong;
 
 /// A client that lives for so long on a resumed session has sent again what it wants to.
 const PATIENCE_NS: u64 = 5_000_000_000;
@@ -23,13 +32,20 @@ const PATIENCE_NS: u64 = 5_000_000_000;
 pub(crate) struct Subjects {
     links: FxHashMap<ConnIx, Link>,
     sessions: BTreeMap<ClientIx, Session>,
+    /// The client id of the process that ended last, by the part of the run.
+    ended: BTreeMap<GroupIx, ClientIx>,
 }
 
 /// What a client has to remember.
 #[derive(Debug, Default)]
 struct Session {
     outbound: BTreeMap<u16, Sending>,
-    connected: bool,
+    /// What it has certainly read the end of, by the packet id that is free since.
+    finished: BTreeMap<u16, Sending>,
+    /// What an earlier life of its process had in flight.
+    forgotten: BTreeMap<u16, Sending>,
+    /// The messages that packet ids to it stand for, whatever becomes of its process.
+    carried: BTreeMap<u16, (StreamIx, u64)>,
     /// Load that it acknowledged on the wire, and where, until it reports it.
     acknowledged: BTreeMap<(StreamIx, u64), Moment>,
     /// What it reported of each stream, and the latest of it.
@@ -72,12 +88,14 @@ struct Link {
     maximum: usize,
     unfinished: FxHashSet<u16>,
     /// What it has to answer, by the kind of the answer, and where that was written.
-    due: FxHashMap<(Answer, u16), Place>,
+    due: FxHashMap<(Answer, u16), Moment>,
     /// The latest that was answered, by kind.
     answered: [Place; 4],
     /// The client has read what was written up to here.
     read_up_to: Place,
     resumed: bool,
+    /// Something new was sent.
+    fresh: bool,
     /// The state of a session that the broker does not have any more.
     stale: BTreeMap<u16, Sending>,
     /// The original of what was sent again last.
@@ -106,6 +124,11 @@ impl Subjects {
         let session = self.sessions.entry(scene.client).or_default();
         let link = self.links.entry(at).or_default();
         match it {
+            Packet::Connect(_) => {
+                if let Some(ended) = self.ended.remove(&world.client(scene.client).group) {
+                    scene.judge_return(ended, ledger);
+                }
+            }
             Packet::Publish(publish) if publish.qos > 0 => scene.published(session, link, publish, ledger),
             Packet::Puback(id, reason) => {
                 scene.answered(session, link, (Answer::Puback, *id), *reason, ledger);
@@ -125,26 +148,31 @@ impl Subjects {
         let Some(scene) = scene(world, at) else { return };
         let session = self.sessions.entry(scene.client).or_default();
         let link = self.links.entry(at).or_default();
-        let now = world.now.place;
+        let now = world.now;
         match it {
             Packet::Connack(connack) if connack.reason == 0 => accepted(session, link, connack),
-            Packet::Publish(publish) if publish.qos == 1 => {
-                link.due.insert((Answer::Puback, publish.packet_id), now);
-            }
-            Packet::Publish(publish) if publish.qos == 2 => {
-                link.due.insert((Answer::Pubrec, publish.packet_id), now);
+            Packet::Publish(publish) if publish.qos > 0 => {
+                let answer = if publish.qos == 1 { Answer::Puback } else { Answer::Pubrec };
+                link.due.insert((answer, publish.packet_id), now);
+                match publish.identity {
+                    Identity::Ours(marker) if marker.purpose == Purpose::Load => {
+                        let carried = world.stream_of(marker.message).map(|it| (it, marker.message.sequence));
+                        session.carried.extend(carried.map(|carried| (publish.packet_id, carried)));
+                    }
+                    _ => drop(session.carried.remove(&publish.packet_id)),
+                }
             }
             Packet::Pubrel(id, _) => drop(link.due.insert((Answer::Pubcomp, *id), now)),
             Packet::Puback(id, _) | Packet::Pubcomp(id, _) | Packet::Pubrec(id, 0x80..) => {
                 link.unfinished.remove(id);
                 if let Some(entry) = session.outbound.get_mut(id) {
-                    entry.done = Some(Written { at: now, connection: at, read: false });
+                    entry.done = Some(Written { at: now.place, connection: at, read: false });
                 }
             }
             Packet::Pubrec(id, _) => {
                 link.due.insert((Answer::Pubrel, *id), now);
                 if let Some(entry) = session.outbound.get_mut(id) {
-                    entry.acked = Some(Written { at: now, connection: at, read: false });
+                    entry.acked = Some(Written { at: now.place, connection: at, read: false });
                 }
             }
             _ => {}
@@ -160,7 +188,9 @@ impl Subjects {
                 written.read |= written.connection == at && written.at <= link.read_up_to;
             }
         }
-        session.outbound.retain(|_, entry| !entry.done.is_some_and(|done| done.read));
+        let read = |entry: &Sending| entry.done.is_some_and(|done| done.read);
+        session.finished.extend(session.outbound.iter().filter(|(_, entry)| read(entry)));
+        session.outbound.retain(|_, entry| !read(entry));
         if !link.stale.is_empty() && scene.version == Version::V5_0 {
             ledger.oblige(PromiseId::S12, scene.version);
         }
@@ -171,6 +201,18 @@ impl Subjects {
         if link.resumed && settled {
             scene.judge_debts(session, ledger);
         }
+        scene.judge_answers(&link, ledger);
+    }
+
+    /// Its process ended: what it had in flight its next life may know or not.
+    pub(crate) fn wiped(&mut self, world: &World, client: &str) {
+        let client = world.client_named(client).filter(|ix| world.client(*ix).role == Role::Subject);
+        let Some(client) = client else { return };
+        self.ended.insert(world.client(client).group, client);
+        let session = self.sessions.entry(client).or_default();
+        let lost = std::mem::take(&mut session.outbound);
+        session.forgotten.extend(lost);
+        session.finished.clear();
     }
 
     /// The program reports that it processed a message.
@@ -193,50 +235,7 @@ impl Subjects {
             judge_reports(world, *client, session, ledger);
         }
         self.sessions.retain(|ix, _| world.client(*ix).group != group);
-    }
-}
-
-/// A4: a program says that it published a message.
-pub(crate) fn judge_claim(world: &World, client: &str, id: MessageId, ledger: &mut Ledger) {
-    let Some(ix) = world.client_named(client) else {
-        return ledger.unknown(format!("{client}, which never connected, said that it published"));
-    };
-    ledger.oblige(PromiseId::A4, world.client(ix).version);
-    let state = world.message(id).map_or(State::NeverSent, |(_, message)| message.state);
-    let qos = world.stream_of(id).map_or(0, |stream| world.stream(stream).qos);
-    let (why, over) = match state {
-        State::NeverSent => ("had not sent it", world.stream_of(id).is_some_and(|it| world.stream(it).over)),
-        State::Indeterminate => ("had no acknowledgement for it", qos == 0),
-        State::Refused => ("had been refused", false),
-        State::Owned | State::Complete => return,
-    };
-    if over {
-        return;
-    }
-    ledger.broken(world, PromiseId::A4, world.client_scope(ix), || Evidence {
-        message: format!("{client} said that it published message {} and {why}", id.sequence),
-        lines: vec![line(world.now, client, Direction::None, format!("published message {}", id.sequence))],
-    });
-}
-
-/// A3: what was acknowledged is reported, if something behind it is.
-fn judge_reports(world: &World, ix: ClientIx, session: &Session, ledger: &mut Ledger) {
-    let client = world.client(ix);
-    for (stream, reported) in &session.reported {
-        ledger.oblige_many(PromiseId::A3, client.version, reported.len() as u64);
-        let last = reported.last().copied().unwrap_or(0);
-        let missing = session.acknowledged.range((*stream, 0)..(*stream, last));
-        for ((_, sequence), at) in missing {
-            ledger.oblige(PromiseId::A3, client.version);
-            ledger.broken(world, PromiseId::A3, world.client_scope(ix), || Evidence {
-                message: format!(
-                    "{} acknowledged message {sequence} of {} and never reported it, though it reported a later one",
-                    client.name,
-                    world.stream(*stream).topic
-                ),
-                lines: vec![line(*at, &client.name, Direction::Out, format!("acknowledges message {sequence}"))],
-            });
-        }
+        self.ended.remove(&group);
     }
 }
 
@@ -251,6 +250,8 @@ fn accepted(session: &mut Session, link: &mut Link, connack: &Connack) {
     link.resumed = connack.session_present;
     if !connack.session_present {
         link.stale = std::mem::take(&mut session.outbound);
+        session.forgotten.clear();
+        session.finished.clear();
     }
 }
 
@@ -263,7 +264,6 @@ impl Scene<'_> {
             Some(entry) => self.judge_again(link, it, &entry, ledger),
             None => self.judge_fresh(session, link, it, body, ledger),
         }
-        session.connected = true;
         let fresh = Sending {
             body,
             qos: it.qos,
@@ -286,8 +286,9 @@ impl Scene<'_> {
         let unfinished = link.unfinished.len();
         ledger.oblige_many(PromiseId::F6, self.version, u64::from(unfinished >= link.maximum));
         if unfinished > link.maximum {
-            let what = format!("has {unfinished} unfinished messages, and the broker takes {}", link.maximum);
-            self.broken(PromiseId::F6, &what, "PUBLISH", id, None, ledger);
+            let packet =
+                format!("PUBLISH id {id}; {unfinished} unfinished, receive maximum {}", link.maximum);
+            self.broken_at(PromiseId::F6, Wrong::AboveReceiveMaximum, (&packet, "PUBLISH", id), None, ledger);
         }
     }
 
@@ -299,33 +300,35 @@ impl Scene<'_> {
         };
         ledger.oblige(PromiseId::R12, self.version);
         if entry.released {
-            return self.broken12("sent PUBLISH again after its PUBREL", id, entry.first, ledger);
+            return self.broken12(Wrong::AgainAfterPubrel, id, entry.first, ledger);
         }
         if read(entry.acked) || read(entry.done) {
-            return self.broken12(
-                "sent PUBLISH again after it had read its acknowledgement",
-                id,
-                entry.first,
-                ledger,
-            );
+            return self.broken12(Wrong::AgainAfterAcknowledgement, id, entry.first, ledger);
         }
         if entry.connection == self.at {
-            let what = "sent PUBLISH twice on one connection";
+            let wrong = Wrong::TwiceOnOneConnection;
             return match self.version {
-                Version::V5_0 => self.broken12(what, id, entry.first, ledger),
-                Version::V3_1_1 => self.warn12(what, id, entry.first, ledger),
+                Version::V5_0 => self.broken12(wrong, id, entry.first, ledger),
+                Version::V3_1_1 => self.warn12(wrong, id, entry.first, ledger),
             };
         }
         if !it.dup {
-            self.broken12("sent PUBLISH again without DUP", id, entry.first, ledger);
+            self.broken12(Wrong::AgainWithoutDup, id, entry.first, ledger);
         }
         if entry.first.place < link.again {
-            self.broken12("sent again a message after one that it had sent later", id, entry.first, ledger);
+            self.broken12(Wrong::AgainOutOfOrder, id, entry.first, ledger);
         }
         link.again = link.again.max(entry.first.place);
     }
 
-    fn judge_fresh(&self, session: &Session, link: &Link, it: &Publish, body: Body, ledger: &mut Ledger) {
+    fn judge_fresh(
+        &self,
+        session: &mut Session,
+        link: &mut Link,
+        it: &Publish,
+        body: Body,
+        ledger: &mut Ledger,
+    ) {
         let id = it.packet_id;
         if it.dup && link.stale.get(&id).is_some_and(|entry| entry.body == body) {
             return self.judge_stale("PUBLISH", id, ledger);
@@ -333,33 +336,44 @@ impl Scene<'_> {
         let in_use = session.outbound.get(&id).filter(|entry| entry.done.is_none());
         if let Some(entry) = in_use {
             ledger.oblige(PromiseId::R12, self.version);
-            self.broken12("used a packet id that was in use for another message", id, entry.first, ledger);
+            self.broken12(Wrong::IdInUse, id, entry.first, ledger);
         }
+        // The broker has answered with PUBREC and waits for PUBREL: until then the id means the old message to it.
+        let forgotten = session.forgotten.remove(&id);
+        let taken = forgotten.filter(|old| {
+            let held = old.qos == 2 && it.qos == 2 && old.acked.is_some() && old.done.is_none();
+            held && !old.released && old.body != body && link.resumed
+        });
+        if let Some(old) = taken {
+            ledger.oblige(PromiseId::R12, self.version);
+            self.warn12(Wrong::IdOfAnotherLife, id, old.first, ledger);
+        }
+        let in_use = in_use.is_some();
         let old = session.outbound.iter().find(|(other, entry)| {
             let unacknowledged = entry.done.is_none() && entry.acked.is_none() && entry.connection != self.at;
             **other != id && matches!(body, Body::Marked(_)) && entry.body == body && unacknowledged
         });
         if let Some((_, entry)) = old.filter(|_| link.resumed) {
             ledger.oblige(PromiseId::R12, self.version);
-            return self.broken12(
-                "sent an unacknowledged message again with another packet id",
-                id,
-                entry.first,
-                ledger,
-            );
+            return self.broken12(Wrong::AgainWithAnotherId, id, entry.first, ledger);
         }
-        if it.dup && session.connected && in_use.is_none() {
+        let finished = session.finished.remove(&id).filter(|entry| it.dup && entry.body == body);
+        if let Some(entry) = finished {
             ledger.oblige(PromiseId::R12, self.version);
-            self.broken12("sent a message for the first time with DUP", id, self.world.now, ledger);
+            return self.broken12(Wrong::AgainAfterAcknowledgement, id, entry.first, ledger);
         }
+        // What it wrote into a dead connection nobody has seen; but that is sent again before anything new.
+        if it.dup && link.fresh && !in_use && forgotten.is_none() {
+            self.warn12(Wrong::FirstTimeWithDup, id, self.world.now, ledger);
+        }
+        link.fresh |= !it.dup;
     }
 
     /// S12: 3.1.1 does not say it.
     fn judge_stale(&self, what: &str, id: u16, ledger: &mut Ledger) {
         if self.version == Version::V5_0 {
             ledger.oblige(PromiseId::S12, self.version);
-            let why = "went on with its old session, though session present was 0";
-            self.broken(PromiseId::S12, why, what, id, None, ledger);
+            self.broken(PromiseId::S12, Wrong::OldSession, what, id, None, ledger);
         }
     }
 
@@ -375,7 +389,7 @@ impl Scene<'_> {
             ledger.oblige(PromiseId::R12, self.version);
         }
         if entry.qos == 2 && entry.acked.is_none() {
-            self.broken12("sent PUBREL and had no PUBREC", id, entry.first, ledger);
+            self.broken(PromiseId::R12, Wrong::PubrelWithoutPubrec, "PUBREL", id, Some(entry.first), ledger);
         }
         if let Some(acked) = &mut entry.acked {
             acked.read = true;
@@ -396,16 +410,14 @@ impl Scene<'_> {
         let held = self.world.client(self.client).inbound.get(&id);
         if !self.judge_in_order(link, (kind, id), ledger) && held.is_none() && reason < 0x80 {
             ledger.oblige(PromiseId::R12, self.version);
-            self.broken12("acknowledged what it had not received", id, self.world.now, ledger);
+            self.broken(PromiseId::R12, Wrong::AcknowledgedNothing, kind.name(), id, None, ledger);
         }
-        if let (
-            Some(super::world::client::Subject::Ours(stream, sequence)),
-            Answer::Puback | Answer::Pubcomp,
-        ) = (held.map(|held| held.subject), kind)
-        {
-            let load = self.world.stream(stream).messages.at(sequence).is_some_and(Message::is_load);
+        if !matches!(kind, Answer::Puback | Answer::Pubcomp) || reason >= 0x80 {
+            return;
+        }
+        if let Some((stream, sequence)) = session.carried.remove(&id) {
             let reported = session.reported.get(&stream).is_some_and(|reported| reported.contains(&sequence));
-            if load && !reported && reason < 0x80 {
+            if !reported {
                 session.acknowledged.entry((stream, sequence)).or_insert(self.world.now);
             }
         }
@@ -413,7 +425,7 @@ impl Scene<'_> {
 
     /// O5: answers go out in the order in which what they answer came. False where nothing was to be answered.
     fn judge_in_order(&self, link: &mut Link, (kind, id): (Answer, u16), ledger: &mut Ledger) -> bool {
-        let Some(came) = link.due.remove(&(kind, id)) else { return false };
+        let Some(came) = link.due.remove(&(kind, id)).map(|came| came.place) else { return false };
         link.read_up_to = link.read_up_to.max(came);
         if kind == Answer::Pubcomp {
             return true;
@@ -421,7 +433,7 @@ impl Scene<'_> {
         let latest = &mut link.answered[kind as usize];
         ledger.oblige(PromiseId::O5, self.version);
         if came < *latest {
-            self.broken(PromiseId::O5, "answered out of order", kind.name(), id, None, ledger);
+            self.broken(PromiseId::O5, Wrong::OutOfOrder, kind.name(), id, None, ledger);
         }
         *latest = came.max(*latest);
         true
@@ -432,42 +444,101 @@ impl Scene<'_> {
         for (id, entry) in session.outbound.iter().filter(|(_, entry)| entry.done.is_none()) {
             if entry.connection != self.at {
                 ledger.oblige(PromiseId::R12, self.version);
-                let what =
-                    if entry.released { "never sent PUBREL again" } else { "never sent PUBLISH again" };
-                self.broken12(&format!("resumed its session and {what}"), *id, entry.first, ledger);
+                let (wrong, packet) = match entry.released {
+                    true => (Wrong::NeverPubrelAgain, "PUBREL"),
+                    false => (Wrong::NeverPublishAgain, "PUBLISH"),
+                };
+                self.broken(PromiseId::R12, wrong, packet, *id, Some(entry.first), ledger);
             }
         }
     }
 
-    fn broken12(&self, what: &str, id: u16, first: Moment, ledger: &mut Ledger) {
-        self.broken(PromiseId::R12, what, "PUBLISH", id, Some(first), ledger);
+    /// R12: a PUBREL that it has read and let lie.
+    fn judge_answers(&self, link: &Link, ledger: &mut Ledger) {
+        let mut owed: Vec<(u16, Moment)> = link
+            .due
+            .iter()
+            .filter(|((kind, _), came)| {
+                let waited_ns = self.world.now.at_ns.saturating_sub(came.at_ns);
+                *kind == Answer::Pubcomp && came.place < link.read_up_to && waited_ns >= PATIENCE_NS
+            })
+            .map(|((_, id), came)| (*id, *came))
+            .collect();
+        owed.sort_unstable_by_key(|(_, came)| came.place);
+        for (id, came) in owed {
+            ledger.oblige(PromiseId::R12, self.version);
+            self.broken(PromiseId::R12, Wrong::NeverPubcomp, "PUBREL", id, Some(came), ledger);
+        }
     }
 
-    fn warn12(&self, what: &str, id: u16, first: Moment, ledger: &mut Ledger) {
-        let scope = self.world.client_scope(self.client);
-        ledger.warn(self.world, PromiseId::R12, scope, || self.evidence(what, "PUBLISH", id, Some(first)));
+    /// A5: it begins anew after its process ended.
+    fn judge_return(&self, ended: ClientIx, ledger: &mut Ledger) {
+        let old = self.world.client(ended);
+        if old.expiry == 0 {
+            return;
+        }
+        ledger.oblige(PromiseId::A5, self.version);
+        if ended != self.client {
+            let scope = self.scope(Wrong::AnotherClientId);
+            let now = self.world.client(self.client);
+            ledger.broken(self.world, PromiseId::A5, scope, || Evidence {
+                message: Wrong::AnotherClientId.sentence(&old.name, &format!("CONNECT of {}", now.name)),
+                lines: self
+                    .world
+                    .control_lines(ended, 0)
+                    .into_iter()
+                    .chain([line(self.world.now, &now.name, Direction::Out, "CONNECT")])
+                    .collect(),
+            });
+        }
+    }
+
+    fn broken12(&self, wrong: Wrong, id: u16, first: Moment, ledger: &mut Ledger) {
+        self.broken(PromiseId::R12, wrong, "PUBLISH", id, Some(first), ledger);
+    }
+
+    fn warn12(&self, wrong: Wrong, id: u16, first: Moment, ledger: &mut Ledger) {
+        let at = format!("PUBLISH id {id}");
+        let evidence = || self.evidence(wrong, (&at, "PUBLISH", id), Some(first));
+        ledger.warn(self.world, PromiseId::R12, self.scope(wrong), evidence);
     }
 
     fn broken(
         &self,
         promise: PromiseId,
-        what: &str,
+        wrong: Wrong,
         packet: &str,
         id: u16,
         first: Option<Moment>,
         ledger: &mut Ledger,
     ) {
-        let scope = self.world.client_scope(self.client);
-        ledger.broken(self.world, promise, scope, || self.evidence(what, packet, id, first));
+        self.broken_at(promise, wrong, (&format!("{packet} id {id}"), packet, id), first, ledger);
     }
 
-    fn evidence(&self, what: &str, packet: &str, id: u16, first: Option<Moment>) -> Evidence {
+    fn broken_at(
+        &self,
+        promise: PromiseId,
+        wrong: Wrong,
+        at: (&str, &str, u16),
+        first: Option<Moment>,
+        ledger: &mut Ledger,
+    ) {
+        ledger.broken(self.world, promise, self.scope(wrong), || self.evidence(wrong, at, first));
+    }
+
+    /// Each way of being wrong is a cause of its own.
+    fn scope(&self, wrong: Wrong) -> Scope {
+        let scope = self.world.client_scope(self.client);
+        Scope { cause: scope.cause | wrong as u64, ..scope }
+    }
+
+    fn evidence(&self, wrong: Wrong, (at, packet, id): (&str, &str, u16), first: Option<Moment>) -> Evidence {
         let (now, name) = (self.world.now, &self.world.client(self.client).name);
         let from = first.map_or(0, |first| first.place);
         let mut lines = self.world.control_lines(self.client, from);
         lines.extend(first.map(|first| line(first, name, Direction::Out, ack(packet, id, 0))));
         lines.push(line(now, name, Direction::Out, ack(packet, id, 0)));
-        Evidence { message: format!("the client under test, {name}, {what} ({packet} id {id})"), lines }
+        Evidence { message: wrong.sentence(name, at), lines }
     }
 }
 

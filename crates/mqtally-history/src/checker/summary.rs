@@ -3,7 +3,7 @@
 use super::ledger::Ledger;
 use super::world::message::{Message, State};
 use super::world::{ClientIx, GroupIx, StreamIx, World};
-use crate::event::{BrokerEvent, Counters, Event, EventKind, Header};
+use crate::event::{BrokerEvent, Counters, Event, EventKind, Header, Side};
 use crate::marker::MessageId;
 use crate::packet::Version;
 use crate::report::{self, Application, Broker, Fault, Percentiles, Report, Session};
@@ -13,6 +13,8 @@ use std::sync::Arc;
 
 /// Rows of the table of labelled messages.
 const MESSAGES_MAX: usize = 10_000;
+/// Client ids of a program under test that are listed.
+const CLIENT_IDS_MAX: usize = 100;
 
 /// What is gathered for the report as the history goes by.
 #[derive(Debug, Default)]
@@ -25,6 +27,7 @@ pub(crate) struct Summary {
     applications: BTreeMap<Arc<str>, Counters>,
     faults: Vec<(Arc<str>, u64, u64)>,
     groups: Vec<report::Group>,
+    subjects: Vec<report::Subject>,
     versions: [bool; 2],
     /// The figures of what was forgotten of streams that go on.
     totals: BTreeMap<StreamIx, Totals>,
@@ -47,17 +50,55 @@ impl Summary {
         self.ended_ns = self.ended_ns.max(event.at_ns);
         let since_ns = event.at_ns.saturating_sub(began_ns);
         match &event.kind {
-            EventKind::Opened { version, .. } => self.versions[*version as usize] = true,
+            EventKind::Opened { version, client, .. } => {
+                self.versions[*version as usize] = true;
+                self.of_subject(client, |it| {
+                    if !it.protocols.contains(&version.as_str()) {
+                        it.protocols.push(version.as_str());
+                    }
+                });
+            }
             EventKind::Labelled { message, label, shown_id } if self.labels.len() < MESSAGES_MAX => {
                 self.labels.insert(*message, (Arc::clone(label), *shown_id));
             }
             EventKind::Statistics { client, counters } => {
                 self.applications.insert(Arc::clone(client), *counters);
             }
+            EventKind::Subject { side, command, client } => self.subject(*side, command, client),
+            EventKind::StateWiped { client } => self.of_subject(client, |it| it.ends += 1),
+            EventKind::Settled { client, .. } | EventKind::Claimed { client, .. } => {
+                self.of_subject(client, |it| it.reports += 1);
+            }
             EventKind::Fault { kind, .. } => self.fault(kind, since_ns),
             EventKind::Broker(BrokerEvent::Killed) => self.fault(&"kill-broker".into(), since_ns),
             EventKind::Broker(BrokerEvent::Terminated) => self.fault(&"stop-broker".into(), since_ns),
             _ => {}
+        }
+    }
+
+    fn subject(&mut self, side: Side, command: &Arc<str>, client: &Arc<str>) {
+        let known = self.subjects.iter().position(|it| it.side == side && it.command == **command);
+        let at = known.unwrap_or_else(|| {
+            self.subjects.push(report::Subject {
+                side,
+                command: command.to_string(),
+                protocols: Vec::new(),
+                client_ids: Vec::new(),
+                ends: 0,
+                reports: 0,
+            });
+            self.subjects.len() - 1
+        });
+        let ids = &mut self.subjects[at].client_ids;
+        if ids.len() < CLIENT_IDS_MAX && ids.iter().all(|id| *id != **client) {
+            ids.push(client.to_string());
+        }
+    }
+
+    fn of_subject(&mut self, client: &str, act: impl FnOnce(&mut report::Subject)) {
+        let known = self.subjects.iter_mut().find(|it| it.client_ids.iter().any(|id| id == client));
+        if let Some(it) = known {
+            act(it);
         }
     }
 
@@ -118,6 +159,7 @@ impl Summary {
                 protocols: self.protocols(),
                 profile: header.profile,
             },
+            subjects: self.subjects.clone(),
             tally: ledger.tally,
             excuses: ledger.excuses(),
             promises: ledger.promises(),

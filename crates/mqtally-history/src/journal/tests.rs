@@ -3,7 +3,7 @@
 use super::*;
 use crate::event::{
     BrokerEvent, BrokerKind, Closing, ConnectionId, Counters, Event, EventKind, Header, Outcome, Requirement,
-    Role,
+    Role, Side,
 };
 use crate::marker::{Identity, Marker, MessageId, Purpose};
 use crate::need::{Advice, Declaration, Need, Receiver, ReceiverKind, Weight};
@@ -129,6 +129,7 @@ fn samples() -> Vec<EventKind> {
         EventKind::Labelled { message, label: "alert".into(), shown_id: 1 },
         EventKind::Settled { client: "sub-1".into(), message, outcome: Outcome::Conflict },
         EventKind::Claimed { client: "pub-1".into(), message },
+        EventKind::Subject { side: Side::Publisher, command: "./pub {url}".into(), client: "pub-1".into() },
         EventKind::Statistics { client: "sub-1".into(), counters },
         EventKind::Declared(Box::new(declaration())),
         EventKind::Advised(Box::new(advice(Some("room".into())))),

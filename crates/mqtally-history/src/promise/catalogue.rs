@@ -498,6 +498,12 @@ catalogue! {
     lifted when "QoS 0 has no acknowledgement; at QoS 2 PUBREC is enough",
     exercise "a publishing subject that reports what it published, and cuts of its link";
 
+    A5, S2, "A program comes back to the session that it asked for",
+    [],
+    tested by "each return of a program under test whose session outlives its connection, after its process ended",
+    lifted when "it asks for no such session; MQTT itself does not say it",
+    exercise "a subject that is killed and started again";
+
     L1, S4, "Streams drain",
     [],
     tested by "each stream and session that owes a sentinel at the end of a part of the run",

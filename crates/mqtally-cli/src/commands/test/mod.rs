@@ -5,6 +5,7 @@ mod live;
 mod progress;
 mod scenarios;
 mod setup;
+mod subject;
 
 use super::Global;
 use crate::exit::{self, ExitStatus, Failure};
@@ -41,6 +42,7 @@ Examples:
   mqtally test factory my.toml                           scenarios, with what each stream needs
   mqtally test --broker mqtt://ann@host --password-file ann.txt
   mqtally test --broker-cmd 'mosquitto -p {port} -c {dir}/m.conf' --broker-files conf
+  mqtally test --subject-sub './sub.py {host} {port}'    your own client, judged behind the fault proxy
   mqtally test --history run1 --json report.json         keep the evidence
 
 Exit status: 0 kept, 1 broken, 2 unknown; 'mqtally explain unknown' says when that is.")]
@@ -104,6 +106,9 @@ pub(crate) struct Args {
     /// Of the groups, leave these out
     #[arg(long, value_name = "GROUP,…", value_delimiter = ',', help_heading = "Workload")]
     skip: Vec<String>,
+
+    #[command(flatten)]
+    subjects: subject::SubjectArgs,
 
     /// Keep the history in this directory, for 'mqtally check'
     #[arg(long, value_name = "DIR", help_heading = "Results")]
@@ -204,7 +209,8 @@ async fn play(
     let scratch = setup.scratch()?;
     let broker =
         BrokerUnderTest::start(setup.source(&scratch)?).await.map_err(|error| unavailable(&error, setup))?;
-    let plan = setup.plan(index, Offer::of(&broker).await);
+    let mut plan = setup.plan(index, Offer::of(&broker).await);
+    plan.subjects = subject::introduce(setup, broker.endpoint(), scratch.path()).await?;
     if plan.parts().next().is_none() {
         let advice = "use --protocol 3.1.1, or another scenario";
         return Err(Failure::new(
@@ -267,7 +273,9 @@ fn unavailable(error: &ProcessError, setup: &Setup) -> Failure {
                 "check the URL, the password and that it runs",
             );
         }
-        ProcessError::Command(_) => (ExitStatus::Usage, "write it as for a shell, with {port} for the port"),
+        ProcessError::Command(_) | ProcessError::Subject(_) => {
+            (ExitStatus::Usage, "write it as for a shell, with {port} for the port")
+        }
         ProcessError::NotOurs => (ExitStatus::Usage, "give its start command with --broker-cmd"),
         ProcessError::System { .. } => (ExitStatus::Io, "free what is short and try again"),
         ProcessError::Spawn { .. } => (ExitStatus::Unavailable, "check the program's name and PATH"),

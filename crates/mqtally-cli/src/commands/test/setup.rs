@@ -1,6 +1,7 @@
 //! What was typed, turned into what it means: everything that can be wrong before the run is found here.
 
 use super::scenarios::{self, Named};
+use super::subject::SubjectArgs;
 use super::{Args, Profile, Protocol};
 use crate::broker_url::{endpoint, password};
 use crate::exit::{ExitStatus, Failure};
@@ -11,6 +12,7 @@ use mqtally_harness::process::{BrokerSource, Login};
 use mqtally_harness::recorder::HISTORY_FILE;
 use mqtally_harness::run::{Feature, Group, Offer, Plan};
 use mqtally_harness::scenario::Scenario;
+use mqtally_history::event::Side;
 use mqtally_history::profile::Profile as Durability;
 use mqtally_proto::packet::Version;
 use std::collections::hash_map::RandomState;
@@ -33,6 +35,8 @@ pub(super) struct Setup {
     pub(super) history: Option<PathBuf>,
     /// The highest QoS that the broker has, as far as somebody said.
     max_qos: u8,
+    /// Programs under test.
+    pub(super) subjects: SubjectArgs,
     plan: Plan,
     broker: Broker,
 }
@@ -47,11 +51,14 @@ impl Setup {
     pub(super) fn resolve(args: &Args) -> Result<Setup, Failure> {
         let broker = broker(args)?;
         let profile = args.profile.map_or_else(|| declared(&broker), Durability::from);
+        let url = if let Broker::Url(endpoint) = &broker { Some(endpoint) } else { None };
+        args.subjects.check(url)?;
         let plan = plan(args, &broker)?;
         let outputs = Some(args.results.prepare()?);
         let history = args.history.clone();
         history.as_deref().map(fresh_history).transpose()?;
-        Ok(Setup { runs: args.runs, profile, outputs, max_qos: args.max_qos, plan, broker, history })
+        let (max_qos, subjects) = (args.max_qos, args.subjects.clone());
+        Ok(Setup { runs: args.runs, profile, outputs, max_qos, subjects, plan, broker, history })
     }
 
     /// What the run of this index, counted from 0, is to do on a broker with this offer.
@@ -163,7 +170,13 @@ fn wanted(args: &Args) -> Result<(Vec<Group>, Vec<Arc<Scenario>>), Failure> {
             && (only.is_empty() || only.contains(group))
             && !skip.contains(group)
     };
-    let groups: Vec<Group> = Group::ALL.into_iter().filter(wanted).collect();
+    let sides: Vec<Side> = args.subjects.sides().map(|(side, _)| side).collect();
+    // Programs under test are what the run is about, unless something else is asked for too.
+    let judges_broker = sides.is_empty() || !args.scenarios.is_empty() || !args.only.is_empty();
+    let groups = Group::ALL.into_iter().filter(|group| judges_broker && wanted(group));
+    let subjects = [Group::SubjectSub, Group::SubjectPub];
+    let subjects = subjects.into_iter().filter(|it| it.side().is_some_and(|side| sides.contains(&side)));
+    let groups: Vec<Group> = groups.chain(subjects).collect();
     if groups.is_empty() && scenarios.is_empty() {
         return Err(Failure::usage("nothing is left to run", "--only and --skip", "leave some group in"));
     }

@@ -91,6 +91,9 @@ fn head(report: &Report) -> Markup {
                 (count(broken)) " broken, in " (duration(report.elapsed_ms)) "."
             }
             @for reason in &report.unknown_because { p { "Unknown because " (visible(reason)) "." } }
+            @for subject in &report.subjects {
+                p { "Judged: the " (words::side(subject.side)) " " span .mono { (visible(&subject.command)) } }
+            }
             p .faint {
                 "Broker " span .mono { (visible(&report.broker.name)) }
                 " · MQTT " (report.broker.protocols.join(" and "))

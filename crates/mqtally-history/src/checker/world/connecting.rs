@@ -17,7 +17,10 @@ impl World {
             None => self.new_client(name, version),
         };
         self.clients[client as usize].version = version;
-        self.clients[client as usize].role = role;
+        // Whoever else comes with the id of a program under test, it stays that program's.
+        if role == Role::Subject {
+            self.clients[client as usize].role = role;
+        }
         let connection = self.connections.len() as ConnIx;
         self.connection_of_id.insert(id, connection);
         self.connections.push(Connection {

@@ -218,6 +218,7 @@ impl World {
             | EventKind::Labelled { .. }
             | EventKind::Settled { .. }
             | EventKind::Claimed { .. }
+            | EventKind::Subject { .. }
             | EventKind::Statistics { .. }
             | EventKind::Gap { .. }
             | EventKind::Aborted { .. } => {}

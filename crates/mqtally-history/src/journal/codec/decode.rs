@@ -96,6 +96,11 @@ impl Fields<'_> {
                 outcome: self.plain()?,
             },
             tags::CLAIMED => EventKind::Claimed { client: self.interned()?, message: self.message()? },
+            tags::SUBJECT => EventKind::Subject {
+                side: self.plain()?,
+                command: self.interned()?,
+                client: self.interned()?,
+            },
             tags::STATISTICS => {
                 EventKind::Statistics { client: self.interned()?, counters: self.counters()? }
             }

@@ -137,6 +137,12 @@ impl Encoder {
                 self.interned(client);
                 self.message(*message);
             }
+            EventKind::Subject { side, command, client } => {
+                self.tag(tags::SUBJECT, delta);
+                self.plain(*side);
+                self.interned(command);
+                self.interned(client);
+            }
             EventKind::Statistics { client, counters } => {
                 self.tag(tags::STATISTICS, delta);
                 self.interned(client);

@@ -1,6 +1,6 @@
 //! The numbers that stand for variants. They are part of the format: a number is never given a second meaning.
 
-use crate::event::{BrokerEvent, BrokerKind, Closing, Outcome, Role};
+use crate::event::{BrokerEvent, BrokerKind, Closing, Outcome, Role, Side};
 use crate::marker::Purpose;
 use crate::need::{Need, ReceiverKind, Weight};
 use crate::packet::Version;
@@ -28,6 +28,7 @@ pub(super) const DECLARED: u8 = 18;
 pub(super) const ADVISED: u8 = 19;
 pub(super) const ACCEPTED: u8 = 20;
 pub(super) const POSITION: u8 = 21;
+pub(super) const SUBJECT: u8 = 22;
 
 /// Packets go by the numbers that MQTT gives them.
 pub(super) mod packet {
@@ -71,6 +72,9 @@ impl Plain for Profile {
 }
 impl Plain for Role {
     const ALL: &'static [Self] = &[Self::Own, Self::Subject];
+}
+impl Plain for Side {
+    const ALL: &'static [Self] = &[Self::Subscriber, Self::Publisher];
 }
 impl Plain for Closing {
     const ALL: &'static [Self] = &[Self::ByBroker, Self::Fin, Self::Rst, Self::Broken, Self::Vanished];

@@ -1,0 +1,235 @@
+//! Groups `subject-sub` and `subject-pub`: somebody's own program behind the proxy, with a fault in each phase.
+//!
+//! [`Bench`] is what both have in common: the program, the proxy before it, what is known of it. A round sets one rule,
+//! lets traffic run until it strikes, and waits until the program is back. Every wait has a bound; a program that does
+//! not do what is waited for is no error of the broker's, and the run says so ([`Trouble::Subject`]).
+
+pub(super) mod publisher;
+pub(super) mod subscriber;
+
+use super::scene::{Lifetime, Scene};
+use super::{Probe, Trouble};
+use crate::proxy::{Ending, Proxy, ProxyOptions, Rule, RuleId, Scope, TamperFactory};
+use crate::subject::{CONNECT_LIMIT, LinkTap, Place, Program, Speech, Standing, Subject};
+use mqtally_history::event::{EventKind, Side};
+use std::net::Ipv4Addr;
+use std::time::Duration;
+use tokio::time::sleep;
+
+/// How long a program may take to connect again after its link was cut: many wait longer from time to time.
+const RETURN_LIMIT: Duration = Duration::from_secs(45);
+/// How long a rule may wait for its packet.
+const STRIKE_LIMIT: Duration = Duration::from_secs(15);
+/// How often a subscribing program may end by itself, which a subscriber does not do, and a publishing one.
+const ENDS_MAX: [u32; 2] = [20, 500];
+
+/// A program under test and everything around it.
+struct Bench {
+    scene: Scene,
+    subject: Subject,
+    proxy: Proxy,
+    tap: LinkTap,
+    speech: Speech,
+    place: Place,
+    program: Option<Program>,
+    /// How often it ended by itself.
+    ends: u32,
+    random: fastrand::Rng,
+}
+
+/// What came of waiting.
+#[derive(Debug, PartialEq, Eq)]
+enum Waited {
+    /// It is so.
+    Met,
+    /// It is not so in time.
+    Late,
+}
+
+impl Bench {
+    /// The proxy stands, the program does not run yet.
+    async fn open(scene: &Scene, side: Side, tamper: Option<TamperFactory>) -> Result<Self, Trouble> {
+        let subject = scene.plan.subject(side).cloned();
+        let subject = subject.ok_or_else(|| Trouble::Subject("there is no program to judge".to_owned()))?;
+        if let Err(reason) = &subject.introduction {
+            return Err(Trouble::Subject(format!("{}: {reason}", subject.called())));
+        }
+        let tap = LinkTap::new(&scene.recorder, side, &subject.name);
+        let options = ProxyOptions {
+            watch: Some(tap.watch()),
+            tamper,
+            ..ProxyOptions::new((Ipv4Addr::LOCALHOST, 0).into(), scene.endpoint().clone())
+        };
+        let proxy = Proxy::start(options).await.map_err(|error| Trouble::Subject(error.to_string()))?;
+        let topic = match side {
+            Side::Subscriber => scene.topic("#"),
+            Side::Publisher => scene.topic("load"),
+        };
+        let place = Place::new(&proxy, scene.endpoint(), &topic);
+        let speech = Speech::new(&scene.recorder, side);
+        let random = scene.random("rounds");
+        Ok(Self { scene: scene.clone(), subject, proxy, tap, speech, place, program: None, ends: 0, random })
+    }
+
+    /// Starts the program.
+    fn start(&mut self) -> Result<(), Trouble> {
+        let (tap, speech) = (self.tap.clone(), self.speech.clone());
+        let told = move |line: &str| {
+            if let Some(client) = tap.client() {
+                speech.hear(&client, line);
+            }
+        };
+        self.program = Some(Program::start(&self.subject, &self.place, told)?);
+        Ok(())
+    }
+
+    /// Waits until the program's standing is as `wanted`. A program that ends by itself meanwhile is started again.
+    async fn until(
+        &mut self,
+        limit: Duration,
+        wanted: impl Fn(&Standing) -> bool,
+    ) -> Result<Waited, Trouble> {
+        let late = sleep(limit);
+        tokio::pin!(late);
+        loop {
+            let met = |standing: &Standing| standing.garbage || wanted(standing);
+            let Some(program) = &mut self.program else { return Ok(Waited::Late) };
+            let how = tokio::select! {
+                biased;
+                standing = self.tap.until(met) => {
+                    if standing.garbage {
+                        return Err(self.trouble("it sends bytes that are no MQTT"));
+                    }
+                    return Ok(Waited::Met);
+                }
+                how = program.until_ended() => how,
+                () = &mut late => return Ok(Waited::Late),
+            };
+            self.ended().await;
+            // Its last packets may still be on their way through the proxy.
+            if self.tap.standing().connects == 0 {
+                return Err(self.trouble(&format!("it ended before it connected ({how})")));
+            }
+            self.ends += 1;
+            if self.ends > ENDS_MAX[self.subject.side as usize] {
+                return Err(self.trouble(&format!("it ended {} times by itself ({how})", self.ends)));
+            }
+            self.start()?;
+        }
+    }
+
+    /// The program has ended: what its next life knows of its session is its own affair.
+    async fn ended(&mut self) {
+        if let Some(mut program) = self.program.take() {
+            program.hear_out().await;
+        }
+        if let Some(client) = self.tap.client() {
+            self.scene.recorder.record(EventKind::StateWiped { client });
+        }
+    }
+
+    /// kill -9.
+    async fn kill(&mut self) -> Result<(), Trouble> {
+        let Some(program) = &mut self.program else { return Ok(()) };
+        program.kill_9().await?;
+        self.scene.recorder.fault("kill-client", self.tap.client().as_deref());
+        self.ended().await;
+        Ok(())
+    }
+
+    /// Waits until it is connected behind its `accepted` connections so far.
+    async fn back(&mut self, accepted: u64) -> Result<(), Trouble> {
+        let there = |standing: &Standing| standing.accepted > accepted && standing.connected;
+        if self.until(RETURN_LIMIT, there).await? == Waited::Met {
+            return Ok(());
+        }
+        let standing = self.tap.standing();
+        let seconds = RETURN_LIMIT.as_secs();
+        Err(self.trouble(&match standing.refused {
+            Some(reason) => format!("the broker refuses it: {reason}"),
+            None if standing.connects == 0 => {
+                format!("it did not connect to {} within {seconds} s", self.place.address())
+            }
+            None => format!(
+                "it did not come back within {seconds} s after its connection was cut; connect again until it works"
+            ),
+        }))
+    }
+
+    /// Waits for its first connection.
+    async fn met(&mut self) -> Result<(), Trouble> {
+        self.start()?;
+        let there = |standing: &Standing| standing.connected || standing.refused.is_some();
+        if self.until(CONNECT_LIMIT, there).await? == Waited::Met && self.tap.standing().connected {
+            return Ok(());
+        }
+        self.back(0).await
+    }
+
+    fn rule(&self, text: &str) -> Result<RuleId, Trouble> {
+        // The rules are made here, so that one that cannot be read is our fault and shows in the first test.
+        let rule: Rule = text.parse().map_err(|_| self.trouble(&format!("no rule: {text}")))?;
+        self.proxy.add(rule).map_err(|error| self.trouble(&error.to_string()))
+    }
+
+    /// Waits until the rule has struck; a rule whose packet does not come is taken back.
+    async fn struck(&mut self, rule: RuleId) -> Result<bool, Trouble> {
+        let waited = self.until(STRIKE_LIMIT, |standing| standing.struck.contains(&rule)).await;
+        self.proxy.remove(rule);
+        Ok(waited? == Waited::Met)
+    }
+
+    /// Cuts all its links.
+    fn cut(&self, ending: Ending) {
+        self.proxy.cut(&Scope::default(), ending);
+    }
+
+    /// The broker forgets the program's session, while the program is away.
+    async fn lose_session(&mut self) -> Result<(), Trouble> {
+        let Some(client) = self.tap.client() else { return Ok(()) };
+        self.scene.recorder.fault("lose-session", Some(&client));
+        Probe::open(&self.scene, &client, Lifetime::CLEAN).await?.disconnect().await
+    }
+
+    /// In order or by a reset, as the seed says.
+    fn ending(&mut self) -> &'static str {
+        if self.random.bool() { "fin" } else { "rst" }
+    }
+
+    /// Stops the program, and leaves its sessions to be cleaned up.
+    async fn close(&mut self) -> Result<(), Trouble> {
+        if let Some(program) = &mut self.program {
+            program.stop().await?;
+            self.program = None;
+        }
+        // Its FIN may still be on its way through the proxy.
+        let _ = tokio::time::timeout(Duration::from_secs(2), self.tap.until(|now| !now.connected)).await;
+        if self.subject.introduction.as_ref().is_ok_and(|it| it.persistent) {
+            self.scene.leaves_strangers(self.tap.clients());
+        }
+        Ok(())
+    }
+
+    /// Tells when what it says names nothing that was seen.
+    fn judge_speech(&self) -> Result<(), Trouble> {
+        match self.speech.unfounded() {
+            0 => Ok(()),
+            lines => Err(self.trouble(&format!(
+                "{lines} lines of its output name a message that was never seen; 'mqtally explain subject' says what \
+                 can name one"
+            ))),
+        }
+    }
+
+    fn trouble(&self, what: &str) -> Trouble {
+        Trouble::Subject(format!("{}: {what}", self.subject.called()))
+    }
+}
+
+/// What a program did not do is a reason for the verdict.
+fn told(scene: &Scene, played: Result<(), Trouble>) -> Result<(), Trouble> {
+    if let Err(Trouble::Subject(reason)) = &played {
+        scene.recorder.record(EventKind::Aborted { reason: reason.clone() });
+    }
+    played
+}

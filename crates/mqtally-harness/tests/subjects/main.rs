@@ -1,0 +1,166 @@
+//! Programs under test: those that break a promise are found as that promise, those that keep all are clean.
+//!
+//! The programs are this very file, started again as the test `act_as_a_client`.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod client;
+mod wire;
+
+use client::{Mutant, Publisher, Subscriber, Told};
+use mqtally_harness::process::BrokerUnderTest;
+use mqtally_harness::run::{Group, Plan};
+use mqtally_harness::subject::Subject;
+use mqtally_history::event::Side;
+use mqtally_history::report::{Report, Verdict};
+use support::{Embedded, Played, plan, play};
+
+/// Not a test: what the others start.
+#[test]
+#[ignore = "it is started by the other tests"]
+fn act_as_a_client() {
+    match std::env::var("KIT_SIDE").as_deref() {
+        Ok("sub") => Subscriber::new(Told::from_environment()).run(),
+        Ok("pub") => Publisher::new(Told::from_environment()).run(),
+        _ => {}
+    }
+}
+
+/// The command that starts a client of the kit.
+fn kit(side: Side, mutant: Mutant, version: &str) -> String {
+    let side = if side == Side::Subscriber { "sub" } else { "pub" };
+    let program = std::env::current_exe().expect("it runs");
+    format!(
+        "env KIT_SIDE={side} KIT_MUTANT={} KIT_VERSION={version} '{}' act_as_a_client --exact --ignored --nocapture",
+        mutant.name(),
+        program.display()
+    )
+}
+
+async fn judged(side: Side, command: String) -> (Report, Played) {
+    let embedded = Embedded::start().await;
+    let directory = tempfile::tempdir().expect("a directory");
+    let group = if side == Side::Subscriber { Group::SubjectSub } else { Group::SubjectPub };
+    let mut plan: Plan = plan(&[group]);
+    plan.messages = None;
+    let broker = BrokerUnderTest::start(embedded.source()).await.expect("it runs");
+    let subject = Subject::introduce(side, command, directory.path().to_owned(), false, broker.endpoint());
+    plan.subjects = vec![subject.await.expect("it starts")];
+    let played = play(plan, embedded.source()).await;
+    (played.report(), played)
+}
+
+fn off(report: &Report) -> Vec<&'static str> {
+    let off =
+        report.promises.iter().filter(|it| !matches!(it.verdict, Verdict::Kept | Verdict::NotExercised));
+    off.map(|it| it.id).collect()
+}
+
+/// The mutant breaks this promise and no other.
+#[track_caller]
+fn assert_found(found: &(Report, Played), promise: &str) {
+    let (report, played) = found;
+    assert_eq!(off(report), [promise], "{:#?}\n{:?}", report.findings, played.troubles());
+}
+
+#[track_caller]
+fn assert_clean(found: &(Report, Played)) {
+    let (report, played) = found;
+    let why = format!("{:#?}\n{:?}\n{:?}", report.findings, report.unknown_because, played.troubles());
+    assert_eq!((off(report).as_slice(), report.verdict), (&[][..], Verdict::Kept), "{why}");
+}
+
+#[track_caller]
+fn exercised(report: &Report, promise: &str) -> u64 {
+    report.promises.iter().find(|it| it.id == promise).expect("in the catalogue").obligations
+}
+
+macro_rules! kill_matrix {
+    ($($name:ident: $side:ident $mutant:ident on $version:literal breaks $promise:literal;)*) => {$(
+        #[tokio::test(flavor = "multi_thread")]
+        async fn $name() {
+            let found = judged(Side::$side, kit(Side::$side, Mutant::$mutant, $version)).await;
+            println!("{:24} MQTT {:6} {:10?} {:?}", stringify!($mutant), $version, Side::$side, off(&found.0));
+            assert_found(&found, $promise);
+        }
+    )*};
+}
+
+kill_matrix! {
+    c1_publish_after_pubrel_is_found: Publisher PublishAfterPubrel on "5" breaks "R12";
+    c2_a_new_packet_id_is_found: Publisher NewPacketId on "3.1.1" breaks "R12";
+    c3_a_dead_session_that_goes_on_is_found: Publisher KeepsDeadSession on "5" breaks "S12";
+    c4_an_early_acknowledgement_is_found: Subscriber AcknowledgesEarly on "3.1.1" breaks "A3";
+    c5_acknowledgements_in_reverse_are_found: Subscriber AcknowledgesInReverse on "5" breaks "O5";
+    c6_too_many_in_flight_are_found: Publisher IgnoresReceiveMaximum on "5" breaks "F6";
+    c7_a_second_delivery_at_pubrel_is_found: Subscriber DeliversAgainAtPubrel on "3.1.1" breaks "A2";
+    c8_an_early_claim_is_found: Publisher ClaimsEarly on "3.1.1" breaks "A4";
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscriber_that_keeps_every_promise_is_clean() {
+    for version in ["3.1.1", "5"] {
+        let found = judged(Side::Subscriber, kit(Side::Subscriber, Mutant::None, version)).await;
+        assert_clean(&found);
+        for promise in ["O5", "A2", "A3", "A5", "R1", "R2", "D1", "D2", "D3"] {
+            assert!(exercised(&found.0, promise) > 0, "{promise} on {version}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publisher_that_keeps_every_promise_is_clean() {
+    for version in ["3.1.1", "5"] {
+        let found = judged(Side::Publisher, kit(Side::Publisher, Mutant::None, version)).await;
+        assert_clean(&found);
+        for promise in ["O5", "R12", "A4", "A5", "R8", "R9"] {
+            assert!(exercised(&found.0, promise) > 0, "{promise} on {version}");
+        }
+    }
+}
+
+/// What is said of a program that cannot be judged: never "kept".
+async fn reason(side: Side, command: &str) -> String {
+    let (report, _) = judged(side, command.to_owned()).await;
+    assert_eq!(report.verdict, Verdict::Unknown, "{report:#?}");
+    report.unknown_because.join("\n")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_ends_at_once_is_unknown_with_its_last_words() {
+    let reason = reason(Side::Subscriber, "sh -c 'echo no module named mqtt >&2; exit 3'").await;
+    assert!(
+        reason.contains("it ended before it connected (exit status: 3; it said: no module named mqtt)"),
+        "{reason}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_ends_again_and_again_is_unknown() {
+    // A publisher that is told to publish to a filter falls over it.
+    let reason = reason(Side::Subscriber, &kit(Side::Publisher, Mutant::None, "5")).await;
+    assert!(reason.contains("it ended 21 times by itself (exit status: 101; it said: "), "{reason}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_that_are_no_mqtt_are_unknown() {
+    let command =
+        r#"bash -c 'exec 3<>/dev/tcp/{host}/{port}; printf "\\377%.0s" 1 2 3 4 5 6 7 8 >&3; sleep 60'"#;
+    let reason = reason(Side::Publisher, command).await;
+    assert!(reason.contains("the publishing subject: it sends bytes that are no MQTT"), "{reason}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_says_nothing_of_messages_is_unknown() {
+    let mute = kit(Side::Subscriber, Mutant::None, "5").replace("--nocapture", "");
+    let reason = reason(Side::Subscriber, &mute).await;
+    assert!(reason.contains("A3 had to be exercised on MQTT 5 and was not"), "{reason}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publisher_as_a_subscriber_never_subscribes_and_is_unknown() {
+    let elsewhere = kit(Side::Publisher, Mutant::None, "5").replace("env ", "env MQTALLY_TOPIC=elsewhere ");
+    let reason = reason(Side::Subscriber, &elsewhere).await;
+    assert!(reason.contains("the subscribing subject: it did not subscribe within 20 s"), "{reason}");
+}

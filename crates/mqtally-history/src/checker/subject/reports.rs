@@ -1,0 +1,60 @@
+//! A3 and A4: what a program under test says of itself, against the wire.
+
+use super::Session;
+use crate::checker::excerpt::{Direction, line};
+use crate::checker::ledger::{Evidence, Ledger};
+use crate::checker::world::message::State;
+use crate::checker::world::{ClientIx, World};
+use crate::marker::MessageId;
+use crate::promise::PromiseId;
+
+/// A4: a program says that it published a message.
+pub(crate) fn judge_claim(world: &World, client: &str, id: MessageId, ledger: &mut Ledger) {
+    let Some(ix) = world.client_named(client) else {
+        return ledger.unknown(format!("{client}, which never connected, said that it published"));
+    };
+    ledger.oblige(PromiseId::A4, world.client(ix).version);
+    let state = world.message(id).map_or(State::NeverSent, |(_, message)| message.state);
+    let qos = world.stream_of(id).map_or(0, |stream| world.stream(stream).qos);
+    let (why, over) = match state {
+        State::NeverSent => ("had not sent it", world.stream_of(id).is_some_and(|it| world.stream(it).over)),
+        State::Indeterminate => ("had no acknowledgement for it", qos == 0),
+        State::Refused => ("had been refused", false),
+        State::Owned | State::Complete => return,
+    };
+    if over {
+        return;
+    }
+    ledger.broken(world, PromiseId::A4, world.client_scope(ix), || Evidence {
+        message: format!(
+            "the program under test, {client}, said that it published message {} and {why}. MQTT: a message is the \
+             broker's when PUBACK or PUBREC is read, and not when it is handed to the socket. To mend it: report from \
+             the callback of the acknowledgement, and count what is still open as not published",
+            id.sequence
+        ),
+        lines: vec![line(world.now, client, Direction::None, format!("published message {}", id.sequence))],
+    });
+}
+
+/// A3: what was acknowledged is reported, if something behind it is.
+pub(super) fn judge_reports(world: &World, ix: ClientIx, session: &Session, ledger: &mut Ledger) {
+    let client = world.client(ix);
+    for (stream, reported) in &session.reported {
+        ledger.oblige_many(PromiseId::A3, client.version, reported.len() as u64);
+        let last = reported.last().copied().unwrap_or(0);
+        let missing = session.acknowledged.range((*stream, 0)..(*stream, last));
+        for ((_, sequence), at) in missing {
+            ledger.oblige(PromiseId::A3, client.version);
+            ledger.broken(world, PromiseId::A3, world.client_scope(ix), || Evidence {
+                message: format!(
+                    "the program under test, {}, acknowledged message {sequence} of {} and never processed it, though \
+                     it processed a later one. MQTT: what is acknowledged the broker forgets. To mend it: acknowledge \
+                     when the message is processed or stored for good (manual acknowledgement), not when it arrives",
+                    client.name,
+                    world.stream(*stream).topic
+                ),
+                lines: vec![line(*at, &client.name, Direction::Out, format!("acknowledges message {sequence}"))],
+            });
+        }
+    }
+}
