@@ -3,6 +3,7 @@
 mod faults;
 mod promises;
 mod qos;
+mod subject;
 mod verdicts;
 
 use mqtally_history::promise::CATALOGUE;
@@ -19,10 +20,11 @@ pub(crate) struct Entry {
 }
 
 /// Entries of a kind, under the heading that lists show.
-pub(crate) const SECTIONS: [(&str, &[Entry]); 3] = [
+pub(crate) const SECTIONS: [(&str, &[Entry]); 4] = [
     ("Quality of service", qos::ENTRIES),
     ("Verdicts and outcomes", verdicts::ENTRIES),
     ("Faults", faults::ENTRIES),
+    ("Client under test", subject::ENTRIES),
 ];
 
 /// What there is to say about a word.

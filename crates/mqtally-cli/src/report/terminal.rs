@@ -93,7 +93,7 @@ fn subject(it: &Subject, look: Look) -> String {
         format!("client id {}", ids.collect::<Vec<_>>().join(", ")),
         if more > 0 { format!("and {more} more") } else { String::new() },
         format!("its process ended {}", times(it.ends)),
-        counted(it.reports, "line about a message"),
+        counted(it.reports, "report"),
     ];
     let facts = facts.into_iter().filter(|fact| !fact.is_empty());
     words::flow(facts, " · ", look.width.saturating_sub(2)).join("\n  ") + "\n"

@@ -9,4 +9,5 @@ mod publishing;
 mod reconciling;
 mod refusing;
 mod simulating;
+mod subjects;
 mod watching;

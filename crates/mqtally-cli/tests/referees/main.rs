@@ -5,6 +5,7 @@
 
 mod live;
 mod reports;
+mod subjects;
 mod webdriver;
 
 #[path = "../broker/process.rs"]
