@@ -16,6 +16,10 @@ referees:
     cargo test -p mqtally --test postgres
     cargo test -p mqtally-cli --test postgres_sub
 
+# Clients that break one promise each, and which promises they are found to break.
+client-mutants:
+    cargo test -p mqtally-harness --test subjects -- --nocapture
+
 # The whole job, as a user runs it.
 run:
     cargo run --release -- test
