@@ -16,6 +16,8 @@ use mqtally_history::report::{Excuse, Finding, Message, Promise, Report, Session
 
 /// Rows of a table that a person reads; the JSON report has all of them.
 const ROWS_MAX: usize = 32;
+/// Promises that were not exercised and are rows of the table all the same.
+const NOT_EXERCISED_MAX: usize = 12;
 /// Findings that a person reads.
 const FINDINGS_MAX: usize = 12;
 /// Connections of a session that are drawn.
@@ -260,11 +262,21 @@ fn promises(report: &Report, look: Look) -> String {
         (Column::Right, "on 5"),
         (Column::Left, "verdict"),
     ]);
-    for promise in &report.promises {
-        table.row(promise_row(promise));
-    }
+    let (unmet, others): (Vec<_>, Vec<_>) =
+        report.promises.iter().partition(|promise| promise.verdict == Verdict::NotExercised);
+    let rows = if unmet.len() > NOT_EXERCISED_MAX { &others } else { &report.promises.iter().collect() };
+    rows.iter().for_each(|promise| table.row(promise_row(promise)));
     let about = "how often each was exercised on which MQTT, and whether it held";
-    section(look, "Promises", about, &table, None)
+    let more = (unmet.len() > NOT_EXERCISED_MAX).then(|| not_exercised(&unmet, look.width));
+    section(look, "Promises", about, &table, more)
+}
+
+/// Names them only: a run of one group leaves most of the catalogue alone.
+fn not_exercised(promises: &[&Promise], width: usize) -> String {
+    let head = format!("{} not exercised:", promises.len());
+    let words = std::iter::once(head.as_str()).chain(promises.iter().map(|promise| promise.id));
+    let lines = words::flow(words, " ", width.saturating_sub(4));
+    format!("  {} {}", words::glyph(Verdict::NotExercised), lines.join("\n    "))
 }
 
 fn promise_row(promise: &Promise) -> [Cell; 7] {

@@ -40,6 +40,13 @@ fn what_was_not_exercised_is_not_kept() {
 }
 
 #[test]
+fn most_of_the_catalogue_left_alone_is_a_list_of_names() {
+    let text = plain(&fixture::one_group(), 80);
+    let promises = text.split("\n\n").find(|part| part.starts_with("Promises")).expect("a section");
+    insta::assert_snapshot!(promises);
+}
+
+#[test]
 fn colour_changes_nothing_but_colour() {
     let report = fixture::broken();
     let coloured = terminal::render(&judged(&report), None, Look { width: 100, colour: true });
@@ -50,7 +57,7 @@ fn colour_changes_nothing_but_colour() {
 #[test]
 fn no_line_is_wider_than_the_terminal() {
     for width in [80, 90, 120] {
-        for report in [fixture::kept(), fixture::unknown(), fixture::not_exercised()] {
+        for report in [fixture::kept(), fixture::unknown(), fixture::not_exercised(), fixture::one_group()] {
             for line in plain(&report, width).lines() {
                 assert!(line.width() <= width, "{} columns: {line}", line.width());
             }
