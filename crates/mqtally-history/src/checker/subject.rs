@@ -8,6 +8,7 @@
 //! held against its next life.
 
 mod reports;
+mod returns;
 mod wrong;
 
 pub(crate) use reports::judge_claim;
@@ -20,6 +21,7 @@ use crate::marker::{Identity, MessageId, Purpose};
 use crate::packet::{Connack, Packet, Publish, Version};
 use crate::promise::PromiseId;
 use reports::judge_reports;
+use returns::Returns;
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::{BTreeMap, BTreeSet};
 use wrong::Wrong;
@@ -32,8 +34,7 @@ const PATIENCE_NS: u64 = 5_000_000_000;
 pub(crate) struct Subjects {
     links: FxHashMap<ConnIx, Link>,
     sessions: BTreeMap<ClientIx, Session>,
-    /// The client id of the process that ended last, by the part of the run.
-    ended: BTreeMap<GroupIx, ClientIx>,
+    returns: Returns,
 }
 
 /// What a client has to remember.
@@ -124,11 +125,7 @@ impl Subjects {
         let session = self.sessions.entry(scene.client).or_default();
         let link = self.links.entry(at).or_default();
         match it {
-            Packet::Connect(_) => {
-                if let Some(ended) = self.ended.remove(&world.client(scene.client).group) {
-                    scene.judge_return(ended, ledger);
-                }
-            }
+            Packet::Connect(connect) => self.returns.connected(world, scene.client, connect, ledger),
             Packet::Publish(publish) if publish.qos > 0 => scene.published(session, link, publish, ledger),
             Packet::Puback(id, reason) => {
                 scene.answered(session, link, (Answer::Puback, *id), *reason, ledger);
@@ -208,7 +205,7 @@ impl Subjects {
     pub(crate) fn wiped(&mut self, world: &World, client: &str) {
         let client = world.client_named(client).filter(|ix| world.client(*ix).role == Role::Subject);
         let Some(client) = client else { return };
-        self.ended.insert(world.client(client).group, client);
+        self.returns.ended(client);
         let session = self.sessions.entry(client).or_default();
         let lost = std::mem::take(&mut session.outbound);
         session.forgotten.extend(lost);
@@ -235,7 +232,7 @@ impl Subjects {
             judge_reports(world, *client, session, ledger);
         }
         self.sessions.retain(|ix, _| world.client(*ix).group != group);
-        self.ended.remove(&group);
+        self.returns.judge_group(world, group, ledger);
     }
 }
 
@@ -468,28 +465,6 @@ impl Scene<'_> {
         for (id, came) in owed {
             ledger.oblige(PromiseId::R12, self.version);
             self.broken(PromiseId::R12, Wrong::NeverPubcomp, "PUBREL", id, Some(came), ledger);
-        }
-    }
-
-    /// A5: it begins anew after its process ended.
-    fn judge_return(&self, ended: ClientIx, ledger: &mut Ledger) {
-        let old = self.world.client(ended);
-        if old.expiry == 0 {
-            return;
-        }
-        ledger.oblige(PromiseId::A5, self.version);
-        if ended != self.client {
-            let scope = self.scope(Wrong::AnotherClientId);
-            let now = self.world.client(self.client);
-            ledger.broken(self.world, PromiseId::A5, scope, || Evidence {
-                message: Wrong::AnotherClientId.sentence(&old.name, &format!("CONNECT of {}", now.name)),
-                lines: self
-                    .world
-                    .control_lines(ended, 0)
-                    .into_iter()
-                    .chain([line(self.world.now, &now.name, Direction::Out, "CONNECT")])
-                    .collect(),
-            });
         }
     }
 

@@ -500,7 +500,7 @@ catalogue! {
 
     A5, S2, "A program comes back to the session that it asked for",
     [],
-    tested by "each return of a program under test whose session outlives its connection, after its process ended",
+    tested by "each client id of a program under test whose session outlives its connection, after its process ended: it comes back to it before it asks for a session under a new id, or some time later",
     lifted when "it asks for no such session; MQTT itself does not say it",
     exercise "a subject that is killed and started again";
 

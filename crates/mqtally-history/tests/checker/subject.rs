@@ -195,6 +195,11 @@ fn what_a_dead_process_had_in_flight_is_not_held_against_the_next() {
 fn a_program_comes_back_to_its_session() {
     let other = "sub | rst\nsub | wiped\nnew > CONNECT clean=0 subject\nnew < CONNACK sp=0\n";
     check(&(subscriber(1) + other + "end"), "A5");
+    // It has two ids, and comes back to this one later.
+    let later = other.to_owned() + "sub > CONNECT clean=0 subject\nsub < CONNACK sp=1\n";
+    check(&(subscriber(1) + &later + &drained(1, 0)), "+A5");
+    // What it asks for under the other id is no session.
+    check(&(subscriber(1) + &other.replace("clean=0", "clean=1") + "end"), "-A5");
     let same = other.replace("new", "sub").replace("sp=0", "sp=1");
     check(&(subscriber(1) + &same + &drained(1, 0)), "+A5");
     // Nobody asked for a session.
