@@ -202,7 +202,8 @@ fn judge_message(
     let Some(stream) = world.stream_of(id).filter(|stream| !world.stream(*stream).over) else { return };
     let name = (stream, id.sequence, ix);
     if it.duplicate > 0 && it.processed + it.conflict + it.failed == 0 {
-        wrong(world, PromiseId::A2, name, it, "taken for a duplicate, and never processed", ledger);
+        let mend = "note a message as known when its effect is safe, and not before";
+        wrong(world, PromiseId::A2, name, it, ("taken for a duplicate, and never processed", mend), ledger);
     }
     if world.stream(stream).is_forgotten(id.sequence) {
         return;
@@ -215,13 +216,20 @@ fn judge_message(
     };
     if twice {
         let what = format!("processed {} times", it.processed);
-        wrong(world, PromiseId::A2, name, it, &what, ledger);
+        let mend = match copies.max_qos {
+            2 => {
+                "at QoS 2, hand a message over once, when its packet id is new; remember the id across reconnects until \
+                 PUBREL, and answer a repeated PUBLISH or PUBREL without handing anything over"
+            }
+            _ => "process each delivery once",
+        };
+        wrong(world, PromiseId::A2, name, it, (&what, mend), ledger);
     }
     // What a program under test does twice is one fault of it.
     let known = twice && world.client(ix).role == Role::Subject;
     if settled > packets && packets < u32::from(u8::MAX) && !known {
         let what = format!("settled {settled} times and delivered {packets} times");
-        wrong(world, PromiseId::A1, name, it, &what, ledger);
+        wrong(world, PromiseId::A1, name, it, (&what, "report each delivery once"), ledger);
     }
 }
 
@@ -244,13 +252,17 @@ fn wrong(
     id: PromiseId,
     (stream, sequence, ix): (StreamIx, u64, ClientIx),
     it: &Settled,
-    what: &str,
+    (what, mend): (&str, &str),
     ledger: &mut Ledger,
 ) {
     let name = &world.client(ix).name;
+    let mend = match world.client(ix).role {
+        Role::Subject => format!(". To mend it: {mend}"),
+        Role::Own => String::new(),
+    };
     let topic = &world.stream(stream).topic;
     ledger.broken(world, id, world.client_scope(ix), || Evidence {
-        message: format!("message {sequence} of {topic} was {what} by {name}"),
+        message: format!("message {sequence} of {topic} was {what} by {name}{mend}"),
         lines: vec![line(it.last, name, Direction::None, format!("settles message {sequence} of {topic}"))],
     });
 }

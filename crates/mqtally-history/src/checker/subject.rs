@@ -9,6 +9,7 @@
 
 mod reports;
 mod returns;
+mod sending;
 mod wrong;
 
 pub(crate) use reports::judge_claim;
@@ -18,7 +19,7 @@ use super::ledger::{Evidence, Ledger, Scope};
 use super::world::{ClientIx, ConnIx, GroupIx, Moment, NEVER, Place, StreamIx, World};
 use crate::event::{Outcome, Role};
 use crate::marker::{Identity, MessageId, Purpose};
-use crate::packet::{Connack, Packet, Publish, Version};
+use crate::packet::{Connack, Packet, Version};
 use crate::promise::PromiseId;
 use reports::judge_reports;
 use returns::Returns;
@@ -28,6 +29,9 @@ use wrong::Wrong;
 
 /// A client that lives for so long on a resumed session has sent again what it wants to.
 const PATIENCE_NS: u64 = 5_000_000_000;
+
+/// Ends of a client's process that findings can show.
+const ENDS_MAX: usize = 1_000;
 
 /// What is known of each client under test.
 #[derive(Debug, Default)]
@@ -46,11 +50,32 @@ struct Session {
     /// What an earlier life of its process had in flight.
     forgotten: BTreeMap<u16, Sending>,
     /// The messages that packet ids to it stand for, whatever becomes of its process.
-    carried: BTreeMap<u16, (StreamIx, u64)>,
-    /// Load that it acknowledged on the wire, and where, until it reports it.
-    acknowledged: BTreeMap<(StreamIx, u64), Moment>,
+    carried: BTreeMap<u16, Carried>,
+    /// Load that it acknowledged on the wire, until it reports it.
+    acknowledged: BTreeMap<(StreamIx, u64), Acknowledged>,
+    /// When its process ended.
+    ends: Vec<Moment>,
     /// What it reported of each stream, and the latest of it.
     reported: BTreeMap<StreamIx, BTreeSet<u64>>,
+}
+
+/// What a packet id to the client stands for.
+#[derive(Debug, Clone, Copy)]
+struct Carried {
+    stream: StreamIx,
+    sequence: u64,
+    /// Its PUBREC.
+    taken: Option<Moment>,
+}
+
+/// The end of an exchange with the client.
+#[derive(Debug, Clone, Copy)]
+struct Acknowledged {
+    packet: &'static str,
+    id: u16,
+    at: Moment,
+    /// Its PUBREC, where it has one.
+    taken: Option<Moment>,
 }
 
 /// One packet id of the client's.
@@ -153,7 +178,11 @@ impl Subjects {
                 link.due.insert((answer, publish.packet_id), now);
                 match publish.identity {
                     Identity::Ours(marker) if marker.purpose == Purpose::Load => {
-                        let carried = world.stream_of(marker.message).map(|it| (it, marker.message.sequence));
+                        let carried = world.stream_of(marker.message).map(|stream| Carried {
+                            stream,
+                            sequence: marker.message.sequence,
+                            taken: None,
+                        });
                         session.carried.extend(carried.map(|carried| (publish.packet_id, carried)));
                     }
                     _ => drop(session.carried.remove(&publish.packet_id)),
@@ -207,6 +236,9 @@ impl Subjects {
         let Some(client) = client else { return };
         self.returns.ended(client);
         let session = self.sessions.entry(client).or_default();
+        if session.ends.len() < ENDS_MAX {
+            session.ends.push(world.now);
+        }
         let lost = std::mem::take(&mut session.outbound);
         session.forgotten.extend(lost);
         session.finished.clear();
@@ -253,148 +285,6 @@ fn accepted(session: &mut Session, link: &mut Link, connack: &Connack) {
 }
 
 impl Scene<'_> {
-    fn published(&self, session: &mut Session, link: &mut Link, it: &Publish, ledger: &mut Ledger) {
-        self.judge_quota(link, it.packet_id, ledger);
-        let body = body(it);
-        let same = session.outbound.get(&it.packet_id).copied().filter(|entry| entry.body == body);
-        match same {
-            Some(entry) => self.judge_again(link, it, &entry, ledger),
-            None => self.judge_fresh(session, link, it, body, ledger),
-        }
-        let fresh = Sending {
-            body,
-            qos: it.qos,
-            first: self.world.now,
-            connection: self.at,
-            released: false,
-            acked: None,
-            done: None,
-        };
-        let entry = same.map_or(fresh, |entry| Sending { connection: self.at, ..entry });
-        session.outbound.insert(it.packet_id, entry);
-    }
-
-    /// F6.
-    fn judge_quota(&self, link: &mut Link, id: u16, ledger: &mut Ledger) {
-        if self.version != Version::V5_0 || link.maximum == 0 {
-            return;
-        }
-        link.unfinished.insert(id);
-        let unfinished = link.unfinished.len();
-        ledger.oblige_many(PromiseId::F6, self.version, u64::from(unfinished >= link.maximum));
-        if unfinished > link.maximum {
-            let packet =
-                format!("PUBLISH id {id}; {unfinished} unfinished, receive maximum {}", link.maximum);
-            self.broken_at(PromiseId::F6, Wrong::AboveReceiveMaximum, (&packet, "PUBLISH", id), None, ledger);
-        }
-    }
-
-    /// The same message with the same id once more.
-    fn judge_again(&self, link: &mut Link, it: &Publish, entry: &Sending, ledger: &mut Ledger) {
-        let id = it.packet_id;
-        let read = |written: Option<Written>| {
-            written.is_some_and(|it| it.read || (it.connection == self.at && it.at <= link.read_up_to))
-        };
-        ledger.oblige(PromiseId::R12, self.version);
-        if entry.released {
-            return self.broken12(Wrong::AgainAfterPubrel, id, entry.first, ledger);
-        }
-        if read(entry.acked) || read(entry.done) {
-            return self.broken12(Wrong::AgainAfterAcknowledgement, id, entry.first, ledger);
-        }
-        if entry.connection == self.at {
-            let wrong = Wrong::TwiceOnOneConnection;
-            return match self.version {
-                Version::V5_0 => self.broken12(wrong, id, entry.first, ledger),
-                Version::V3_1_1 => self.warn12(wrong, id, entry.first, ledger),
-            };
-        }
-        if !it.dup {
-            self.broken12(Wrong::AgainWithoutDup, id, entry.first, ledger);
-        }
-        if entry.first.place < link.again {
-            self.broken12(Wrong::AgainOutOfOrder, id, entry.first, ledger);
-        }
-        link.again = link.again.max(entry.first.place);
-    }
-
-    fn judge_fresh(
-        &self,
-        session: &mut Session,
-        link: &mut Link,
-        it: &Publish,
-        body: Body,
-        ledger: &mut Ledger,
-    ) {
-        let id = it.packet_id;
-        if it.dup && link.stale.get(&id).is_some_and(|entry| entry.body == body) {
-            return self.judge_stale("PUBLISH", id, ledger);
-        }
-        let in_use = session.outbound.get(&id).filter(|entry| entry.done.is_none());
-        if let Some(entry) = in_use {
-            ledger.oblige(PromiseId::R12, self.version);
-            self.broken12(Wrong::IdInUse, id, entry.first, ledger);
-        }
-        // The broker has answered with PUBREC and waits for PUBREL: until then the id means the old message to it.
-        let forgotten = session.forgotten.remove(&id);
-        let taken = forgotten.filter(|old| {
-            let held = old.qos == 2 && it.qos == 2 && old.acked.is_some() && old.done.is_none();
-            held && !old.released && old.body != body && link.resumed
-        });
-        if let Some(old) = taken {
-            ledger.oblige(PromiseId::R12, self.version);
-            self.warn12(Wrong::IdOfAnotherLife, id, old.first, ledger);
-        }
-        let in_use = in_use.is_some();
-        let old = session.outbound.iter().find(|(other, entry)| {
-            let unacknowledged = entry.done.is_none() && entry.acked.is_none() && entry.connection != self.at;
-            **other != id && matches!(body, Body::Marked(_)) && entry.body == body && unacknowledged
-        });
-        if let Some((_, entry)) = old.filter(|_| link.resumed) {
-            ledger.oblige(PromiseId::R12, self.version);
-            return self.broken12(Wrong::AgainWithAnotherId, id, entry.first, ledger);
-        }
-        let finished = session.finished.remove(&id).filter(|entry| it.dup && entry.body == body);
-        if let Some(entry) = finished {
-            ledger.oblige(PromiseId::R12, self.version);
-            return self.broken12(Wrong::AgainAfterAcknowledgement, id, entry.first, ledger);
-        }
-        // What it wrote into a dead connection nobody has seen; but that is sent again before anything new.
-        if it.dup && link.fresh && !in_use && forgotten.is_none() {
-            self.warn12(Wrong::FirstTimeWithDup, id, self.world.now, ledger);
-        }
-        link.fresh |= !it.dup;
-    }
-
-    /// S12: 3.1.1 does not say it.
-    fn judge_stale(&self, what: &str, id: u16, ledger: &mut Ledger) {
-        if self.version == Version::V5_0 {
-            ledger.oblige(PromiseId::S12, self.version);
-            self.broken(PromiseId::S12, Wrong::OldSession, what, id, None, ledger);
-        }
-    }
-
-    fn released(&self, session: &mut Session, link: &mut Link, id: u16, ledger: &mut Ledger) {
-        self.judge_in_order(link, (Answer::Pubrel, id), ledger);
-        let Some(entry) = session.outbound.get_mut(&id) else {
-            if link.stale.get(&id).is_some_and(|entry| entry.qos == 2) {
-                self.judge_stale("PUBREL", id, ledger);
-            }
-            return;
-        };
-        if entry.connection != self.at {
-            ledger.oblige(PromiseId::R12, self.version);
-        }
-        if entry.qos == 2 && entry.acked.is_none() {
-            self.broken(PromiseId::R12, Wrong::PubrelWithoutPubrec, "PUBREL", id, Some(entry.first), ledger);
-        }
-        if let Some(acked) = &mut entry.acked {
-            acked.read = true;
-        }
-        entry.released = true;
-        entry.connection = self.at;
-    }
-
     /// PUBACK, PUBREC or PUBCOMP.
     fn answered(
         &self,
@@ -409,14 +299,24 @@ impl Scene<'_> {
             ledger.oblige(PromiseId::R12, self.version);
             self.broken(PromiseId::R12, Wrong::AcknowledgedNothing, kind.name(), id, None, ledger);
         }
-        if !matches!(kind, Answer::Puback | Answer::Pubcomp) || reason >= 0x80 {
-            return;
-        }
-        if let Some((stream, sequence)) = session.carried.remove(&id) {
-            let reported = session.reported.get(&stream).is_some_and(|reported| reported.contains(&sequence));
-            if !reported {
-                session.acknowledged.entry((stream, sequence)).or_insert(self.world.now);
+        match kind {
+            _ if reason >= 0x80 => {}
+            Answer::Pubrec => {
+                if let Some(carried) = session.carried.get_mut(&id) {
+                    carried.taken.get_or_insert(self.world.now);
+                }
             }
+            Answer::Puback | Answer::Pubcomp => self.note_acknowledged(session, kind, id),
+            Answer::Pubrel => {}
+        }
+    }
+
+    fn note_acknowledged(&self, session: &mut Session, kind: Answer, id: u16) {
+        let Some(Carried { stream, sequence, taken }) = session.carried.remove(&id) else { return };
+        let reported = session.reported.get(&stream).is_some_and(|reported| reported.contains(&sequence));
+        if !reported {
+            let it = Acknowledged { packet: kind.name(), id, at: self.world.now, taken };
+            session.acknowledged.entry((stream, sequence)).or_insert(it);
         }
     }
 
@@ -434,20 +334,6 @@ impl Scene<'_> {
         }
         *latest = came.max(*latest);
         true
-    }
-
-    /// R12: what a resumed session owes and did not send again.
-    fn judge_debts(&self, session: &Session, ledger: &mut Ledger) {
-        for (id, entry) in session.outbound.iter().filter(|(_, entry)| entry.done.is_none()) {
-            if entry.connection != self.at {
-                ledger.oblige(PromiseId::R12, self.version);
-                let (wrong, packet) = match entry.released {
-                    true => (Wrong::NeverPubrelAgain, "PUBREL"),
-                    false => (Wrong::NeverPublishAgain, "PUBLISH"),
-                };
-                self.broken(PromiseId::R12, wrong, packet, *id, Some(entry.first), ledger);
-            }
-        }
     }
 
     /// R12: a PUBREL that it has read and let lie.
@@ -525,12 +411,5 @@ impl Answer {
             Answer::Pubrel => "PUBREL",
             Answer::Pubcomp => "PUBCOMP",
         }
-    }
-}
-
-fn body(it: &Publish) -> Body {
-    match it.identity {
-        Identity::Ours(marker) => Body::Marked(marker.message),
-        _ => Body::Unmarked(it.payload_crc, it.payload_len),
     }
 }

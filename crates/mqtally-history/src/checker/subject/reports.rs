@@ -1,10 +1,10 @@
 //! A3 and A4: what a program under test says of itself, against the wire.
 
-use super::Session;
-use crate::checker::excerpt::{Direction, line};
+use super::{Acknowledged, Session};
+use crate::checker::excerpt::{Direction, Line, ack, line};
 use crate::checker::ledger::{Evidence, Ledger};
 use crate::checker::world::message::State;
-use crate::checker::world::{ClientIx, World};
+use crate::checker::world::{ClientIx, Moment, World};
 use crate::marker::MessageId;
 use crate::promise::PromiseId;
 
@@ -43,18 +43,32 @@ pub(super) fn judge_reports(world: &World, ix: ClientIx, session: &Session, ledg
         ledger.oblige_many(PromiseId::A3, client.version, reported.len() as u64);
         let last = reported.last().copied().unwrap_or(0);
         let missing = session.acknowledged.range((*stream, 0)..(*stream, last));
-        for ((_, sequence), at) in missing {
+        for ((_, sequence), it) in missing {
             ledger.oblige(PromiseId::A3, client.version);
             ledger.broken(world, PromiseId::A3, world.client_scope(ix), || Evidence {
                 message: format!(
-                    "the program under test, {}, acknowledged message {sequence} of {} and never processed it, though \
-                     it processed a later one. MQTT: what is acknowledged the broker forgets. To mend it: acknowledge \
-                     when the message is processed or stored for good (manual acknowledgement), not when it arrives",
+                    "the program under test, {}, acknowledged message {sequence} of {} ({} id {}) and never processed \
+                     it, though it processed a later one. MQTT: what is acknowledged the broker forgets. To mend it: \
+                     acknowledge when the message is processed or stored for good, not when it arrives; with many \
+                     libraries that is manual acknowledgement, and at QoS 2 it is PUBREC that has to wait",
                     client.name,
-                    world.stream(*stream).topic
+                    world.stream(*stream).topic,
+                    it.packet,
+                    it.id
                 ),
-                lines: vec![line(*at, &client.name, Direction::Out, format!("acknowledges message {sequence}"))],
+                lines: lines(&client.name, *sequence, it, &session.ends),
             });
         }
     }
+}
+
+/// What it acknowledged, and the end of its process behind that.
+fn lines(client: &str, sequence: u64, it: &Acknowledged, ends: &[Moment]) -> Vec<Line> {
+    let text = |packet: &str| format!("{} message {sequence}", ack(packet, it.id, 0));
+    let first = it.taken.unwrap_or(it.at);
+    let end = ends.iter().find(|end| end.place > first.place);
+    let taken = it.taken.map(|at| line(at, client, Direction::Out, text("PUBREC")));
+    let ended = end.map(|at| line(*at, client, Direction::None, "its process ends"));
+    let acknowledged = line(it.at, client, Direction::Out, text(it.packet));
+    taken.into_iter().chain(ended).chain([acknowledged]).collect()
 }
