@@ -8,12 +8,14 @@
 //! - [`scenario`]: devices, subscribers, faults and needs from a file, and the advice that they call for.
 //! - [`recorder`]: one clock, one order, one history; [`convert`]: what it keeps of a packet.
 //! - [`proxy`]: what sits between clients and a broker and breaks things on purpose, by rules.
+//! - [`durability`]: what a broker that we start keeps, measured before a run.
 //! - [`broker`]: a listener and a store around the broker core of `mqtally-proto`.
 //!
 //! What a run does to a broker is private (`workload`, one file a group); what it found out is in the history.
 
 pub mod broker;
 pub mod convert;
+pub mod durability;
 pub mod process;
 pub mod proxy;
 pub mod recorder;

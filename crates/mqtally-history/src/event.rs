@@ -27,6 +27,8 @@ pub struct Header {
     pub broker_name: String,
     /// Profile that the broker is held to.
     pub profile: crate::profile::Profile,
+    /// What it was seen to keep before the run, where that was measured.
+    pub measured: Option<crate::profile::Measured>,
     /// What this run set out to exercise: it is unknown, not kept, where one of these was not.
     pub required: Vec<Requirement>,
 }
@@ -41,6 +43,7 @@ impl Default for Header {
             broker_kind: BrokerKind::Url,
             broker_name: String::new(),
             profile: crate::profile::Profile::Volatile,
+            measured: None,
             required: Vec::new(),
         }
     }

@@ -1,7 +1,7 @@
 //! What a run comes to. Serialised as it stands, it is the JSON report `mqtally.report/1`.
 
 use crate::event::{BrokerKind, Side};
-use crate::profile::Profile;
+use crate::profile::{Measured, Profile};
 use serde::Serialize;
 
 /// The whole report.
@@ -17,6 +17,9 @@ pub struct Report {
     pub seed: u64,
     /// Which broker was judged.
     pub broker: Broker,
+    /// What the broker was seen to keep before the run; absent where nobody looked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile_measured: Option<Measured>,
     /// Programs under test, when there are any.
     pub subjects: Vec<Subject>,
     /// Every message, counted once.
@@ -83,6 +86,8 @@ pub struct Broker {
     pub protocols: Vec<&'static str>,
     /// The durability it is held to.
     pub profile: Profile,
+    /// Whether its clients logged in without a user name; some brokers promise those less.
+    pub anonymous: bool,
 }
 
 /// A program under test.

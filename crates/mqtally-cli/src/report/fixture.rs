@@ -3,7 +3,7 @@
 use mqtally_history::event::{BrokerEvent, BrokerKind, Closing, ConnectionId, Event, EventKind, Role, Side};
 use mqtally_history::marker::{Identity, Marker, MessageId, Purpose};
 use mqtally_history::packet::{Connack, Packet, Publish, Version};
-use mqtally_history::profile::Profile;
+use mqtally_history::profile::{Measured, Profile, Survival};
 use mqtally_history::report::{
     Application, Broker, Excuse, Fault, Finding, Group, Message, Percentiles, Promise, Report, Session,
     Severity, Stream, Subject, Tally, Verdict,
@@ -22,8 +22,10 @@ pub(super) fn kept() -> Report {
             name: "mqtally 0.1.0".into(),
             protocols: vec!["3.1.1", "5"],
             profile: Profile::Durable,
+            anonymous: true,
         },
         subjects: Vec::new(),
+        profile_measured: None,
         excuses: Vec::new(),
         tally: Tally {
             published: 31_204,
@@ -56,6 +58,7 @@ pub(super) fn broken() -> Report {
         name: "mqtt://ann:***@broker.example:1883".into(),
         protocols: vec!["5"],
         profile: Profile::Volatile,
+        anonymous: false,
     };
     report.subjects = vec![Subject {
         side: Side::Subscriber,
@@ -65,6 +68,8 @@ pub(super) fn broken() -> Report {
         ends: 4,
         reports: 131,
     }];
+    let survival = |lost| Survival { acknowledged: 61, lost, lost_ms: 240, session_present: true };
+    report.profile_measured = Some(Measured::of(survival(61), survival(9)));
     report.tally.duplicated = 2;
     report.tally.unresolved = 12;
     report.tally.excused = 7;

@@ -11,7 +11,7 @@ use super::topics;
 use super::words::{self, NOTHING, count, counted, duration, milliseconds, share, times, visible};
 use anstyle::Style;
 use mqtally_history::event::BrokerKind;
-use mqtally_history::profile::Profile;
+use mqtally_history::profile::Measured;
 use mqtally_history::report::{Excuse, Finding, Message, Promise, Report, Session, Subject, Verdict};
 
 /// Rows of a table that a person reads; the JSON report has all of them.
@@ -74,7 +74,7 @@ fn header(report: &Report, look: Look) -> String {
         "mqtally".to_owned(),
         format!("{kind} {}", visible(&broker.name)),
         format!("MQTT {}", broker.protocols.join(" and ")),
-        format!("profile {}", profile(broker.profile)),
+        format!("profile {}", broker.profile.name()),
         format!("seed {}", report.seed),
     ];
     let shared = topics::shared(report);
@@ -82,6 +82,7 @@ fn header(report: &Report, look: Look) -> String {
         facts.push(format!("topics below {}", visible(shared)));
     }
     let title = look.paint(TITLE, &words::flow(facts, " · ", look.width).join("\n  ")) + "\n";
+    let title = report.profile_measured.iter().fold(title, |text, found| text + &measured(found, look));
     report.subjects.iter().fold(title, |text, it| text + &subject(it, look))
 }
 
@@ -101,13 +102,14 @@ fn subject(it: &Subject, look: Look) -> String {
     words::flow(facts, " · ", look.width.saturating_sub(2)).join("\n  ") + "\n"
 }
 
-fn profile(profile: Profile) -> &'static str {
-    match profile {
-        Profile::Volatile => "volatile",
-        Profile::Graceful => "graceful",
-        Profile::Durable => "durable",
-        Profile::PowerSafe => "power-safe",
-    }
+/// What was found out about the broker's durability before the run.
+fn measured(found: &Measured, look: Look) -> String {
+    let profile = match found.profile {
+        Some(profile) => format!("measured {}, and loss of power not tried", profile.name()),
+        None => "durability not measured".to_owned(),
+    };
+    let line = format!("{profile}: {}", visible(&found.because));
+    format!("  {}\n", words::wrap(&line, look.width - 2).join("\n  "))
 }
 
 fn messages(report: &Report, look: Look) -> String {

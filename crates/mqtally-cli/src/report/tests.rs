@@ -75,10 +75,12 @@ fn the_json_report_has_the_fields_of_the_contract() {
         let fields: BTreeSet<&str> = object.keys().map(String::as_str).collect();
         assert_eq!(fields, contract.iter().copied().collect(), "{pointer}");
     };
-    let whole = "schema verdict unknown_because seed broker subjects tally excuses promises findings streams messages applications \
+    let whole = "schema verdict unknown_because seed broker profile_measured subjects tally excuses promises findings streams messages applications \
                  faults sessions groups elapsed_ms";
     check("", &words(whole));
-    check("/broker", &words("kind name protocols profile"));
+    check("/broker", &words("kind name protocols profile anonymous"));
+    check("/profile_measured", &words("profile because stopped killed"));
+    check("/profile_measured/killed", &words("acknowledged lost lost_ms session_present"));
     check("/subjects/0", &words("side command protocols client_ids ends reports"));
     let tally = "published acknowledged delivered lost duplicated reordered unexpected corrupt recovered unresolved \
                  excused";

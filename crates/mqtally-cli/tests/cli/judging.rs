@@ -70,6 +70,41 @@ fn a_broker_that_is_started_is_used_up_to_the_qos_that_was_given() {
     assert!(levels.all(|qos| qos != 2), "{report}");
 }
 
+/// A run on a broker that is started by this command; its profile, what was measured, and the report on the terminal.
+fn measured(command: &str) -> (serde_json::Value, serde_json::Value, String) {
+    let program = Program::new();
+    let broker = command.replace("MQTALLY", env!("CARGO_BIN_EXE_mqtally"));
+    let mut command = program.command(&format!("{SHORT} --json report.json --history kept"));
+    let ended = Ended::from(command.args(["--broker-cmd", &broker]).output().expect("the program runs"));
+    assert_eq!(ended.status, 0, "{}{}", ended.stdout, ended.stderr);
+    assert_eq!(program.run("check kept").stdout, ended.stdout);
+    let report = fs::read_to_string(program.directory().join("report.json")).expect("a report");
+    let mut report: serde_json::Value = serde_json::from_str(&report).expect("JSON");
+    (report["broker"]["profile"].take(), report["profile_measured"].take(), ended.stdout)
+}
+
+#[test]
+fn a_broker_that_declares_nothing_is_held_to_what_it_is_seen_to_keep() {
+    let (profile, found, said) =
+        measured("MQTALLY broker --config /dev/null --data {dir}/state --listen 127.0.0.1:{port}");
+    assert_eq!((&profile, &found["profile"]), (&"durable".into(), &"durable".into()), "{found}");
+    assert_eq!((&found["killed"]["acknowledged"], &found["killed"]["lost"]), (&61.into(), &0.into()));
+    assert!(said.contains("measured durable, and loss of power not tried"), "{said}");
+    let (profile, found, _) =
+        measured("MQTALLY broker --config /dev/null --volatile --listen 127.0.0.1:{port}");
+    assert_eq!((&profile, &found["profile"]), (&"volatile".into(), &"volatile".into()), "{found}");
+    assert_eq!((&found["stopped"]["lost"], &found["killed"]["lost"]), (&61.into(), &61.into()));
+}
+
+#[test]
+fn a_broker_that_cannot_be_measured_is_held_to_nothing_and_the_report_says_why() {
+    let once = "sh -c 'test -e ran && exit 1; touch ran; exec MQTALLY broker --config /dev/null --volatile --listen 127.0.0.1:{port}'";
+    let (profile, found, said) = measured(once);
+    assert_eq!((&profile, &found["profile"]), (&"volatile".into(), &serde_json::Value::Null), "{found}");
+    assert!(found["because"].as_str().expect("words").contains("ended before it accepted"), "{found}");
+    assert!(said.contains("durability not measured"), "{said}");
+}
+
 #[test]
 fn a_history_is_never_overwritten() {
     let program = Program::new();

@@ -123,13 +123,13 @@ impl Process {
         self.child.kill().await
     }
 
-    /// SIGTERM; SIGKILL if it is not gone within `patience`.
-    pub(crate) async fn terminate(&mut self, patience: Duration) -> std::io::Result<()> {
-        let Some(pid) = self.child.id().and_then(pid) else { return Ok(()) };
+    /// SIGTERM; SIGKILL if it is not gone within `patience`. Whether it went by itself.
+    pub(crate) async fn terminate(&mut self, patience: Duration) -> std::io::Result<bool> {
+        let Some(pid) = self.child.id().and_then(pid) else { return Ok(true) };
         rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
         match timeout(patience, self.child.wait()).await {
-            Ok(status) => status.map(drop),
-            Err(_) => self.kill_9().await,
+            Ok(status) => status.map(|_| true),
+            Err(_) => self.kill_9().await.map(|()| false),
         }
     }
 
@@ -145,7 +145,7 @@ impl Process {
     pub(crate) async fn terminate_group(&mut self, patience: Duration) -> std::io::Result<()> {
         let stopped = self.terminate(patience).await;
         self.kill_group();
-        stopped
+        stopped.map(drop)
     }
 
     /// The last lines of its standard error, in one line.
@@ -217,7 +217,7 @@ mod tests {
         let mut process = Process::spawn(Path::new("sh"), &["-c", script].map(str::to_owned), None)
             .expect("sh cannot be started");
         process.line().await.expect("no output");
-        process.terminate(Duration::from_millis(200)).await.expect("no signal");
+        assert!(!process.terminate(Duration::from_millis(200)).await.expect("no signal"));
         let status = process.has_ended().expect("it still runs");
         assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
     }

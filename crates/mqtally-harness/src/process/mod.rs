@@ -33,7 +33,7 @@ const REACH_LIMIT: Duration = Duration::from_secs(5);
 /// quiet machine.
 pub(crate) const READY_LIMIT: Duration = Duration::from_secs(60);
 /// How long one that was asked to stop may take, before it is killed.
-const STOP_LIMIT: Duration = Duration::from_secs(5);
+const STOP_LIMIT: Duration = Duration::from_secs(15);
 /// Between two attempts to connect to a broker that starts up.
 const READY_RETRY: Duration = Duration::from_millis(20);
 
@@ -226,12 +226,12 @@ impl BrokerUnderTest {
         Ok(())
     }
 
-    /// SIGTERM, and SIGKILL if that does not help within 5 s. Does nothing to a broker that is not ours.
+    /// SIGTERM, and SIGKILL if that does not help within 15 s. Whether it did, or there was nothing of ours to stop.
     ///
     /// # Errors
     /// The signal could not be sent.
-    pub async fn terminate(&mut self) -> Result<(), ProcessError> {
-        let Some(mut process) = self.process.take() else { return Ok(()) };
+    pub async fn terminate(&mut self) -> Result<bool, ProcessError> {
+        let Some(mut process) = self.process.take() else { return Ok(true) };
         let terminated = process.terminate(STOP_LIMIT).await;
         terminated.map_err(|error| ProcessError::System { act: "stopping the broker", error })
     }

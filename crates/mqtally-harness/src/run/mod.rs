@@ -53,6 +53,7 @@ pub fn header(plan: &Plan, broker: &BrokerUnderTest, profile: Profile) -> Header
         broker_kind: broker.kind(),
         broker_name: broker.name(),
         profile,
+        measured: None,
         required: plan.required(broker.can_restart() && profile >= Profile::Durable),
     }
 }

@@ -114,6 +114,7 @@ impl<'a> World<'a> {
             broker_kind: BrokerKind::Embedded,
             broker_name: "simulated".to_owned(),
             profile: Profile::PowerSafe,
+            measured: None,
             required: Vec::new(),
         }
     }

@@ -5,7 +5,7 @@ use super::world::message::{Message, State};
 use super::world::{ClientIx, GroupIx, StreamIx, World};
 use crate::event::{BrokerEvent, Counters, Event, EventKind, Header, Side};
 use crate::marker::MessageId;
-use crate::packet::Version;
+use crate::packet::{Packet, Version};
 use crate::report::{self, Application, Broker, Fault, Percentiles, Report, Session};
 use hdrhistogram::Histogram;
 use std::collections::BTreeMap;
@@ -29,6 +29,8 @@ pub(crate) struct Summary {
     groups: Vec<report::Group>,
     subjects: Vec<report::Subject>,
     versions: [bool; 2],
+    /// Some client has a user name.
+    logged_in: bool,
     /// The figures of what was forgotten of streams that go on.
     totals: BTreeMap<StreamIx, Totals>,
 }
@@ -58,6 +60,7 @@ impl Summary {
                     }
                 });
             }
+            EventKind::Sent(_, Packet::Connect(connect)) => self.logged_in |= connect.authenticated,
             EventKind::Labelled { message, label, shown_id } if self.labels.len() < MESSAGES_MAX => {
                 self.labels.insert(*message, (Arc::clone(label), *shown_id));
             }
@@ -158,7 +161,9 @@ impl Summary {
                 name: header.broker_name.clone(),
                 protocols: self.protocols(),
                 profile: header.profile,
+                anonymous: !self.logged_in,
             },
+            profile_measured: header.measured.clone(),
             subjects: self.subjects.clone(),
             tally: ledger.tally,
             excuses: ledger.excuses(),

@@ -10,7 +10,7 @@ use crate::need::{Advice, Declaration, Need, Receiver, ReceiverKind, Weight};
 use crate::packet::{
     Connack, Connect, Filter, Packet, Publish, PublishProperties, Subscribe, Unavailable, Version, Will,
 };
-use crate::profile::Profile;
+use crate::profile::{Measured, Profile, Survival};
 use proptest::prelude::*;
 use std::sync::Arc;
 
@@ -22,6 +22,10 @@ fn header() -> Header {
         broker_kind: BrokerKind::Command,
         broker_name: "mosquitto".into(),
         profile: Profile::Durable,
+        measured: Some(Measured::of(
+            Survival { acknowledged: 9, lost: 0, lost_ms: 0, session_present: true },
+            Survival { acknowledged: 9, lost: 2, lost_ms: 300, session_present: false },
+        )),
         required: vec![Requirement { promise: "D3".into(), version: Version::V5_0 }],
     }
 }

@@ -16,11 +16,14 @@ pub(super) use again::hint;
 use clap::ValueEnum;
 use clap::builder::RangedU64ValueParser;
 use live::Live;
+use mqtally_harness::durability;
 use mqtally_harness::process::{BrokerUnderTest, ProcessError};
 use mqtally_harness::recorder::Recorder;
 use mqtally_harness::run::{self, Group, Offer, RunEvent};
 use mqtally_harness::scenario;
+use mqtally_history::event::Header;
 use mqtally_history::journal::JournalError;
+use mqtally_history::profile::Measured;
 use progress::Progress;
 use setup::Setup;
 pub(super) use setup::{fresh_history, random};
@@ -70,7 +73,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "QOS", default_value = "2", help_heading = "Broker")]
     #[arg(value_parser = RangedU64ValueParser::<u8>::new().range(1..=2))]
     max_qos: u8,
-    /// Durability that the broker is held to [default: durable for the embedded broker, else volatile]
+    /// Durability that the broker is held to [default: durable for the embedded broker; what is measured before the run
+    /// for one that --broker-cmd starts; else volatile]
     #[arg(long, value_enum, help_heading = "Broker")]
     profile: Option<Profile>,
     /// Read the password from the first line of this file instead of MQTALLY_PASSWORD; the URL or --user has the user
@@ -160,6 +164,9 @@ pub(crate) fn run(args: &Args, global: &Global) -> Result<ExitStatus, Failure> {
     let mut setup = Setup::resolve(args)?;
     let outputs = setup.outputs.take();
     let runtime = tokio::runtime::Runtime::new().map_err(|error| no_runtime(&error))?;
+    if setup.undeclared {
+        setup.hold_to(runtime.block_on(measure(&setup, global))?);
+    }
     let (judged, status) = runtime.block_on(watched(args, &setup, global))?;
     outputs.map_or(Ok(()), |outputs| outputs.publish(&judged, None, global.quiet))?;
     if status != ExitStatus::Success && !global.quiet {
@@ -179,6 +186,24 @@ async fn watched(args: &Args, setup: &Setup, global: &Global) -> Result<(Judged,
         live.end(ended.as_ref().map(drop)).await;
     }
     ended
+}
+
+/// What the broker keeps, measured on one that nobody uses afterwards.
+async fn measure(setup: &Setup, global: &Global) -> Result<Measured, Failure> {
+    let scratch = setup.scratch()?;
+    let measuring = durability::measure(setup.source(&scratch)?, setup.highest_qos(), random());
+    let measured = tokio::select! {
+        measured = measuring => measured,
+        () = interrupted() => {
+            let advice = "declare it with --profile to leave the measuring out";
+            return Err(Failure::new(ExitStatus::Interrupted, "interrupted", "measuring the broker", advice));
+        }
+    };
+    if global.verbose {
+        let found = measured.profile.map_or("nothing", |profile| profile.name());
+        exit::complain(&format!("measured {found}: {}", measured.because));
+    }
+    Ok(measured)
 }
 
 /// Runs until one is not kept, at most as often as wanted. The verdicts before the last are progress, not results.
@@ -221,7 +246,7 @@ async fn play(
         ));
     }
     let place = setup.history_in(&scratch);
-    let header = run::header(&plan, &broker, setup.profile);
+    let header = Header { measured: setup.measured.clone(), ..run::header(&plan, &broker, setup.profile) };
     let recorder = Recorder::create(place, &header).map_err(|error| unrecorded(place, error))?;
     let progress = Progress::new(&plan, global);
     let followed = live.map(|live| live.follow(&plan, &header, &recorder, [index, setup.runs]));

@@ -13,8 +13,8 @@ use mqtally_harness::recorder::HISTORY_FILE;
 use mqtally_harness::run::{Feature, Group, Offer, Plan};
 use mqtally_harness::scenario::Scenario;
 use mqtally_history::event::Side;
-use mqtally_history::profile::Profile as Durability;
-use mqtally_proto::packet::Version;
+use mqtally_history::profile::{Measured, Profile as Durability};
+use mqtally_proto::packet::{Qos, Version};
 use std::collections::hash_map::RandomState;
 use std::fs;
 use std::hash::{BuildHasher, Hasher};
@@ -29,6 +29,10 @@ pub(super) struct Setup {
     pub(super) runs: u32,
     /// What the broker is held to.
     pub(super) profile: Durability,
+    /// Nobody declared that, and it can be measured.
+    pub(super) undeclared: bool,
+    /// What was.
+    pub(super) measured: Option<Measured>,
     /// Where the reports go; known to be writable.
     pub(super) outputs: Option<Outputs>,
     /// Where the history is kept, if it is.
@@ -51,14 +55,37 @@ impl Setup {
     pub(super) fn resolve(args: &Args) -> Result<Setup, Failure> {
         let broker = broker(args)?;
         let profile = args.profile.map_or_else(|| declared(&broker), Durability::from);
+        let undeclared = args.profile.is_none() && matches!(broker, Broker::Command { .. });
         let url = if let Broker::Url(endpoint) = &broker { Some(endpoint) } else { None };
         args.subjects.check(url)?;
         let plan = plan(args, &broker)?;
         let outputs = Some(args.results.prepare()?);
         let history = args.history.clone();
         history.as_deref().map(fresh_history).transpose()?;
-        let (max_qos, subjects) = (args.max_qos, args.subjects.clone());
-        Ok(Setup { runs: args.runs, profile, outputs, max_qos, subjects, plan, broker, history })
+        let subjects = args.subjects.clone();
+        Ok(Setup {
+            runs: args.runs,
+            profile,
+            undeclared,
+            measured: None,
+            outputs,
+            max_qos: args.max_qos,
+            subjects,
+            plan,
+            broker,
+            history,
+        })
+    }
+
+    /// Holds the broker to what it was seen to keep.
+    pub(super) fn hold_to(&mut self, measured: Measured) {
+        self.profile = measured.profile.unwrap_or(self.profile);
+        self.measured = Some(measured);
+    }
+
+    /// The highest QoS that the broker has, as far as somebody said.
+    pub(super) fn highest_qos(&self) -> Qos {
+        if self.max_qos < 2 { Qos::AtLeastOnce } else { Qos::ExactlyOnce }
     }
 
     /// What the run of this index, counted from 0, is to do on a broker with this offer.

@@ -8,6 +8,7 @@ use crate::need::{Advice, Declaration, Receiver};
 use crate::packet::{
     Connack, Connect, Filter, Packet, Publish, PublishProperties, Subscribe, Unavailable, Will,
 };
+use crate::profile::{Measured, Survival};
 use std::sync::Arc;
 
 /// Reads one body after the other, in the order in which they were built.
@@ -59,6 +60,25 @@ impl Fields<'_> {
             broker_name: self.text()?,
             profile: self.plain()?,
             required: self.list(|it| Some(Requirement { promise: it.text()?, version: it.plain()? }))?,
+            measured: self.present(Self::measured)?,
+        })
+    }
+
+    fn measured(&mut self) -> Option<Measured> {
+        Some(Measured {
+            profile: self.present(Self::plain)?,
+            because: self.text()?,
+            stopped: self.present(Self::survival)?,
+            killed: self.present(Self::survival)?,
+        })
+    }
+
+    fn survival(&mut self) -> Option<Survival> {
+        Some(Survival {
+            acknowledged: self.number()?,
+            lost: self.number()?,
+            lost_ms: self.number()?,
+            session_present: self.flag()?,
         })
     }
 

@@ -6,6 +6,7 @@ use crate::event::{Counters, Event, EventKind, Header};
 use crate::marker::{Identity, MessageId};
 use crate::need::{Advice, Declaration};
 use crate::packet::{Connack, Connect, Packet, Publish, PublishProperties, Subscribe, Unavailable};
+use crate::profile::{Measured, Survival};
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
 
@@ -50,6 +51,23 @@ impl Encoder {
         for requirement in &header.required {
             self.text(&requirement.promise);
             self.plain(requirement.version);
+        }
+        self.flag(header.measured.is_some());
+        header.measured.iter().for_each(|measured| self.measured(measured));
+    }
+
+    fn measured(&mut self, Measured { profile, because, stopped, killed }: &Measured) {
+        self.flag(profile.is_some());
+        profile.iter().for_each(|profile| self.plain(*profile));
+        self.text(because);
+        for survival in [stopped, killed] {
+            self.flag(survival.is_some());
+            if let Some(Survival { acknowledged, lost, lost_ms, session_present }) = survival {
+                self.number(*acknowledged);
+                self.number(*lost);
+                self.number(*lost_ms);
+                self.flag(*session_present);
+            }
         }
     }
 
