@@ -87,7 +87,8 @@ fn judge_qos_1(world: &World, delivery: &Delivery<'_>, known: &Known<'_>, ledger
         ledger.tally.duplicated += 1;
         return ledger.broken(world, PromiseId::D4, world.scope(delivery), || twice(world, delivery, known));
     }
-    let reconnected = world.connection(delivery.connection).accepted > known.copies.first;
+    let reconnected = world.connection(delivery.connection).accepted > known.copies.first
+        || world.is_superseded(delivery.connection);
     if !reconnected && known.message.sends == 1 && !delivery.is_overlapped() {
         ledger.tally.duplicated += 1;
         ledger.warn(world, PromiseId::D4, world.scope(delivery), || twice(world, delivery, known));

@@ -43,7 +43,8 @@ impl Resumption {
 
     pub(crate) fn judge(&mut self, world: &World, delivery: &Delivery<'_>, ledger: &mut Ledger) {
         judge_dup(world, delivery, ledger);
-        if delivery.publish.qos == 0 {
+        // What was on its way on a connection that was taken over since is no answer to that.
+        if delivery.publish.qos == 0 || world.is_superseded(delivery.connection) {
             return;
         }
         match delivery.held.filter(|held| held.subject == delivery.subject) {

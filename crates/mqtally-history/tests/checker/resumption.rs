@@ -160,3 +160,27 @@ fn a_debt_stands_though_the_session_is_cleaned_up_afterwards() {
         + "sub > DISCONNECT\nsub | fin\nsub > CONNECT clean=1\nsub < CONNACK sp=0\nsub | fin\nend";
     check(&forgotten, "R1");
 }
+
+/// Two connections under one client id: what was on its way on the first when the second was accepted is read late, and
+/// is the first copy, not one that is sent again.
+#[test]
+fn what_comes_late_on_a_connection_that_was_taken_over_is_not_sent_again() {
+    for qos in [1, 2] {
+        let first = joined(qos) + &published(qos, 0);
+        let taken_over = "fault takeover sub\nsub > CONNECT clean=0\nsub < CONNACK sp=1\n";
+        let copy = format!("PUBLISH qos={qos} id=9 {{dup}} m=0/0/0\n");
+        let redelivered = "sub < ".to_owned() + &copy.replace("{dup}", "dup");
+        let late = "sub#1 < ".to_owned() + &copy.replace("{dup} ", "") + "sub#1 | closed\n";
+        let answers = match qos {
+            1 => "sub > PUBACK 9\n",
+            _ => "sub > PUBREC 9\nsub < PUBREL 9\nsub > PUBCOMP 9\n",
+        };
+        let back = "sub | closed\nsub > CONNECT clean=0\nsub < CONNACK sp=1\n";
+        let again = redelivered.clone() + answers;
+        let history = first.clone() + taken_over + &redelivered + &late + back + &again;
+        check(&(history + &drained(qos, 1)), "+R5");
+        // On the new connection it is another matter.
+        let unmarked = first + taken_over + &redelivered + back + &again.replace("dup ", "");
+        check(&(unmarked + &drained(qos, 1)), "R5");
+    }
+}

@@ -69,6 +69,13 @@ impl World {
         client
     }
 
+    /// Whether another connection of the client was accepted after this one: what comes on this one is late.
+    pub(crate) fn is_superseded(&self, at: ConnIx) -> bool {
+        let connection = self.connection(at);
+        let last = self.client(connection.client).last_accepted;
+        last.is_some_and(|last| last != at && self.connection(last).accepted > connection.accepted)
+    }
+
     pub(super) fn break_lineage(&mut self, client: ClientIx, why: Why) {
         self.lineages += 1;
         self.clients[client as usize].break_lineage(self.lineages, why, self.now.place);
