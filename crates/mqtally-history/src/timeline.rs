@@ -299,7 +299,7 @@ impl Timeline {
                 }
                 return;
             }
-            BrokerEvent::Terminated => self.mark("stop-broker".into(), None),
+            BrokerEvent::Terminated => self.mark("terminate-broker".into(), None),
             BrokerEvent::Killed => self.mark("kill-broker".into(), None),
             BrokerEvent::Paused => self.mark("pause-broker".into(), None),
             BrokerEvent::Exited => {}

@@ -387,7 +387,7 @@ impl World {
         };
         self.broker_stopping = true;
         let fault = match event {
-            BrokerEvent::Terminated => "stop-broker",
+            BrokerEvent::Terminated => "terminate-broker",
             BrokerEvent::Killed => "kill-broker",
             _ => "broker-exited",
         };
