@@ -9,6 +9,7 @@
 //! - [`recorder`]: one clock, one order, one history; [`convert`]: what it keeps of a packet.
 //! - [`proxy`]: what sits between clients and a broker and breaks things on purpose, by rules.
 //! - [`durability`]: what a broker that we start keeps, measured before a run.
+//! - [`nemesis`]: which faults strike in a run, and when; the search for the fewest that still break something.
 //! - [`broker`]: a listener and a store around the broker core of `mqtally-proto`.
 //!
 //! What a run does to a broker is private (`workload`, one file a group); what it found out is in the history.
@@ -16,6 +17,7 @@
 pub mod broker;
 pub mod convert;
 pub mod durability;
+pub mod nemesis;
 pub mod process;
 pub mod proxy;
 pub mod recorder;

@@ -41,6 +41,8 @@ struct Shared {
     arrived: Notify,
     /// What the messages of a publisher under test are called.
     names: Names,
+    /// How the current connection of a client ends, where it is not the client that ends it and not the broker either.
+    endings: Mutex<FxHashMap<Arc<str>, Closing>>,
     /// Connections that are open.
     open: watch::Sender<usize>,
     published: AtomicU64,
@@ -84,6 +86,7 @@ impl Recorder {
             arrivals: Mutex::default(),
             arrived: Notify::new(),
             names: Names::new(header.run),
+            endings: Mutex::default(),
             open: watch::Sender::new(0),
             published: AtomicU64::new(0),
             delivered: AtomicU64::new(0),
@@ -109,6 +112,12 @@ impl Recorder {
     /// Records a fault injected on purpose.
     pub fn fault(&self, kind: &str, client: Option<&str>) {
         self.record(EventKind::Fault { kind: kind.into(), client: client.map(Arc::from) });
+    }
+
+    /// We are about to end the connection of `client` from outside: its end is recorded as this one, whatever the client
+    /// sees of it.
+    pub fn ends_as(&self, client: &str, closing: Closing) {
+        lock(&self.0.endings).insert(client.into(), closing);
     }
 
     /// The tap for the connections of `client`: give it to whoever opens them.
@@ -347,7 +356,8 @@ impl Wire {
 
 impl Drop for Wire {
     fn drop(&mut self) {
-        self.recorder.record(EventKind::Closed(self.connection, self.how));
+        let how = lock(&self.recorder.0.endings).remove(&self.client).unwrap_or(self.how);
+        self.recorder.record(EventKind::Closed(self.connection, how));
         self.recorder.0.open.send_modify(|open| *open -= 1);
     }
 }

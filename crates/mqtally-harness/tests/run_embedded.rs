@@ -41,6 +41,11 @@ async fn options_is_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn faults_is_kept() {
+    check(Group::Faults).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn duplicates_is_kept() {
     check(Group::Duplicates).await;
 }

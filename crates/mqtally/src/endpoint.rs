@@ -89,6 +89,13 @@ impl Endpoint {
         Self { username: Some(username.into()), ..self }
     }
 
+    /// The same credentials for plain TCP at another address, where something stands in front of the broker.
+    #[must_use]
+    pub fn reached_at(&self, host: impl Into<String>, port: u16) -> Self {
+        let (username, password) = (self.username.clone(), self.password.clone());
+        Self { username, password, ..Self::new(host, port) }
+    }
+
     /// The same broker with this password, for one that does not stand in the URL.
     #[must_use]
     pub fn with_password(self, password: impl Into<String>) -> Self {

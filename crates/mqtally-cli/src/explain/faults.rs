@@ -4,6 +4,26 @@ use super::Entry;
 
 pub(super) const ENTRIES: &[Entry] = &[
     Entry {
+        words: &["strikes", "strike", "faults", "--faults", "nemesis"],
+        title: "what strikes in a run, and how to write it",
+        text: "\
+Group `faults` of 'mqtally test' plays each kind of fault in the middle of traffic at QoS 1 and 2, over both versions: cuts before, inside and after every packet of both handshakes on the publisher's and on the subscriber's side, and the rest of this list. The seed decides order, packet numbers and endings. 'mqtally test --list' names the kinds; --faults takes names and single strikes, with commas between them, and 'none' leaves all faults out.
+A strike is a rule of the fault proxy, or a deed at a packet:
+    cut rst after s2c PUBREL 2          close at the second PUBREL to the subscriber
+    cut fin inside c2s PUBACK bytes=1   in the middle of a packet
+    storm 3 within 10ms                 connect three more times at once
+    takeover before s2c PUBREC          half-open, takeover, kill-client, wipe-client,
+    pause-broker after c2s PUBLISH for 80ms    pause-broker, terminate-broker, kill-broker
+    cut fin before s2c PUBREC window=21        with so many messages in flight
+Where a link is the publisher's and where it is the subscriber's follows from packet and direction: c2s PUBLISH and s2c PUBREC are the publisher's, s2c PUBLISH and c2s PUBREC the subscriber's. A strike that never happened makes the verdict unknown.",
+    },
+    Entry {
+        words: &["windows", "window"],
+        title: "windows below and above the broker's limits, cut while they are full",
+        text: "\
+Some brokers break only when more is in flight than they take at a time. On MQTT 5 the broker announces that number (receive maximum), and a client keeps to it; on 3.1.1 nobody says anything, and limits of 10, 20 and 100 are usual. The run publishes with windows just below and above, lets subscribers take little and much, and cuts both links in the middle.",
+    },
+    Entry {
         words: &["F0"],
         title: "no fault",
         text: "Connections stay up, processes stay alive. What breaks here breaks everywhere.",
@@ -49,7 +69,7 @@ Such as the third PUBREC, or a PUBACK. MQTT runs over an ordered stream without 
         text: "The last one wins, and the session survives.",
     },
     Entry {
-        words: &["F8", "terminate-broker"],
+        words: &["F8", "terminate-broker", "stop-broker"],
         title: "the broker is asked to stop (SIGTERM) and started again",
         text: "From profile `graceful` on, everything acknowledged is there afterwards.",
     },
@@ -65,7 +85,7 @@ It has no chance to write anything, but what it handed to the operating system s
         text: "Only profile `power-safe` promises that everything acknowledged is there afterwards.",
     },
     Entry {
-        words: &["F11", "kill-client"],
+        words: &["F11", "kill-client", "wipe-client"],
         title: "a client process is killed",
         text: "With a store it resumes where it was; without one it has forgotten its half of the session, and what QoS 2 knew about repeats with it.",
     },

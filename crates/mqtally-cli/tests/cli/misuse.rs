@@ -38,6 +38,8 @@ fn what_was_typed_makes_no_sense() {
             "test --messages 0",
             "test --in-flight 0",
             "test --runs 0",
+            "test --faults takover",
+            "test faults --faults none",
             "test --quiet -v",
             "check",
             "explain kepd",

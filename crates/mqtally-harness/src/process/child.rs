@@ -1,5 +1,6 @@
 //! A child process: its standard streams, its end.
 
+use rustix::process::{Signal, kill_process};
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::path::Path;
@@ -125,8 +126,9 @@ impl Process {
 
     /// SIGTERM; SIGKILL if it is not gone within `patience`. Whether it went by itself.
     pub(crate) async fn terminate(&mut self, patience: Duration) -> std::io::Result<bool> {
-        let Some(pid) = self.child.id().and_then(pid) else { return Ok(true) };
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        self.signal(Signal::TERM)?;
+        // One that is paused takes it when it goes on.
+        self.signal(Signal::CONT)?;
         match timeout(patience, self.child.wait()).await {
             Ok(status) => status.map(|_| true),
             Err(_) => self.kill_9().await.map(|()| false),
@@ -137,7 +139,7 @@ impl Process {
     pub(crate) fn kill_group(&mut self) {
         if let Some(pid) = self.leader.take() {
             // Nobody there any more is what is wanted.
-            let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
+            let _ = rustix::process::kill_process_group(pid, Signal::KILL);
         }
     }
 
@@ -146,6 +148,11 @@ impl Process {
         let stopped = self.terminate(patience).await;
         self.kill_group();
         stopped.map(drop)
+    }
+
+    /// Sends a signal, if it still runs.
+    pub(crate) fn signal(&self, signal: Signal) -> std::io::Result<()> {
+        self.child.id().and_then(pid).map_or(Ok(()), |pid| Ok(kill_process(pid, signal)?))
     }
 
     /// The last lines of its standard error, in one line.

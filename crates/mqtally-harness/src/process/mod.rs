@@ -16,6 +16,7 @@ use mqtally_history::event::BrokerKind;
 use mqtally_proto::Time;
 use mqtally_proto::packet::{Disconnect, Packet, Properties, ReasonCode, Version};
 use mqtally_proto::session::{Options, Session};
+use rustix::process::Signal;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -234,6 +235,27 @@ impl BrokerUnderTest {
         let Some(mut process) = self.process.take() else { return Ok(true) };
         let terminated = process.terminate(STOP_LIMIT).await;
         terminated.map_err(|error| ProcessError::System { act: "stopping the broker", error })
+    }
+
+    /// SIGSTOP: it keeps its connections and answers nothing until [`Self::resume`]. Dropped meanwhile, it is killed.
+    ///
+    /// # Errors
+    /// The broker is not ours, or the signal could not be sent.
+    pub fn pause(&self) -> Result<(), ProcessError> {
+        self.signal(Signal::STOP, "pausing the broker")
+    }
+
+    /// SIGCONT.
+    ///
+    /// # Errors
+    /// The broker is not ours, or the signal could not be sent.
+    pub fn resume(&self) -> Result<(), ProcessError> {
+        self.signal(Signal::CONT, "continuing the broker")
+    }
+
+    fn signal(&self, signal: Signal, act: &'static str) -> Result<(), ProcessError> {
+        let process = self.process.as_ref().ok_or(ProcessError::NotOurs)?;
+        process.signal(signal).map_err(|error| ProcessError::System { act, error })
     }
 
     /// Starts it again where it was, on the same data, and waits until it is ready.

@@ -151,6 +151,11 @@ impl Rule {
         self.moment.as_ref()
     }
 
+    /// How long its fault lasts, in milliseconds; `None` until the rule is removed.
+    pub fn duration_ms(&self) -> Option<u64> {
+        self.lasting_ms
+    }
+
     /// To whom.
     pub fn scope(&self) -> &Scope {
         &self.scope

@@ -54,7 +54,7 @@ pub fn header(plan: &Plan, broker: &BrokerUnderTest, profile: Profile) -> Header
         broker_name: broker.name(),
         profile,
         measured: None,
-        required: plan.required(broker.can_restart() && profile >= Profile::Durable),
+        required: plan.required(broker.can_restart(), profile),
     }
 }
 
@@ -172,14 +172,14 @@ impl<'a> Play<'a> {
         match part {
             Part::Group(group) => {
                 for (stage, lacking) in self.plan.left_out(*group, version) {
-                    skip(stage.name, format!("the broker is said to have no {}", lacking.name()));
+                    skip(stage.name, lacking.missing());
                 }
                 let stages = self.plan.stages(*group, version);
                 stages.map(|stage| (stage, self.scene(stage, version))).collect()
             }
             Part::Scenario(scenario) => {
                 if let Some(lacking) = workload::scenario::lacks(scenario, self.plan.offer()) {
-                    skip(&scenario.name, format!("the broker is said to have no {}", lacking.name()));
+                    skip(&scenario.name, lacking.missing());
                     return Vec::new();
                 }
                 if !self.can_restart && scenario.faults.iter().any(|fault| fault.kind.strikes_broker()) {

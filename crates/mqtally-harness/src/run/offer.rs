@@ -6,7 +6,7 @@
 
 use crate::process::BrokerUnderTest;
 use mqtally::connection::{Closing, Connection, Read};
-use mqtally::endpoint::Endpoint;
+use mqtally::endpoint::{Endpoint, Transport};
 use mqtally_proto::packet::{Connack, Connect, Disconnect, Packet, Properties, Qos, ReasonCode, Version};
 use std::time::Duration;
 use tokio::io::Interest;
@@ -36,6 +36,10 @@ pub enum Feature {
     SubscriptionIdentifiers,
     /// Topic aliases from clients.
     TopicAliases,
+    /// A way to it that the fault proxy can read.
+    PlainTcp,
+    /// A process of ours, which can be stopped, killed and started again.
+    Control,
 }
 
 impl Feature {
@@ -48,6 +52,19 @@ impl Feature {
             Self::SharedSubscriptions => "shared subscriptions",
             Self::SubscriptionIdentifiers => "subscription identifiers",
             Self::TopicAliases => "topic aliases",
+            Self::PlainTcp => "plain TCP to the broker",
+            Self::Control => "broker of ours",
+        }
+    }
+
+    /// Why what needs it is left out.
+    pub fn missing(self) -> String {
+        match self {
+            Self::PlainTcp => "the fault proxy reaches a broker over plain TCP only".to_owned(),
+            Self::Control => {
+                "a broker given by URL cannot be stopped and killed; use --broker-cmd".to_owned()
+            }
+            _ => format!("the broker is said to have no {}", self.name()),
         }
     }
 }
@@ -56,22 +73,39 @@ impl Feature {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Offer {
     lacking: Vec<Feature>,
+    receive_maximum: Option<u16>,
 }
 
 impl Offer {
     /// Asks the broker. One that cannot be asked is taken to lack nothing: the run will show why.
     pub async fn of(broker: &BrokerUnderTest) -> Self {
+        let mut offer = Self::asked_of(broker).await;
+        if broker.endpoint().transport() != Transport::Tcp {
+            offer.lacking.push(Feature::PlainTcp);
+        }
+        if !broker.can_restart() {
+            offer.lacking.push(Feature::Control);
+        }
+        offer
+    }
+
+    async fn asked_of(broker: &BrokerUnderTest) -> Self {
         for _ in 0..ATTEMPTS {
             match timeout(ANSWER_LIMIT, ask(broker.endpoint())).await {
                 Ok(Ok(Some(connack))) => return Self::announced(&connack),
                 // Older brokers close a CONNECT of a version that they do not know, or leave it unanswered.
-                Ok(Ok(None)) => return Self { lacking: vec![Feature::Version5] },
+                Ok(Ok(None)) => return Self::lacking_only(&[Feature::Version5]),
                 Ok(Err(_)) => return Self::default(),
                 Err(_) if broker.check().await.is_err() => return Self::default(),
                 Err(_) => {}
             }
         }
-        Self { lacking: vec![Feature::Version5] }
+        Self::lacking_only(&[Feature::Version5])
+    }
+
+    /// Messages that the broker takes at a time (5.0), where it says so.
+    pub fn receive_maximum(&self) -> Option<u16> {
+        self.receive_maximum
     }
 
     /// The same without `feature`, which the broker does not announce.
@@ -83,6 +117,10 @@ impl Offer {
         self
     }
 
+    fn lacking_only(features: &[Feature]) -> Self {
+        Self { lacking: features.to_vec(), receive_maximum: None }
+    }
+
     /// Whether the broker has `feature`, as far as is known.
     pub fn has(&self, feature: Feature) -> bool {
         !self.lacking.contains(&feature)
@@ -90,13 +128,13 @@ impl Offer {
 
     #[cfg(test)]
     pub(crate) fn lacking(features: &[Feature]) -> Self {
-        Self { lacking: features.to_vec() }
+        Self::lacking_only(features)
     }
 
     fn announced(connack: &Connack) -> Self {
         if [ReasonCode::UNSUPPORTED_PROTOCOL_VERSION, UNACCEPTABLE_PROTOCOL_VERSION].contains(&connack.reason)
         {
-            return Self { lacking: vec![Feature::Version5] };
+            return Self::lacking_only(&[Feature::Version5]);
         }
         if connack.reason.is_error() {
             return Self::default();
@@ -109,7 +147,8 @@ impl Offer {
             (Feature::SubscriptionIdentifiers, properties.subscription_identifier_available() == Some(0)),
             (Feature::TopicAliases, properties.topic_alias_maximum().unwrap_or(0) == 0),
         ];
-        Self { lacking: lacks.into_iter().filter(|(_, lacks)| *lacks).map(|(feature, _)| feature).collect() }
+        let lacking = lacks.into_iter().filter(|(_, lacks)| *lacks).map(|(feature, _)| feature).collect();
+        Self { lacking, receive_maximum: properties.receive_maximum() }
     }
 }
 

@@ -1,10 +1,12 @@
 //! What a run sets out to do.
 
 use super::{Feature, Offer};
+use crate::nemesis::{Faults, Strike};
 use crate::scenario::Scenario;
 use crate::subject::Subject;
 use crate::workload;
 use mqtally_history::event::{Requirement, Side};
+use mqtally_history::profile::Profile;
 use mqtally_proto::packet::Version;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +26,8 @@ pub enum Group {
     Options,
     /// Lawful duplicates are recognised, new messages are not taken for duplicates.
     Duplicates,
+    /// Faults in every phase of both handshakes, and everything settles afterwards.
+    Faults,
     /// kill -9 of the broker in the middle of traffic, and everything acknowledged is there afterwards.
     Restart,
     /// A subscribing program under test: cuts in every phase, kills, a lost session.
@@ -34,13 +38,14 @@ pub enum Group {
 
 impl Group {
     /// Every group that judges a broker, in the order in which they run.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Qos,
         Self::Session,
         Self::Retained,
         Self::Wills,
         Self::Options,
         Self::Duplicates,
+        Self::Faults,
         Self::Restart,
     ];
 
@@ -53,6 +58,7 @@ impl Group {
             Self::Wills => "wills",
             Self::Options => "options",
             Self::Duplicates => "duplicates",
+            Self::Faults => "faults",
             Self::Restart => "restart",
             Self::SubjectSub => "subject-sub",
             Self::SubjectPub => "subject-pub",
@@ -88,6 +94,9 @@ impl Group {
             }
             Self::Duplicates => {
                 "lost acknowledgements, repeated messages, a restarted publisher; statistics checked"
+            }
+            Self::Faults => {
+                "cuts in every phase of both handshakes, takeovers, silence, kills, pauses; windows below and above"
             }
             Self::Restart => {
                 "kill -9 of the broker mid-traffic; everything acknowledged has to be there afterwards"
@@ -164,6 +173,8 @@ pub struct Plan {
     pub in_flight: Option<u16>,
     /// Payload of every bulk message, bytes (at least the 32 of its marker), instead of random sizes.
     pub payload_bytes: Option<usize>,
+    /// What the group `faults` plays.
+    pub faults: Faults,
     /// Give up on a drain when nothing at all has arrived for so long.
     pub drain_limit: Duration,
     /// Give up on an awaited packet after so long.
@@ -185,6 +196,7 @@ impl Plan {
             messages: None,
             in_flight: None,
             payload_bytes: None,
+            faults: Faults::default(),
             drain_limit: Duration::from_secs(10),
             answer_limit: Duration::from_secs(5),
             offer: Offer::default(),
@@ -211,7 +223,7 @@ impl Plan {
         let pairs =
             parts.flat_map(|part| self.versions_of(&part).map(move |version| (part.clone(), version)));
         pairs.filter(|(part, version)| match part {
-            Part::Group(group) => workload::of(*group, *version).next().is_some(),
+            Part::Group(group) => workload::of(*group, *version).any(|stage| stage.is_played(&self.faults)),
             Part::Scenario(_) => true,
         })
     }
@@ -244,13 +256,14 @@ impl Plan {
 
     /// The promises that this plan has to exercise, for the history's header.
     ///
-    /// `survives_kill` says that the broker is killed and held to what it acknowledged before; where either is not so,
-    /// a kill excuses whatever it takes, and nothing can be required of it.
-    pub fn required(&self, survives_kill: bool) -> Vec<Requirement> {
+    /// `can_restart` says that the broker can be killed, and `profile` what it has to keep then: a kill that the profile
+    /// does not cover excuses whatever it takes, and nothing can be required of it.
+    pub fn required(&self, can_restart: bool, profile: Profile) -> Vec<Requirement> {
+        let survives_kill = can_restart && profile >= Profile::Durable;
         let parts = self.parts().filter(|(part, _)| survives_kill || !part.needs_restart());
         let mut required: Vec<Requirement> = Vec::new();
         for (part, version) in parts {
-            for promise in self.exercised(&part, version) {
+            for promise in self.exercised(&part, version, profile) {
                 let requirement =
                     Requirement { promise: promise.to_owned(), version: crate::convert::version(version) };
                 if !required.contains(&requirement) {
@@ -262,10 +275,12 @@ impl Plan {
     }
 
     /// The promises that a part puts to the test.
-    fn exercised(&self, part: &Part, version: Version) -> Vec<&'static str> {
+    fn exercised(&self, part: &Part, version: Version, profile: Profile) -> Vec<&'static str> {
         match part {
             Part::Group(group) => {
-                let of_stages = workload::of(*group, version).flat_map(|stage| stage.exercises(&self.offer));
+                let stages = workload::of(*group, version)
+                    .filter(|stage| stage.is_played(&self.faults) && stage.survived_by() <= profile);
+                let of_stages = stages.flat_map(|stage| stage.exercises(&self.offer));
                 let of_subject = group.side().and_then(|side| self.subject(side)).map(Subject::required);
                 of_stages.chain(of_subject.into_iter().flatten()).collect()
             }
@@ -280,8 +295,13 @@ impl Plan {
         version: Version,
     ) -> impl Iterator<Item = &'static workload::Stage> {
         workload::of(group, version)
-            .filter(|stage| stage.lacks(&self.offer).is_none())
+            .filter(|stage| stage.lacks(&self.offer).is_none() && stage.is_played(&self.faults))
             .filter(|stage| !self.unplugged.contains(&stage.name))
+    }
+
+    /// What strikes in the group of faults on `version`, in order.
+    pub fn strikes(&self, version: Version) -> Vec<Strike> {
+        self.stages(Group::Faults, version).flat_map(|stage| stage.strikes(self, version)).collect()
     }
 
     /// The other stages that are plugged in, each with what the broker lacks for it.
@@ -291,7 +311,7 @@ impl Plan {
         version: Version,
     ) -> impl Iterator<Item = (&'static workload::Stage, Feature)> {
         workload::of(group, version)
-            .filter(|stage| !self.unplugged.contains(&stage.name))
+            .filter(|stage| !self.unplugged.contains(&stage.name) && stage.is_played(&self.faults))
             .filter_map(|stage| Some((stage, stage.lacks(&self.offer)?)))
     }
 }

@@ -9,6 +9,7 @@
 
 mod application;
 mod duplicates;
+mod faults;
 mod filters;
 mod options;
 mod peer;
@@ -32,7 +33,9 @@ pub(crate) use scene::Scene;
 pub(crate) use source::{Outgoing, Source};
 pub(crate) use trouble::Trouble;
 
-use crate::run::{Feature, Group, Offer};
+use crate::nemesis::{Draw, Faults, Kind, Strike};
+use crate::run::{Feature, Group, Offer, Plan};
+use mqtally_history::profile::Profile;
 use mqtally_proto::packet::Version;
 use std::pin::Pin;
 
@@ -88,7 +91,47 @@ impl Stage {
 
     /// What a broker with this offer lacks for it.
     pub(crate) fn lacks(&self, offer: &Offer) -> Option<Feature> {
-        self.needs.filter(|feature| !offer.has(*feature))
+        let needs = self.needs.into_iter().chain(self.fault().map(|kind| kind.needs));
+        // Whatever stops or kills the broker strikes through the proxy, too.
+        let needs = needs.chain(self.fault().map(|_| Feature::PlainTcp));
+        needs.into_iter().find(|feature| !offer.has(*feature))
+    }
+
+    /// Its name without its group's.
+    pub(crate) fn own_name(&self) -> &'static str {
+        self.name.split_once('/').map_or(self.name, |(_, own)| own)
+    }
+
+    /// The kind of fault that it is about, in the group of faults.
+    fn fault(&self) -> Option<&'static Kind> {
+        if self.group == Some(Group::Faults) { Kind::from_name(self.own_name()) } else { None }
+    }
+
+    /// Whether there is something to play where these faults are wanted.
+    pub(crate) fn is_played(&self, faults: &Faults) -> bool {
+        self.fault().is_none_or(|kind| faults.has(kind))
+    }
+
+    /// The weakest profile under which what it does excuses nothing.
+    pub(crate) fn survived_by(&self) -> Profile {
+        self.fault().map_or(Profile::Volatile, |kind| kind.survived_by)
+    }
+
+    /// What strikes in it.
+    pub(crate) fn strikes(&self, plan: &Plan, version: Version) -> Vec<Strike> {
+        let is_v5 = version == Version::V5_0;
+        let mut draw = Draw {
+            random: self.random(plan, version, "strikes"),
+            has_qos_2: plan.offer().has(Feature::ExactlyOnce),
+            receive_maximum: plan.offer().receive_maximum().filter(|_| is_v5),
+            is_v5,
+        };
+        self.fault().map(|kind| plan.faults.strikes(kind, &mut draw)).unwrap_or_default()
+    }
+
+    /// Random choices for one purpose.
+    fn random(&self, plan: &Plan, version: Version, purpose: &str) -> fastrand::Rng {
+        scene::derived(plan.seed, &format!("{}/{version:?}/{purpose}", self.name))
     }
 
     /// The promises that it puts to the test on a broker with this offer.
@@ -176,6 +219,20 @@ stages! {
     "duplicates/restarted-publisher" in Duplicates exercises ["D1", "A1", "A2"]
         plays duplicates::restarted_publisher;
 
+    "faults/cut-publisher" in Faults exercises ["D1", "D2", "D3", "O1", "R8", "S2", "L2"] plays faults::play;
+    "faults/cut-subscriber" in Faults exercises ["D1", "D2", "D3", "O1", "S2", "S5", "L2"] plays faults::play;
+    "faults/aborted-connect" in Faults exercises ["D1", "D2", "D3", "O1", "S2", "S5", "L2"] plays faults::play;
+    "faults/connect-storm" in Faults exercises ["D1", "D2", "D3", "O1", "S2", "S5", "L2"] plays faults::play;
+    "faults/half-open" in Faults exercises ["D1", "D2", "D3", "O1", "S2", "S5", "L2"] plays faults::play;
+    "faults/takeover" in Faults exercises ["D1", "D2", "D3", "O1", "S2", "S9"] plays faults::play;
+    "faults/kill-client" in Faults exercises ["D1", "D2", "D3", "O1", "S1", "S2"] plays faults::play;
+    "faults/slow-consumer" in Faults exercises ["D1", "D2", "D3", "O1"] plays faults::play;
+    "faults/segmentation" in Faults exercises ["D1", "D2", "D3", "D8", "O1"] plays faults::play;
+    "faults/windows" in Faults exercises ["D1", "D2", "D3", "O1", "S2", "L2"] plays faults::play;
+    "faults/pause-broker" in Faults exercises ["D1", "D2", "D3", "O1"] plays faults::play;
+    "faults/terminate-broker" in Faults exercises ["D1", "D2", "D3", "O1", "S2"] plays faults::play;
+    "faults/kill-broker" in Faults exercises ["D1", "D2", "D3", "O1", "S2"] plays faults::play;
+
     "restart/kill" in Restart exercises ["D1", "D2", "D3", "S2"] plays restart::kill;
 
     "subject-sub/rounds" in SubjectSub exercises [] plays subject::subscriber::rounds;
@@ -202,6 +259,13 @@ mod tests {
             assert!(stage.name.starts_with(&format!("{group}/")), "{}", stage.name);
             assert!(STAGES[..at].iter().all(|other| other.name != stage.name), "{}", stage.name);
         }
+    }
+
+    #[test]
+    fn every_kind_of_fault_has_a_stage_and_every_stage_of_faults_its_kind() {
+        let stages = STAGES.iter().filter(|stage| stage.group == Some(Group::Faults));
+        let names: Vec<&str> = stages.map(Stage::own_name).collect();
+        assert_eq!(names, crate::nemesis::KINDS.map(|kind| kind.name));
     }
 
     #[test]

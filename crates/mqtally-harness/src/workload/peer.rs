@@ -13,6 +13,8 @@ use tokio::time::timeout;
 
 /// Events taken at once.
 const EVENTS_AT_ONCE: usize = 256;
+/// Messages that a client takes at a time, where that is not what a stage is about.
+const RECEIVE_MAXIMUM: u16 = 1_024;
 
 /// What a client's events have come to.
 #[derive(Debug, Clone, Default)]
@@ -50,6 +52,18 @@ impl Peer {
         in_flight_max: u16,
         handler: Handler,
     ) -> Self {
+        Self::taking(scene, name, lifetime, in_flight_max, RECEIVE_MAXIMUM, handler)
+    }
+
+    /// The same with so many messages that the broker may have unacknowledged toward it (5.0).
+    pub(crate) fn taking(
+        scene: &Scene,
+        name: &Arc<str>,
+        lifetime: Lifetime,
+        in_flight_max: u16,
+        receive_maximum: u16,
+        handler: Handler,
+    ) -> Self {
         if lifetime.expiry_s > 0 {
             scene.leaves_session(name);
         }
@@ -57,6 +71,7 @@ impl Peer {
             clean_start: lifetime.clean_start,
             session_expiry_interval: lifetime.expiry_s,
             in_flight_max,
+            receive_maximum,
             ..Options::new(scene.version, &**name)
         };
         let limit = scene.plan.answer_limit;
@@ -112,6 +127,33 @@ impl Peer {
                     return Err(Trouble::Silent { client: self.name.to_string(), awaited, seconds });
                 }
             }
+        }
+    }
+
+    /// The same, whether or not connections end meanwhile, with a bound of its own.
+    pub(crate) async fn until_across(
+        &self,
+        limit: Duration,
+        awaited: &'static str,
+        wanted: impl Fn(&Standing) -> bool,
+    ) -> Result<Standing, Trouble> {
+        let mut standing = self.standing.clone();
+        loop {
+            let now = standing.borrow_and_update().clone();
+            if wanted(&now) {
+                return Ok(now);
+            }
+            if !matches!(timeout(limit, standing.changed()).await, Ok(Ok(()))) {
+                let seconds = limit.as_secs();
+                return Err(Trouble::Silent { client: self.name.to_string(), awaited, seconds });
+            }
+        }
+    }
+
+    /// Ready when there is no connection, which may be never; whoever waits has another bound.
+    pub(crate) async fn gone(&self) {
+        if self.standing.clone().wait_for(|standing| standing.closed).await.is_err() {
+            std::future::pending().await
         }
     }
 

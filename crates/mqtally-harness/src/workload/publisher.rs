@@ -1,7 +1,7 @@
 //! A publisher: the library's client, with a number of its own and an account of what was acknowledged.
 
 use super::Trouble;
-use super::peer::Peer;
+use super::peer::{Peer, Standing};
 use super::scene::{Lifetime, Scene};
 use super::source::{Outgoing, Source};
 use mqtally_history::marker::MessageId;
@@ -77,13 +77,23 @@ impl Publisher {
 
     /// Waits until every message sent so far was acknowledged to the end, and accepted.
     pub(crate) async fn settle(&self) -> Result<(), Trouble> {
-        let settled = self.peer.until("acknowledgement", |standing| standing.completed >= self.sent).await;
+        let settled = self.peer.until("acknowledgement", |standing| standing.completed >= self.sent);
+        self.accepted(settled.await)
+    }
+
+    fn accepted(&self, settled: Result<Standing, Trouble>) -> Result<(), Trouble> {
         match settled.map_err(|_| self.unacknowledged())?.refused {
             Some(reason) => {
                 Err(Trouble::NotAccepted { client: self.peer.name.to_string(), what: "PUBLISH", reason })
             }
             None => Ok(()),
         }
+    }
+
+    /// The same, however many connections that takes.
+    pub(crate) async fn settle_across(&self) -> Result<(), Trouble> {
+        let is_settled = |standing: &Standing| standing.completed >= self.sent;
+        self.accepted(self.peer.until_across(self.limit, "acknowledgement", is_settled).await)
     }
 
     /// Both for a whole batch; returns what the messages are called.

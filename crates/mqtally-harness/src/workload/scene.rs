@@ -2,6 +2,7 @@
 
 use super::peer::Peer;
 use super::{Probe, Source, Stage, Trouble};
+use crate::nemesis::Strike;
 use crate::process::BrokerUnderTest;
 use crate::recorder::Recorder;
 use crate::run::{Feature, Plan};
@@ -10,6 +11,7 @@ use mqtally::endpoint::Endpoint;
 use mqtally_history::event::EventKind;
 use mqtally_history::marker::MessageId;
 use mqtally_proto::packet::{Qos, Version};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -136,6 +138,23 @@ impl Scene {
         &self.endpoint
     }
 
+    /// The same scene for clients that reach the broker through what listens at `address`.
+    pub(crate) fn through(&self, address: SocketAddr) -> Self {
+        let endpoint = self.endpoint.reached_at(address.ip().to_string(), address.port());
+        Self { endpoint, ..self.clone() }
+    }
+
+    /// The strikes of this stage.
+    pub(crate) fn strikes(&self) -> Vec<Strike> {
+        let stage = super::STAGES.iter().find(|stage| *stage.name == *self.name);
+        stage.map(|stage| stage.strikes(&self.plan, self.version)).unwrap_or_default()
+    }
+
+    /// The stage's own name, without its group's.
+    pub(crate) fn own_name(&self) -> &str {
+        self.name.split_once('/').map_or(&*self.name, |(_, own)| own)
+    }
+
     /// A client id: the run, the version, and who it is.
     pub(crate) fn client(&self, role: &str) -> Arc<str> {
         let version = if self.is_v5() { "v5" } else { "v3" };
@@ -260,7 +279,7 @@ impl Scene {
 }
 
 /// A stream of random numbers of its own for each purpose, from one seed.
-fn derived(seed: u64, purpose: &str) -> fastrand::Rng {
+pub(super) fn derived(seed: u64, purpose: &str) -> fastrand::Rng {
     let spread = u64::from(crc32fast::hash(purpose.as_bytes())).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     fastrand::Rng::with_seed(seed ^ spread)
 }

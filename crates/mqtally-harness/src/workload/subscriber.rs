@@ -36,6 +36,28 @@ impl Subscriber {
         handler: Handler,
     ) -> Result<Self, Trouble> {
         let peer = Peer::new(scene, &scene.client(role), lifetime, IN_FLIGHT_MAX, handler);
+        Self::subscribed(peer, filters).await
+    }
+
+    /// Connects for a lasting session, taking so many messages at a time, and subscribes.
+    pub(crate) async fn taking(
+        scene: &Scene,
+        role: &str,
+        receive_maximum: Option<u16>,
+        filters: &[(&str, Qos)],
+    ) -> Result<Self, Trouble> {
+        let name = scene.client(role);
+        let peer = match receive_maximum {
+            None => Peer::new(scene, &name, Lifetime::DURABLE, IN_FLIGHT_MAX, Box::new(drop)),
+            Some(receive_maximum) => {
+                let drop = Box::new(drop);
+                Peer::taking(scene, &name, Lifetime::DURABLE, IN_FLIGHT_MAX, receive_maximum, drop)
+            }
+        };
+        Self::subscribed(peer, filters).await
+    }
+
+    async fn subscribed(peer: Peer, filters: &[(&str, Qos)]) -> Result<Self, Trouble> {
         peer.connect().await?;
         let filters = filters.iter().map(|(filter, qos)| ((*filter).to_owned(), *qos)).collect();
         let subscriber = Self { peer: Arc::new(peer), filters };
@@ -58,7 +80,8 @@ impl Subscriber {
         if self.peer.connect().await? { Ok(()) } else { self.subscribe().await }
     }
 
-    async fn subscribe(&self) -> Result<(), Trouble> {
+    /// Asks for its filters.
+    pub(crate) async fn subscribe(&self) -> Result<(), Trouble> {
         let filters =
             self.filters.iter().map(|(filter, qos)| Subscription::new(filter.as_str(), *qos)).collect();
         let asked = self.peer.client.subscribe(filters, Properties::default());

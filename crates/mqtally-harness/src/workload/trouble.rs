@@ -1,6 +1,7 @@
 //! Why a stage could not go on.
 
 use crate::process::ProcessError;
+use crate::proxy::ProxyError;
 use mqtally_proto::packet::ReasonCode;
 
 /// Why a stage could not go on, or did not drain. It decides nothing about promises: the history does.
@@ -25,6 +26,10 @@ pub(crate) enum Trouble {
     /// A program under test cannot be judged any further.
     #[error("{0}")]
     Subject(String),
+    #[error("'{strike}' never struck: {why}")]
+    NotStruck { strike: String, why: String },
+    #[error("the fault proxy did not start: {0}")]
+    Proxy(#[from] ProxyError),
     #[error(transparent)]
     Broker(#[from] ProcessError),
 }

@@ -17,6 +17,7 @@ use clap::ValueEnum;
 use clap::builder::RangedU64ValueParser;
 use live::Live;
 use mqtally_harness::durability;
+use mqtally_harness::nemesis::KINDS;
 use mqtally_harness::process::{BrokerUnderTest, ProcessError};
 use mqtally_harness::recorder::Recorder;
 use mqtally_harness::run::{self, Group, Offer, RunEvent};
@@ -46,11 +47,12 @@ Examples:
   mqtally test --broker mqtt://ann@host --password-file ann.txt
   mqtally test --broker-cmd 'mosquitto -p {port} -c {dir}/m.conf' --broker-files conf
   mqtally test --subject-sub './sub.py {host} {port}'    your own client, judged behind the fault proxy
+  mqtally test faults --faults takeover,half-open        two kinds of fault alone
   mqtally test --history run1 --json report.json         keep the evidence
 
 Exit status: 0 kept, 1 broken, 2 unknown; 'mqtally explain unknown' says when that is.")]
 pub(crate) struct Args {
-    /// What to run: groups such as qos, scenarios such as factory, scenario files; every group when left out
+    /// What to run: groups such as faults, scenarios such as factory, scenario files; every group when left out
     #[arg(value_name = "SCENARIO")]
     scenarios: Vec<String>,
     /// List the groups and scenarios and end
@@ -104,6 +106,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "BYTES", help_heading = "Workload")]
     #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(32..=1_048_576))]
     payload: Option<usize>,
+    /// What group faults plays: names of faults (see --list) and strikes such as 'cut rst after s2c PUBREL 2'; none
+    /// leaves out every fault, restarts too
+    #[arg(long, value_name = "FAULT,…|none", help_heading = "Workload")]
+    faults: Option<String>,
     /// Of the groups, run only these
     #[arg(long, value_name = "GROUP,…", value_delimiter = ',', help_heading = "Workload")]
     only: Vec<String>,
@@ -284,7 +290,10 @@ fn list() -> String {
     let scenarios = scenario::BUILT_IN.into_iter().filter_map(|(name, _)| scenario::built_in(name));
     let scenarios: Vec<_> = scenarios.collect();
     let rows = scenarios.iter().map(|it| (it.name.clone(), it.about.as_str()));
-    groups + "\n" + &prose::list(Look::of_stdout(), "Scenarios; or name a file, such as my.toml", rows)
+    let scenarios = prose::list(Look::of_stdout(), "Scenarios; or name a file, such as my.toml", rows);
+    let faults = KINDS.iter().map(|kind| (kind.name.to_owned(), kind.about));
+    [groups, scenarios, prose::list(Look::of_stdout(), "Faults of group faults, for --faults", faults)]
+        .join("\n")
 }
 
 fn unavailable(error: &ProcessError, setup: &Setup) -> Failure {

@@ -8,6 +8,7 @@ use crate::exit::{ExitStatus, Failure};
 use crate::nearest;
 use crate::report::Outputs;
 use mqtally::endpoint::Endpoint;
+use mqtally_harness::nemesis::{ChoiceError, Faults, KINDS, Kind};
 use mqtally_harness::process::{BrokerSource, Login};
 use mqtally_harness::recorder::HISTORY_FILE;
 use mqtally_harness::run::{Feature, Group, Offer, Plan};
@@ -165,6 +166,12 @@ fn plan(args: &Args, broker: &Broker) -> Result<Plan, Failure> {
         Protocol::V5 => vec![Version::V5_0],
         Protocol::Both => vec![Version::V3_1_1, Version::V5_0],
     };
+    plan.faults = faults(args)?;
+    plan.groups.retain(|group| has_faults(*group, &plan.faults));
+    if plan.groups.is_empty() && plan.scenarios.is_empty() {
+        let advice = "name a fault, or another scenario";
+        return Err(Failure::usage("without these faults nothing is left to run", "--faults", advice));
+    }
     plan.messages = args.messages;
     plan.in_flight = args.in_flight;
     plan.payload_bytes = args.payload;
@@ -208,6 +215,29 @@ fn wanted(args: &Args) -> Result<(Vec<Group>, Vec<Arc<Scenario>>), Failure> {
         return Err(Failure::usage("nothing is left to run", "--only and --skip", "leave some group in"));
     }
     Ok((groups, scenarios))
+}
+
+/// The faults that were asked for, or all.
+fn faults(args: &Args) -> Result<Faults, Failure> {
+    let Some(list) = &args.faults else { return Ok(Faults::All) };
+    Faults::read(list).map_err(|error| {
+        let advice = match &error {
+            ChoiceError::Unknown(name) => {
+                nearest::advice(name, KINDS.iter().map(|kind| kind.name).chain(["none"]))
+            }
+            ChoiceError::Strike { .. } => "write it as 'mqtally explain faults' says".to_owned(),
+        };
+        Failure::usage(error.to_string(), "--faults", advice)
+    })
+}
+
+/// Whether the group has anything left to do with these faults.
+fn has_faults(group: Group, faults: &Faults) -> bool {
+    match group {
+        Group::Faults => !faults.is_none(),
+        Group::Restart => Kind::from_name("kill-broker").is_some_and(|kind| faults.has(kind)),
+        _ => true,
+    }
 }
 
 fn of_names(names: &[String]) -> Result<Vec<Group>, Failure> {

@@ -1,0 +1,66 @@
+//! What goes on while a strike is awaited: messages, in batches that each settle.
+
+use crate::nemesis::Load;
+use crate::workload::publisher::Publisher;
+use crate::workload::{Scene, Source, Trouble};
+use mqtally_history::marker::MessageId;
+use mqtally_proto::packet::Qos;
+use tokio::sync::watch;
+
+/// Batches in which a strike has to happen.
+const BATCHES_MAX: usize = 60;
+
+/// How far the traffic and the strike in it are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    Flowing,
+    /// The strike is over: no more is needed.
+    Enough,
+    /// So much has flown, and nothing struck.
+    Exhausted,
+}
+
+/// A publisher and its streams.
+pub(super) struct Traffic {
+    publisher: Publisher,
+    streams: Vec<Source>,
+    load: Load,
+}
+
+impl Traffic {
+    pub(super) fn new(scene: &Scene, mut publisher: Publisher, load: Load, topic: &str) -> Self {
+        let stream = |qos| publisher.stream(&scene.topic(&format!("{topic}/qos{}", qos as u8)), qos);
+        let streams = [Qos::AtLeastOnce, Qos::ExactlyOnce].map(stream).into();
+        Self { publisher, streams, load }
+    }
+
+    /// Sends until it is enough, or for long enough.
+    pub(super) async fn flow(&mut self, phase: &watch::Sender<Phase>) -> Result<(), Trouble> {
+        let body = self.load.body();
+        for _ in 0..BATCHES_MAX {
+            for _ in 0..self.load.batch() {
+                for stream in &mut self.streams {
+                    self.publisher.send(stream.load(&body)).await?;
+                }
+            }
+            self.publisher.settle_across().await?;
+            if *phase.borrow() == Phase::Enough {
+                return Ok(());
+            }
+        }
+        phase.send_if_modified(|phase| std::mem::replace(phase, Phase::Exhausted) == Phase::Flowing);
+        Ok(())
+    }
+
+    /// Ends the streams. Returns the sentinels.
+    pub(super) async fn end(&mut self) -> Result<Vec<MessageId>, Trouble> {
+        let mut ids = Vec::new();
+        for stream in &mut self.streams {
+            let sentinel = stream.sentinel();
+            ids.push(sentinel.id);
+            self.publisher.send(sentinel).await?;
+        }
+        self.publisher.settle_across().await?;
+        Ok(ids)
+    }
+}
