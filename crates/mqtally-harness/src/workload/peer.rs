@@ -153,7 +153,7 @@ impl Peer {
     /// Ready when there is no connection, which may be never; whoever waits has another bound.
     pub(crate) async fn gone(&self) {
         if self.standing.clone().wait_for(|standing| standing.closed).await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 
