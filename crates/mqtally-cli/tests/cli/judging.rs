@@ -128,6 +128,33 @@ fn what_cannot_be_written_is_found_before_the_run() {
 }
 
 #[test]
+fn every_report_that_cannot_be_written_is_found_before_the_broker_is_started() {
+    // A broker that cannot be started would end it with 69.
+    let program = Program::new().file("file", "");
+    for flag in ["--json", "--junit", "--html", "--markdown"] {
+        for place in ["nowhere/report", "file/report", "."] {
+            let ended = program.run(&format!("test qos --broker-cmd none {flag} {place}"));
+            fails(&ended, 74, &format!("cannot write the report ({}", reason(place)));
+            for command in ["check none", "report none"] {
+                fails(&program.run(&format!("{command} {flag} {place}")), 74, "cannot write the report");
+            }
+        }
+    }
+    let ended = program.run("test qos --broker-cmd none --history file/history --html report.html");
+    fails(&ended, 74, "cannot keep the history");
+    let left: Vec<_> = fs::read_dir(program.directory()).expect("a directory").flatten().collect();
+    assert_eq!(left.len(), 1, "nothing is left behind: {left:?}");
+}
+
+fn reason(place: &str) -> &'static str {
+    match place {
+        "." => "is a directory",
+        "file/report" => "not a directory",
+        _ => "no such file or directory",
+    }
+}
+
+#[test]
 fn a_broker_that_is_not_there_is_unreachable() {
     let port = {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -183,6 +210,18 @@ fn a_history_that_is_cut_or_damaged_is_judged_up_to_where_it_is_whole() {
         }
     };
     check(&whole[..whole.len() / 2], "whole events, before its run did: spoilt;");
+    // As a browser shows it, and wherever it was cut.
+    spoil(&whole[..whole.len() / 2]);
+    let ended = program.run("report spoilt --quiet --html spoilt.html --json spoilt.json");
+    assert_eq!(ended.status, 74, "{}", ended.stderr);
+    let page = fs::read_to_string(program.directory().join("spoilt.html")).expect("the page");
+    assert!(page.contains("the run was cut short") && page.contains("Promises"), "{page}");
+    assert!(program.directory().join("spoilt.json").exists());
+    for twelfth in 0..12 {
+        spoil(&whole[..whole.len() * twelfth / 12 + twelfth]);
+        let ended = program.run("check spoilt --quiet");
+        assert_eq!((ended.status, ended.stderr.lines().count()), (74, 1), "{twelfth}: {}", ended.stderr);
+    }
     let mut damaged = whole.clone();
     damaged[whole.len() / 2] ^= 0x40;
     check(&damaged, "the history is damaged at byte");

@@ -137,8 +137,9 @@ fn a_store_of_a_newer_version_is_refused_and_left_as_it_is() {
     let before = bench.bytes("s.sub");
     let ended = bench.start("-t #", &[]).ended();
     assert_eq!(ended.code, Some(74));
-    let expect = "s.sub: has format 99, this program reads up to 2: --store; use the newer program";
-    assert!(ended.stderr.contains(expect), "{}", ended.stderr);
+    for expect in ["s.sub: has format 99, this program reads up to ", ": --store; use the newer program"] {
+        assert!(ended.stderr.contains(expect), "{}", ended.stderr);
+    }
     assert_eq!(bench.run(&["dead-letter", "ls", "--store", "s.sub"]).code, Some(74));
     assert!(bench.bytes("s.sub") == before, "it was changed");
 }
