@@ -2,6 +2,7 @@
 //!
 //! Accept, claim and settle of the same messages as in the bench `inbox`; two batches are in flight. The server is a child
 //! process on a Unix socket with its own defaults. `cargo bench -p mqtally --bench postgres`; directory: `TMPDIR`.
+//! With `-- --statements` it prints where the server's time goes with one member and batches of 16 and 128, and nothing else.
 
 #![allow(clippy::print_stdout, reason = "a bench prints its figures")]
 
@@ -20,6 +21,9 @@ const PAYLOAD_BYTES: usize = 100;
 const IN_FLIGHT: usize = 2;
 
 fn main() -> Result<(), Box<dyn Error>> {
+    if std::env::args().any(|argument| argument == "--statements") {
+        return [16, 128].into_iter().try_for_each(statements);
+    }
     let Some(server) = Server::start_durable() else { return Ok(()) };
     println!("{:>6} {:>14} {:>16} {:>22}", "batch", "sqlite msg/s", "postgres msg/s", "two members, msg/s");
     for batch in [16, 128, 1_024] {
@@ -34,6 +38,26 @@ fn main() -> Result<(), Box<dyn Error>> {
         let two = rate(vec![join(&schema, "a")?, join(&schema, "b")?], messages, batch)?;
         println!("{batch:>6} {sqlite:>14.0} {one:>16.0} {two:>22.0}");
     }
+    Ok(())
+}
+
+/// Microseconds of the server a message, by statement.
+fn statements(batch: usize) -> Result<(), Box<dyn Error>> {
+    const MESSAGES: usize = 12_800;
+    let Some(server) = Server::start_profiled() else { return Ok(()) };
+    let inbox = Inbox::open_shared(&server.url("profiled").parse()?, "a", Settings::default())?.0;
+    server.value("SELECT pg_stat_statements_reset()");
+    println!("batches of {batch}: {:.0} msg/s", rate(vec![inbox], MESSAGES, batch)?);
+    let total = "SELECT round(sum(total_exec_time + total_plan_time)::numeric * 1000 / 12800, 2) FROM pg_stat_statements";
+    println!("{} us/message", server.value(total));
+    let sql = format!(
+        "SELECT format('%7s us/message %7s planned %8s calls %8s us/call  %s',
+                round((total_exec_time * 1000 / {MESSAGES})::numeric, 2),
+                round((total_plan_time * 1000 / {MESSAGES})::numeric, 2),
+                calls, round(mean_exec_time::numeric * 1000), left(regexp_replace(query, '\\s+', ' ', 'g'), 90))
+         FROM pg_stat_statements WHERE calls > 5 ORDER BY total_exec_time DESC LIMIT 14"
+    );
+    println!("{}", server.value(&sql));
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! The program from outside: what it prints and what it ends with.
 
+mod examples;
 mod help;
 mod judging;
 mod misuse;
@@ -8,6 +9,9 @@ mod proxying;
 mod publishing;
 mod reconciling;
 mod refusing;
+#[path = "../relay/mod.rs"]
+mod relay;
 mod simulating;
 mod subjects;
+mod transports;
 mod watching;

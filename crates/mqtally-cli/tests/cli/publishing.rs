@@ -2,6 +2,7 @@
 
 use crate::program::{Ended, Program};
 use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
 use std::process::{Child, Stdio};
 
 /// The embedded broker; killed when dropped.
@@ -17,6 +18,11 @@ impl Broker {
         let mut address = String::new();
         BufReader::new(child.stdout.take().expect("piped")).read_line(&mut address).expect("an address");
         Broker { child, address: address.trim().to_owned() }
+    }
+
+    /// Where it listens.
+    pub(crate) fn socket(&self) -> SocketAddr {
+        self.address.parse().expect("an address")
     }
 
     pub(crate) fn publish(&self, program: &Program, arguments: &str) -> Ended {

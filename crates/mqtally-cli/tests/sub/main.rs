@@ -6,6 +6,8 @@ mod handlers;
 mod hook;
 mod misuse;
 mod payloads;
+#[path = "../relay/mod.rs"]
+mod relay;
 mod republish;
 mod signals;
 mod stores;

@@ -33,6 +33,14 @@ impl Server {
         Self::start_with(&SETTINGS[..1])
     }
 
+    /// The same, and every statement's time is added up in `pg_stat_statements`.
+    pub fn start_profiled() -> Option<Self> {
+        let profile = ["shared_preload_libraries=pg_stat_statements", "pg_stat_statements.track_planning=on"];
+        let server = Self::start_with(&[SETTINGS[0], profile[0], profile[1]])?;
+        server.value("CREATE EXTENSION pg_stat_statements");
+        Some(server)
+    }
+
     #[allow(clippy::print_stderr, reason = "a test that did not run must not look like one that passed")]
     fn start_with(settings: &[&str]) -> Option<Self> {
         let Some(programs) = programs() else {

@@ -45,10 +45,7 @@ counts! {
 /// Adds `$2` and so on to the row of the member `$1`.
 pub(super) fn add_sql() -> String {
     let columns = NAMES.iter().zip(2..).map(|(name, at)| format!("{name} = {name} + ${at}"));
-    format!(
-        "UPDATE member SET seen_ms = inbox_now(), {} WHERE id = $1",
-        columns.collect::<Vec<_>>().join(", ")
-    )
+    format!("UPDATE member SET {} WHERE id = $1", columns.collect::<Vec<_>>().join(", "))
 }
 
 /// The sums over all members.

@@ -9,7 +9,7 @@ use crate::store::postgres::{self, Problem, Url, said};
 use crate::store::sqlite::Notice;
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_postgres::types::ToSql;
@@ -17,6 +17,8 @@ use tokio_postgres::{Client, Row, Statement};
 
 /// Statements that are kept parsed; a handler may bring its own.
 const STATEMENTS_MAX: usize = 256;
+/// Where a number is not needed it is left out.
+const NUMBERS: &str = "SELECT nextval('seq') FROM generate_series(1, $1::int)";
 /// How long the server may take to notice that the process is dead that was this member.
 const HANDOVER_TIME_MAX: Duration = Duration::from_secs(5);
 
@@ -64,6 +66,8 @@ pub(super) struct Desk {
     /// QoS 2 packet ids of this member that wait for PUBREL.
     pub(super) exchanges: FxHashSet<u16>,
     pub(super) counts: Counts,
+    /// Numbers for the transaction's arrivals.
+    pub(super) numbers: VecDeque<i64>,
     /// Duplicates that this member dropped.
     pub(super) copies: CopiesByTopic,
     /// Channels that were seen; a lane may reach over several.
@@ -94,6 +98,7 @@ impl Desk {
             joined_before: false,
             exchanges: FxHashSet::default(),
             counts: Counts::default(),
+            numbers: VecDeque::new(),
             copies: CopiesByTopic::default(),
             channels: BTreeSet::new(),
             cursors: FxHashMap::default(),
@@ -182,16 +187,26 @@ impl Desk {
     }
 
     /// Begins a transaction whose commit is synced to the disk when `durable`; see the SQLite inbox's writer. With `arrivals`
-    /// no bucket begins before its end.
-    pub(super) async fn begin(&self, durable: bool, arrivals: bool) -> Result<(), Error> {
+    /// no bucket begins before its end, and each has a number, which it may not need.
+    pub(super) async fn begin(&mut self, durable: bool, arrivals: usize) -> Result<(), Error> {
         let lock = self.prepare(schema::LOCK_ARRIVALS).await?;
+        let numbers = self.prepare(NUMBERS).await?;
         let begin = match durable {
             true => "BEGIN",
             false => "BEGIN; SET LOCAL synchronous_commit = off",
         };
-        let parameters: Parameters<'_> = &[&self.schema_number];
-        if arrivals {
-            tokio::try_join!(self.client.batch_execute(begin), self.client.query(&lock, parameters))?;
+        self.numbers.clear();
+        if arrivals > 0 {
+            let parameters: Parameters<'_> = &[&self.schema_number];
+            let count = i32::try_from(arrivals).unwrap_or(i32::MAX);
+            let count: Parameters<'_> = &[&count];
+            let (begun, locked, numbered) = (
+                self.client.batch_execute(begin),
+                self.client.query(&lock, parameters),
+                self.client.query(&numbers, count),
+            );
+            let ((), _, rows) = tokio::try_join!(begun, locked, numbered)?;
+            self.numbers.extend(rows.iter().map(|row| row.get::<_, i64>(0)));
         } else {
             self.client.batch_execute(begin).await?;
         }
@@ -201,6 +216,9 @@ impl Desk {
     /// Writes what was counted, and commits.
     pub(super) async fn commit(&mut self) -> Result<(), Error> {
         self.save_copies().await?;
+        if self.counts == Counts::default() {
+            return self.batch("COMMIT").await;
+        }
         let add = self.prepare(&counts::add_sql()).await?;
         let values = std::mem::take(&mut self.counts).values();
         let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&self.member];

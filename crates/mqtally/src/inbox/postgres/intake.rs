@@ -1,6 +1,6 @@
 //! Arrivals: which are new, and where they go; packet ids of QoS 2.
 
-use super::desk::{Desk, Error};
+use super::desk::{Desk, Error, expect_rows};
 use crate::inbox::arrival::{Accepted, Arrival, Cause, ConflictPolicy, Exchange, Verdict};
 use crate::inbox::dead_letter::{ErrorNote, Reason};
 use crate::inbox::key::{KeyId, body_hash};
@@ -26,7 +26,6 @@ const REMEMBER_OTHER: &str = "
     ORDER BY a.id, a.body ON CONFLICT DO NOTHING RETURNING id, body";
 const BODIES: &str = "
     SELECT id, body FROM ids WHERE id = ANY($1) UNION ALL SELECT id, body FROM ids_other WHERE id = ANY($1)";
-const NUMBERS: &str = "SELECT nextval('seq') FROM generate_series(1, $1::int)";
 const STORE: &str = "
     INSERT INTO inbox(channel, seq, lane, received_ms, qos, retain, replay, key, topic, props, payload)
     SELECT * FROM unnest($1::smallint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::smallint[], $6::boolean[],
@@ -59,7 +58,7 @@ impl Desk {
         let dead = stored(|verdict| matches!(verdict, Verdict::Conflict(ConflictPolicy::DeadLetter)));
         let mut accepted: Vec<_> =
             verdicts.iter().map(|verdict| Accepted { sequence: None, verdict: *verdict }).collect();
-        let numbers = self.numbers(live.len() + dead.len()).await?;
+        let numbers = self.take_numbers(live.len() + dead.len())?;
         let (for_live, for_dead) = numbers.split_at(live.len());
         for ((at, _), number) in live.iter().zip(for_live) {
             accepted[*at].sequence = Some(number.cast_unsigned());
@@ -185,12 +184,10 @@ impl Desk {
         }
     }
 
-    async fn numbers(&mut self, count: usize) -> Result<Vec<i64>, Error> {
-        if count == 0 {
-            return Ok(Vec::new());
-        }
-        let count = i32::try_from(count).unwrap_or(i32::MAX);
-        Ok(self.query(NUMBERS, &[&count]).await?.iter().map(|row| row.get(0)).collect())
+    /// They came with the transaction's beginning, one for each arrival.
+    fn take_numbers(&mut self, count: usize) -> Result<Vec<i64>, Error> {
+        let taken: Vec<_> = self.numbers.drain(..count.min(self.numbers.len())).collect();
+        expect_rows(taken.len() as u64, count, "a number").map(|()| taken)
     }
 
     async fn store(&mut self, arrivals: &[(usize, &Arrival)], numbers: &[i64]) -> Result<(), Error> {

@@ -119,7 +119,7 @@ impl Engine {
     async fn open(&self) -> Result<(Desk, Vec<Notice>), StoreError> {
         let (mut desk, notices) = Desk::open(&self.url, &self.member, &self.settings).await?;
         let ended = async {
-            desk.begin(true, false).await?;
+            desk.begin(true, 0).await?;
             desk.end_own_leases().await?;
             desk.commit().await
         };
@@ -143,7 +143,7 @@ impl Engine {
 
     fn close(self, runtime: &Runtime, mut desk: Desk, reply: Option<Reply<()>>) {
         let ended = async {
-            desk.begin(true, false).await?;
+            desk.begin(true, 0).await?;
             desk.end_own_leases().await?;
             desk.commit().await
         };
@@ -354,7 +354,7 @@ impl Turn {
         if !works && !look && parked.is_empty() {
             return self.count(desk).await.map(|()| false);
         }
-        desk.begin(self.must_be_synced(), self.has_arrivals()).await?;
+        desk.begin(self.must_be_synced(), self.arrivals()).await?;
         for step in &mut self.steps {
             step.run(desk).await?;
         }
@@ -396,8 +396,9 @@ impl Turn {
         Ok(())
     }
 
-    fn has_arrivals(&self) -> bool {
-        self.steps.iter().any(|step| matches!(step, Step::Accept { .. }))
+    fn arrivals(&self) -> usize {
+        let of = |step: &Step| if let Step::Accept { arrivals, .. } = step { arrivals.len() } else { 0 };
+        self.steps.iter().map(of).sum()
     }
 
     /// Whether somebody outside will rely on the answer.

@@ -22,15 +22,16 @@ pub(super) const LOCK_ARRIVALS: &str = "SELECT pg_advisory_xact_lock_shared($1, 
 const LOCK_BUCKETS: &str = "SELECT pg_advisory_xact_lock($1, 0)";
 
 /// `inbox_now()` is the store's own time in milliseconds: it follows the server's clock, but never backward, and over a gap in
-/// which no member was there to note it, by no more than ten minutes. `clock` is noted once a second.
+/// which no member was there to note it, by no more than ten minutes. `clock` is noted once a second. A function in plain SQL that
+/// reads a table is planned anew by each statement that calls it, which took longer than all else of a small claim.
 const TABLES: &str = "
     CREATE TABLE meta(kind text NOT NULL, version int NOT NULL, made_at timestamptz NOT NULL DEFAULT now());
     CREATE TABLE clock(
         now_ms bigint NOT NULL, wall_ms bigint NOT NULL, bucket int NOT NULL, bucket_ends_ms bigint NOT NULL);
     CREATE FUNCTION wall_ms() RETURNS bigint LANGUAGE sql VOLATILE
         AS $$ SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint $$;
-    CREATE FUNCTION inbox_now() RETURNS bigint LANGUAGE sql VOLATILE
-        AS $$ SELECT now_ms + least(greatest(wall_ms() - wall_ms, 0), 600000) FROM clock $$;
+    CREATE FUNCTION inbox_now() RETURNS bigint LANGUAGE plpgsql VOLATILE
+        AS $$ BEGIN RETURN (SELECT now_ms + least(greatest(wall_ms() - wall_ms, 0), 600000) FROM clock); END $$;
     CREATE SEQUENCE seq;
     CREATE SEQUENCE fence;
     CREATE TABLE member(
@@ -164,6 +165,7 @@ impl Desk {
                    WHERE (wall_ms + 1000 <= wall_ms() OR wall_ms > wall_ms())
                    AND ctid = (SELECT ctid FROM clock FOR UPDATE SKIP LOCKED)";
         self.execute(sql, &[]).await?;
+        self.execute("UPDATE member SET seen_ms = inbox_now() WHERE id = $1", &[&self.member]).await?;
         let due = "SELECT bucket_ends_ms <= inbox_now() FROM clock";
         if self.one(due, &[]).await?.get(0) {
             self.batch("BEGIN").await?;
