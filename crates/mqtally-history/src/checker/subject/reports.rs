@@ -2,7 +2,7 @@
 
 use super::{Acknowledged, Session};
 use crate::checker::excerpt::{Direction, Line, ack, line};
-use crate::checker::ledger::{Evidence, Ledger};
+use crate::checker::ledger::{Evidence, Ledger, Scope};
 use crate::checker::world::message::State;
 use crate::checker::world::{ClientIx, Moment, World};
 use crate::marker::MessageId;
@@ -42,10 +42,12 @@ pub(super) fn judge_reports(world: &World, ix: ClientIx, session: &Session, ledg
     for (stream, reported) in &session.reported {
         ledger.oblige_many(PromiseId::A3, client.version, reported.len() as u64);
         let last = reported.last().copied().unwrap_or(0);
+        let scope = world.client_scope(ix);
+        let scope = Scope { cause: scope.cause | u64::from(*stream), ..scope };
         let missing = session.acknowledged.range((*stream, 0)..(*stream, last));
         for ((_, sequence), it) in missing {
             ledger.oblige(PromiseId::A3, client.version);
-            ledger.broken(world, PromiseId::A3, world.client_scope(ix), || Evidence {
+            ledger.broken(world, PromiseId::A3, scope, || Evidence {
                 message: format!(
                     "the program under test, {}, acknowledged message {sequence} of {} ({} id {}) and never processed \
                      it, though it processed a later one. MQTT: what is acknowledged the broker forgets. To mend it: \
