@@ -292,3 +292,138 @@ impl Standing {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proxy::{PacketKind, Strike};
+    use crate::recorder::HISTORY_FILE;
+    use mqtally_history::event::{Event, Header};
+    use mqtally_history::journal::Reader;
+    use mqtally_history::packet as seen;
+    use mqtally_proto::Time;
+    use mqtally_proto::packet::{Ack, Connack, Connect, Properties, Version};
+    use std::fs::File;
+
+    const PEER: Peer = Peer::new(1);
+
+    struct Bench {
+        directory: tempfile::TempDir,
+        recorder: Recorder,
+        tap: LinkTap,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let directory = tempfile::tempdir().expect("a directory");
+            let recorder = Recorder::create(directory.path(), &Header::default()).expect("a history");
+            let tap = LinkTap::new(&recorder, Side::Publisher, "./client");
+            let bench = Self { directory, recorder, tap };
+            bench.packet(Direction::ToServer, &connect(), Did::Pass);
+            let connack = Connack {
+                session_present: true,
+                reason: ReasonCode::SUCCESS,
+                properties: Properties::default(),
+            };
+            bench.packet(Direction::ToClient, &Packet::Connack(connack), Did::Pass);
+            bench
+        }
+
+        fn note(&self, note: &Note<'_>) {
+            self.tap.watch()(Time::from_ms(0), note);
+        }
+
+        fn packet(&self, direction: Direction, packet: &Packet, did: Did) {
+            let seen = Seen::bare(direction, PacketKind::CONNECT, 2);
+            self.note(&Note::Packet { peer: &PEER, seen: &seen, packet: Some(packet), did });
+        }
+
+        /// What the history says behind CONNACK.
+        fn history(self) -> Vec<EventKind> {
+            self.note(&Note::Closed { peer: &PEER, by: Some(Ending::Fin) });
+            self.recorder.finish().expect("it is written");
+            let file = File::open(self.directory.path().join(HISTORY_FILE)).expect("a history");
+            let events = Reader::new(file).expect("a history").map(|event| event.expect("a whole event"));
+            let kinds = events.map(|Event { kind, .. }| kind);
+            kinds
+                .skip_while(|kind| !matches!(kind, EventKind::Received(_, seen::Packet::Connack(_))))
+                .skip(1)
+                .collect()
+        }
+    }
+
+    fn connect() -> Packet {
+        Packet::Connect(Box::new(Connect {
+            version: Version::V5_0,
+            clean_start: false,
+            keep_alive: 0,
+            client_id: "c".into(),
+            will: None,
+            username: None,
+            password: None,
+            properties: Properties::default(),
+        }))
+    }
+
+    fn puback() -> Packet {
+        Packet::Puback(Ack::success(7))
+    }
+
+    #[test]
+    fn what_is_kept_from_the_client_it_has_not_received() {
+        let bench = Bench::new();
+        bench.packet(Direction::ToClient, &puback(), Did::CutBefore);
+        let [EventKind::Closed(_, Closing::Fin)] = bench.history()[..] else { panic!("more than an end") };
+        let bench = Bench::new();
+        bench.packet(Direction::ToClient, &puback(), Did::CutAfter);
+        let history = bench.history();
+        assert!(matches!(history[0], EventKind::Received(_, seen::Packet::Puback(7, 0))), "{history:?}");
+    }
+
+    #[test]
+    fn what_is_kept_from_the_broker_the_client_has_sent_and_the_broker_need_not_have_read() {
+        let bench = Bench::new();
+        bench.packet(Direction::ToServer, &puback(), Did::CutBefore);
+        let history = bench.history();
+        let sent = matches!(history[0], EventKind::Sent(_, seen::Packet::Puback(7, 0)));
+        assert!(sent && matches!(history[1], EventKind::Closed(_, Closing::Rst)), "{history:?}");
+    }
+
+    #[test]
+    fn a_client_that_falls_silent_may_have_gone_first_and_one_that_says_goodbye_has() {
+        let end = |goodbye: bool| {
+            let bench = Bench::new();
+            if goodbye {
+                let packet = Packet::Disconnect(mqtally_proto::packet::Disconnect {
+                    reason: ReasonCode::SUCCESS,
+                    properties: Properties::default(),
+                });
+                bench.packet(Direction::ToServer, &packet, Did::Pass);
+            }
+            bench.note(&Note::Closed { peer: &PEER, by: None });
+            match bench.history().last() {
+                Some(EventKind::Closed(_, how)) => *how,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!((end(true), end(false)), (Closing::Fin, Closing::Broken));
+    }
+
+    #[test]
+    fn a_rule_that_strikes_again_is_one_fault() {
+        let bench = Bench::new();
+        let strike = Strike {
+            at: Time::from_ms(0),
+            rule: Some(RuleId(3)),
+            kind: "refuse",
+            text: "refuse rst".to_owned(),
+            is_lawful: true,
+            peer: None,
+        };
+        bench.note(&Note::Strike(&strike));
+        bench.note(&Note::Strike(&strike));
+        assert_eq!(bench.tap.standing().struck.len(), 1);
+        let faults = bench.history().iter().filter(|kind| matches!(kind, EventKind::Fault { .. })).count();
+        assert_eq!(faults, 1);
+    }
+}
