@@ -75,10 +75,12 @@ impl Sessions {
         } else {
             judge_presence(world, at, it, connack.session_present, ledger);
         }
-        let client = world.client(connection.client);
-        if let Some(old) = client.current {
-            let taken_over = TakenOver { client: connection.client, old, new: at, at: world.now };
-            self.taken_over.push(taken_over);
+        match world.taken_over(at) {
+            Some(old) if world.connection(old).closed.is_none() => {
+                self.taken_over.push(TakenOver { client: connection.client, old, new: at, at: world.now });
+            }
+            Some(_) => ledger.oblige(PromiseId::S9, connection.version),
+            None => {}
         }
     }
 
@@ -182,7 +184,7 @@ fn judge_presence(world: &World, at: ConnIx, it: &Packet, present: bool, ledger:
     if expected != Expected::AbsentNever || wrong {
         ledger.oblige(id, connection.version);
     }
-    let taken_over = expected == Expected::Present && world.client(connection.client).current.is_some();
+    let taken_over = expected == Expected::Present && world.taken_over(at).is_some();
     if taken_over {
         ledger.oblige(PromiseId::S10, connection.version);
     }

@@ -95,7 +95,12 @@ fn each_way_to_break_a_promise_is_found_as_that_promise() {
     assert_found(Mutation::DeliverQos2Twice, 100, &["D3"], &[]);
     assert_found(Mutation::SwapNeighbours, 90, &["O1"], &[]);
     assert_found(Mutation::DenySession, 80, &["S2"], &["S10"]);
-    assert_found(Mutation::ForgetInFlight, 80, &["R1", "R2", "D1", "D2"], &["S6", "R3", "D3", "R7", "O1"]);
+    assert_found(
+        Mutation::ForgetInFlight,
+        80,
+        &["R1", "R2", "D1", "D2"],
+        &["S6", "R3", "D3", "R7", "O1", "S10"],
+    );
     assert_found(Mutation::NewPacketId, 80, &["R4", "D3"], &["R1", "O2"]);
     assert_found(Mutation::PublishAfterPubrel, 30, &["R3"], &["D3", "R2"]);
     assert_found(Mutation::NoDup, 80, &["R5"], &[]);

@@ -269,3 +269,31 @@ fn a_live_copy_a_filter_may_come_behind_a_new_subscribe() {
     check_5(&(two.clone() + asked + &live(5) + &live(6) + &drained(1, 1)), "-T2");
     check_5(&(two + &asked.replace(",rh2", "") + &live(5) + &live(6) + &live(7) + &drained(1, 1)), "T2");
 }
+
+#[test]
+fn one_of_several_writes_may_be_the_one_that_expires() {
+    let two = retained("").replace("qos=1 id=1", "qos=2 id=1").replace("        pub < PUBACK 1\n", "")
+        + "pub > PUBLISH qos=2 id=2 m=0/0/1 retain expiry=1
+        pub < PUBREC 1\npub < PUBREC 2\npub > PUBREL 1\npub > PUBREL 2\npub < PUBCOMP 1\npub < PUBCOMP 2\nwait 4\n";
+    check_5(&(two + ASK + END), "-T1");
+}
+
+#[test]
+fn a_session_that_was_resumed_in_doubt_may_be_the_one_that_asked() {
+    let doubt = retained("").replace("sub > CONNECT clean=0", "sub > CONNECT clean=0 expiry=2")
+        + "sub > SUBSCRIBE 1 a@1\nsub | rst\nwait 2\n"
+        + &written(1)
+        + "sub > CONNECT clean=0 expiry=2\nsub < CONNACK sp=1\nsub > SUBSCRIBE 2 a@1\nsub < SUBACK 2 1\n";
+    let new = "sub < PUBLISH qos=1 id=10 m=0/0/1 retain\nsub > PUBACK 10\n";
+    check_5(&(doubt + &GOT.replace("retain", "dup retain") + new + END), "+T2");
+}
+
+#[test]
+fn a_message_submitted_anew_comes_as_often_live() {
+    let anew = joined(1)
+        + "pub > PUBLISH qos=1 id=1 m=0/0/0 retain\npub | rst\npub > CONNECT clean=1 expiry=0\npub < CONNACK sp=0
+        pub > PUBLISH qos=1 id=5 m=0/0/0 retain attempt=1\npub < PUBACK 5\nsub < PUBLISH qos=1 id=9 m=0/0/0\n"
+        + CUT
+        + "sub > SUBSCRIBE 3 a@1,rh2\nsub < SUBACK 3 1\nsub < PUBLISH qos=1 id=9 m=0/0/0 dup\nsub > PUBACK 9\n";
+    check_5(&(anew + "sub < PUBLISH qos=1 id=10 m=0/0/0\nsub > PUBACK 10\n" + &drained(1, 1)), "-T2");
+}

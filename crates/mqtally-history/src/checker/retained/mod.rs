@@ -64,7 +64,13 @@ impl Retained {
                 let ping = world.connection(at).pings.front().map_or(0, |ping| ping.place);
                 self.settle(world, at, ping);
             }
-            Packet::Publish(_) | Packet::Connack(_) => {}
+            Packet::Connack(connack) if connack.reason == 0 => {
+                // A new session has asked for nothing. One that was resumed in doubt may be the old one.
+                let fresh = world.connection(at).connect.as_ref().is_some_and(|connect| connect.clean_start);
+                if fresh || !connack.session_present {
+                    self.forget(world, client, ledger);
+                }
+            }
             Packet::Unsuback(id, _) => self.left(world, at, *id, ledger),
             _ => {}
         }
@@ -110,9 +116,8 @@ impl Retained {
         let client = world.connection(at).client;
         let Some(mut asks) = self.asks.remove(&client) else { return };
         let lineage = world.client(client).lineage;
-        asks.retain(|ask| ask.lineage == lineage);
         for ask in asks.iter_mut().filter(|ask| !ask.has_rested() && ask.rests(world, at)) {
-            if !ask.leaving && ask.is_answered() && !ask.is_stale(world.now) {
+            if ask.lineage == lineage && !ask.leaving && ask.is_answered() && !ask.is_stale(world.now) {
                 self.judge_reads(world, client, ask, ledger);
             }
             ask.rested = world.now.place;
@@ -253,7 +258,7 @@ impl Retained {
             broken(world, delivery, PromiseId::T2, "came to a new subscription without RETAIN", ledger);
         }
         let Some(register) = self.of_topic.get(&publish.topic).copied() else { return };
-        let readers = self.readers(world, delivery, register);
+        let readers = self.readers(delivery, register);
         let Some(earliest) = readers.iter().min().copied() else {
             return self.judge_unasked(world, delivery, register, ledger);
         };
@@ -275,7 +280,7 @@ impl Retained {
     }
 
     /// The asks of the session that can have read a copy and have not received its value, by their place.
-    fn readers(&self, world: &World, delivery: &Delivery<'_>, register: usize) -> Vec<usize> {
+    fn readers(&self, delivery: &Delivery<'_>, register: usize) -> Vec<usize> {
         let Some(asks) = self.asks.get(&delivery.client) else { return Vec::new() };
         let publish = delivery.publish;
         let write = self.registers[register].writes.iter().find(|write| write.is(publish));
@@ -284,13 +289,8 @@ impl Retained {
             (None, Some(write)) if !write.will => write.sent.place,
             (None, _) => 0,
         };
-        let lineage = world.client(delivery.client).lineage;
-        let reads = |ask: &Ask| {
-            ask.lineage == lineage
-                && ask.may_read(sent)
-                && ask.matches(&publish.topic)
-                && !ask.has(register, publish)
-        };
+        let reads =
+            |ask: &Ask| ask.may_read(sent) && ask.matches(&publish.topic) && !ask.has(register, publish);
         asks.iter().enumerate().filter(|(_, ask)| reads(ask)).map(|(at, _)| at).collect()
     }
 
@@ -298,10 +298,9 @@ impl Retained {
     fn judge_unasked(&self, world: &World, delivery: &Delivery<'_>, register: usize, ledger: &mut Ledger) {
         let connection = world.connection(delivery.connection);
         let publish = delivery.publish;
-        let lineage = world.client(delivery.client).lineage;
         let asks = || {
             let asks = self.asks.get(&delivery.client).into_iter().flatten();
-            asks.filter(|ask| ask.lineage == lineage && ask.matches(&publish.topic) && !ask.refused)
+            asks.filter(|ask| ask.matches(&publish.topic) && !ask.refused)
         };
         if world.excused_since(asks().map(|ask| ask.asked.place).min().unwrap_or(NEVER)) {
             return;

@@ -69,6 +69,11 @@ impl Write {
         self.len == 0
     }
 
+    /// Once it is written, nothing but another write ends it.
+    fn is_lasting(&self) -> bool {
+        self.qos > 0 && !self.clears() && !self.will && self.expiry.is_none()
+    }
+
     pub(super) fn is_complete_before(&self, place: Place) -> bool {
         self.acked.place < place
     }
@@ -133,10 +138,8 @@ impl Register {
         match visible.as_slice() {
             [only] if base == 1 && only.clears() => Found::Nothing,
             [only] if base == 1 => Found::Value(**only),
-            // QoS 0 may be discarded and may be lost on its way; what was never acknowledged may be both.
-            all if base > 0 && all.iter().all(|write| write.qos > 0 && !write.clears() && !write.will) => {
-                Found::OneOf(**first)
-            }
+            // QoS 0 may be discarded and may be lost on its way; what was never acknowledged may be both; what expires goes.
+            all if base > 0 && all.iter().all(|write| write.is_lasting()) => Found::OneOf(**first),
             _ => Found::Unsure,
         }
     }

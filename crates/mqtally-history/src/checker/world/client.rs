@@ -156,7 +156,7 @@ pub(crate) struct Connection {
     pub(crate) accepted_ns: u64,
     /// The CONNACK that accepted it.
     pub(crate) connack: Option<Box<Connack>>,
-    /// The client's older connection that was open when this one was accepted.
+    /// The client's older connection that was open when this one asked to be accepted.
     pub(crate) took_over: Option<ConnIx>,
     pub(crate) refused: bool,
     pub(crate) closed: Option<Closing>,
@@ -267,6 +267,8 @@ pub(crate) struct Copies {
     pub(crate) first_packet_id: u16,
     /// Live copies that a receiver following the protocol accepts, in this lineage.
     pub(crate) accepted: u8,
+    /// Of the live copies of this lineage, those that were no repetition under the packet id of an earlier one.
+    pub(crate) exchanges: u8,
     /// Packets that carried it.
     pub(crate) packets: u8,
     pub(crate) max_qos: u8,

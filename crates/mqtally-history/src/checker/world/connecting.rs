@@ -146,7 +146,7 @@ impl World {
     pub(super) fn accepted(&mut self, at: ConnIx, connack: &Connack, expiry: u32) {
         let now = self.now.place;
         let (resumed, served_ns) = (self.connection(at).resumed, self.connection(at).served_ns);
-        self.connections[at as usize].took_over = self.client(self.connection(at).client).current;
+        self.connections[at as usize].took_over = self.taken_over(at);
         let client = &mut self.clients[self.connections[at as usize].client as usize];
         if let Some(open) = client.online.last_mut().filter(|_| client.current.is_some()) {
             open.1 = now;
@@ -167,6 +167,16 @@ impl World {
             client.resumed += 1;
             client.resumes.push(now);
         }
+    }
+
+    /// The client's connection that is open, or was when this one asked to be accepted.
+    pub(crate) fn taken_over(&self, at: ConnIx) -> Option<ConnIx> {
+        let connection = self.connection(at);
+        let old = self.client(connection.client).last_accepted.filter(|old| *old != at)?;
+        let it = self.connection(old);
+        let closed_by_it = it.closed == Some(Closing::ByBroker) && it.said_goodbye.is_none();
+        (it.closed.is_none() || (closed_by_it && it.closed_at.place > connection.connect_sent.place))
+            .then_some(old)
     }
 
     /// The client says goodbye, and may set another expiry interval with it.

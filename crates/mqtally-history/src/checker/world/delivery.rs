@@ -203,7 +203,7 @@ impl Copies {
         }
         if self.lineage != lineage {
             self.lineage = lineage;
-            self.accepted = 0;
+            (self.accepted, self.exchanges) = (0, 0);
         }
         self.packets = self.packets.saturating_add(1);
         self.packet_id = delivery.publish.packet_id;
@@ -212,6 +212,9 @@ impl Copies {
         if delivery.is_live() {
             self.live = true;
             self.accepted = self.accepted.saturating_add(u8::from(!delivery.is_repetition()));
+            let again = delivery.held.is_some_and(|held| held.subject == delivery.subject);
+            let again = again && delivery.publish.dup;
+            self.exchanges = self.exchanges.saturating_add(u8::from(!again));
         } else {
             self.retained = true;
         }
@@ -220,6 +223,11 @@ impl Copies {
     /// When its first copy came.
     pub(crate) fn first_moment(&self) -> Moment {
         Moment { place: self.first, at_ns: u64::from(self.first_tick) * 100_000 }
+    }
+
+    /// How many exchanges brought it in this lineage.
+    fn exchanges_in(&self, lineage: u32) -> u32 {
+        if self.lineage == lineage { u32::from(self.exchanges) } else { 0 }
     }
 
     /// How many copies were accepted in this lineage.
@@ -242,7 +250,7 @@ impl Routes {
             (false, false) => false,
             (false, true) => {
                 let live = u32::from(self.older) * u32::from(message.sends.max(1));
-                anew || (again && !publish.dup && u32::from(known.copies.accepted_in(lineage)) >= live)
+                anew || (again && !publish.dup && known.copies.exchanges_in(lineage) >= live)
             }
             (true, false) => again,
             (true, true) => self.as_published == 0 || anew || known.copies.live,

@@ -309,8 +309,12 @@ impl World {
         }
         match packet {
             Packet::Publish(publish) => return self.publish_sent(client, publish),
-            Packet::Puback(id, _) => return self.inbound_acked(at, *id, Phase::Acked),
-            Packet::Pubrec(id, 0x80..) => {
+            Packet::Puback(id, reason) => {
+                self.refused(client, *id, *reason);
+                return self.inbound_acked(at, *id, Phase::Acked);
+            }
+            Packet::Pubrec(id, reason @ 0x80..) => {
+                self.refused(client, *id, *reason);
                 self.clients[client as usize].inbound.remove(id);
                 return;
             }

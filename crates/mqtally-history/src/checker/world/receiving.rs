@@ -1,7 +1,7 @@
 //! The subscriber's side: what each packet id that a client received stands for.
 
 use super::client::{Inbound, PATIENT_NS, Phase, Subject};
-use super::{ConnIx, World};
+use super::{ClientIx, ConnIx, World};
 use crate::packet::Publish;
 
 impl World {
@@ -22,6 +22,20 @@ impl World {
         match (entry.phase, phase) {
             (Phase::Publish, Phase::Acked) | (Phase::Release, Phase::Complete) => entry.phase = phase,
             _ => {}
+        }
+    }
+
+    /// A delivery that its receiver refuses is none that it accepted.
+    pub(super) fn refused(&mut self, client: ClientIx, id: u16, reason: u8) {
+        let client = &mut self.clients[client as usize];
+        let Some(Inbound { subject: Subject::Ours(stream, sequence), .. }) = client.inbound.get(&id) else {
+            return;
+        };
+        if reason >= 0x80
+            && let Some(copies) = client.copies.get_mut(stream)
+        {
+            let copies = copies.entry(*sequence);
+            copies.accepted = copies.accepted.saturating_sub(1);
         }
     }
 

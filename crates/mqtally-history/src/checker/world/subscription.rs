@@ -88,14 +88,17 @@ impl Subscription {
         if code >= 0x80 {
             return self.refused(asked, now);
         }
-        let Some(grant) = self.grants.iter_mut().find(|grant| grant.asked == asked) else { return };
+        // A SUBSCRIBE may name a filter twice.
+        let open = |grant: &&mut Grant| grant.asked == asked && grant.granted.is_none();
+        let Some(grant) = self.grants.iter_mut().find(open) else { return };
         grant.answered = now;
         grant.granted = Some(code);
         self.active = self.active.min(now);
     }
 
     fn refused(&mut self, asked: Place, now: Place) {
-        self.grants.retain(|grant| grant.asked != asked);
+        let open = self.grants.iter().position(|grant| grant.asked == asked && grant.granted.is_none());
+        open.map(|at| self.grants.remove(at));
         if self.grants.is_empty() {
             self.close(End::Refused, now);
         }
