@@ -45,7 +45,8 @@ fn every_unlawful_change_of_a_lawful_history_is_flagged() {
             continue;
         };
         let report = checker::check(&simulated.header, events);
-        assert_eq!(report.verdict, Verdict::Broken, "seed {seed}: {what}");
+        let found = &report.findings;
+        assert_eq!(report.verdict, Verdict::Broken, "seed {seed}: {what}; {:?} {found:#?}", report.excuses);
         made.insert(what);
     }
     assert_eq!(made.len(), MUTATIONS.len(), "only {made:?}");

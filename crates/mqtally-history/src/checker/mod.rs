@@ -292,7 +292,7 @@ impl Checker {
 
     fn judge_group(&mut self, group: GroupIx) {
         let Self { world, ledger, .. } = self;
-        self.deliveries.judge_group(world, group, &self.flow, ledger);
+        self.deliveries.judge_group(world, group, (&self.flow, &self.order), ledger);
         self.order.judge_group(world, group, ledger);
         self.resumption.judge_group(world, group, ledger);
         self.handshake.judge_group(world, group, ledger);

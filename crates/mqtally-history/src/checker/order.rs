@@ -102,6 +102,13 @@ impl Order {
         }
     }
 
+    /// The message of a stream that was sent last among those that reached a session in its present lineage at this QoS.
+    pub(crate) fn latest(&self, world: &World, client: ClientIx, stream: StreamIx, qos: u8) -> Option<u64> {
+        let track = self.tracks.get(&(client, stream, qos))?;
+        let here = track.lineage == world.client(client).lineage && track.latest_of_all.place > 0;
+        here.then_some(track.latest_of_all.sequence)
+    }
+
     /// Judges the messages of a stream below `end` before they are forgotten.
     pub(crate) fn retire(&mut self, world: &World, stream: StreamIx, end: u64, ledger: &mut Ledger) {
         judge_last_copies(world, stream, end, ledger);

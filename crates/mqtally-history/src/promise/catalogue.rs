@@ -7,7 +7,7 @@ catalogue! {
     D1, S1, "QoS 1: no loss",
     ["3.1.1:MQTT-4.3.2-2", "3.1.1:MQTT-4.5.0-1", "3.1.1:MQTT-3.1.2-5", "3.1.1:MQTT-4.4.0-1",
      "5.0:MQTT-4.3.2-4", "5.0:MQTT-4.5.0-1", "5.0:MQTT-3.1.2-23", "5.0:MQTT-4.4.0-1"],
-    tested by "a message with its final acknowledgement, a subscription acknowledged before the message was sent, and a sentinel of the same stream behind it",
+    tested by "a message with its final acknowledgement, a subscription acknowledged before the message was sent, and a sentinel, or another message, of the same stream behind it",
     lifted when "the session ended, expired or was discarded; the subscription was given up before the final acknowledgement; the message expired or is too large for the client; the subscription is shared or No Local; a queue of the broker was full, which shows in the same number of messages kept at one end of two times away; the broker failed in a way that its profile does not cover",
     exercise "every workload at QoS 1; cut links and restarts make it hard";
 

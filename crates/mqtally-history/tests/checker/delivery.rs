@@ -30,6 +30,18 @@ fn without_a_sentinel_nothing_is_lost_but_unknown() {
 }
 
 #[test]
+fn a_later_message_of_the_stream_proves_a_loss_as_a_sentinel_does() {
+    // Its publisher died and left no sentinel.
+    let lost = joined(1) + &published(1, 0) + &published(1, 1) + &received(1, 1);
+    check(&(lost.clone() + "pub | rst\npub | wiped\nend"), "D1");
+    check(&(lost.clone() + "end stuck"), "D1 ?L1");
+    check(&(lost + &received(1, 0) + "end"), "O1");
+    // Through two filters the copies may come in any order.
+    let two = joined(1) + "sub > SUBSCRIBE 2 +@1\nsub < SUBACK 2 1\n" + &published(1, 0) + &published(1, 1);
+    check(&(two + &received(1, 1) + "end stuck"), "?D1 ?L1");
+}
+
+#[test]
 fn a_message_sent_before_suback_is_not_owed() {
     let early = "group g
         sub > CONNECT clean=0

@@ -5,7 +5,8 @@ use super::{Window, loss_id, oblige, was_asked_again};
 use crate::checker::excerpt::{Direction, Line, line};
 use crate::checker::flow::{Flow, Stall};
 use crate::checker::ledger::{Evidence, Ledger, Scope};
-use crate::checker::world::client::{Client, Why};
+use crate::checker::order::Order;
+use crate::checker::world::client::{Client, Sentinel, Why};
 use crate::checker::world::message::{Message, State};
 use crate::checker::world::{ClientIx, Moment, Place, StreamIx, World};
 use crate::event::Closing;
@@ -29,7 +30,7 @@ pub(super) struct Missing {
     pub(super) qos: u8,
     pub(super) windows: Vec<Window>,
     pub(super) why: Owed,
-    /// The sentinel that proved it lost, whatever happened to the session afterwards.
+    /// The sentinel, or a later message, that proved it lost, whatever happened to the session afterwards.
     pub(super) proved: Option<Place>,
 }
 
@@ -121,8 +122,19 @@ pub(super) fn is_too_large(world: &World, it: &Missing) -> bool {
 
 /// Where a sentinel came that the broker received behind this message.
 pub(super) fn sentinel_behind(world: &World, it: &Missing) -> Option<Place> {
+    world.client(it.client).sentinels.get(&it.stream).and_then(|sentinel| is_behind(world, it, sentinel))
+}
+
+/// Where any message of the stream came that had to come behind this one.
+pub(super) fn successor(world: &World, it: &Missing, order: &Order) -> Option<Place> {
     let client = world.client(it.client);
-    let sentinel = client.sentinels.get(&it.stream)?;
+    let sequence = order.latest(world, it.client, it.stream, it.qos)?;
+    let at = client.copies_of(it.stream, sequence).first;
+    is_behind(world, it, &Sentinel { sequence, qos: it.qos, at, lineage: client.lineage })
+}
+
+fn is_behind(world: &World, it: &Missing, sentinel: &Sentinel) -> Option<Place> {
+    let client = world.client(it.client);
     let sent = world.stream(it.stream).messages.at(sentinel.sequence)?;
     let same_lineage = it.message.lineage == sent.lineage
         && it.message.first_sent < sent.first_sent
@@ -177,7 +189,7 @@ pub(super) fn loss(world: &World, it: &Missing, sentinel: Place) -> Evidence {
     let offline = if client.was_online(it.message.first_sent) { "" } else { ", sent while it was offline" };
     Evidence {
         message: format!(
-            "QoS {} message {} of {} never reached session {}{offline}, and the sentinel behind it did (event \
+            "QoS {} message {} of {} never reached session {}{offline}, and one behind it did (event \
              {sentinel}){}",
             stream.qos,
             it.sequence,

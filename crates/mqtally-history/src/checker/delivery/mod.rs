@@ -18,13 +18,16 @@ pub(crate) use missing::BROKER_ENDED;
 use super::excerpt::{Direction, line};
 use super::flow::Flow;
 use super::ledger::{Evidence, Ledger, Scope};
+use super::order::Order;
 use super::world::client::{Client, Copies};
 use super::world::message::{Message, State, Stream};
 use super::world::subscription::End;
 use super::world::{ClientIx, GroupIx, NEVER, StreamIx, World};
 use crate::marker::Purpose;
 use crate::promise::PromiseId;
-use missing::{Missing, Owed, broken_off, excuse, judge_missing, lifted_by_message, sentinel_behind};
+use missing::{
+    Missing, Owed, broken_off, excuse, judge_missing, lifted_by_message, sentinel_behind, successor,
+};
 use queue::{QUEUE_FULL, Queue, away, limited};
 use std::collections::{BTreeMap, BTreeSet};
 use windows::judge_windows;
@@ -64,14 +67,25 @@ impl Deliveries {
     }
 
     /// Judges everything of a part that is over.
-    pub(crate) fn judge_group(&mut self, world: &World, group: GroupIx, flow: &Flow, ledger: &mut Ledger) {
+    pub(crate) fn judge_group(
+        &mut self,
+        world: &World,
+        group: GroupIx,
+        (flow, order): (&Flow, &Order),
+        ledger: &mut Ledger,
+    ) {
         let mut pass = Pass { world, group, ledger, found: self };
         for stream in 0..world.streams.len() as StreamIx {
             if world.stream(stream).group == group {
                 pass.stream(stream, u64::MAX);
             }
         }
-        let Self { missing, alive, queued } = std::mem::take(self);
+        let Self { mut missing, alive, queued } = std::mem::take(self);
+        for it in missing.iter_mut().filter(|it| it.proved.is_none() && sentinel_behind(world, it).is_none())
+        {
+            let lifted = broken_off(world, it).is_some() || lifted_by_message(world, it).is_some();
+            it.proved = successor(world, it, order).filter(|_| !lifted);
+        }
         let limited = limited(world, &missing, &queued);
         let (full, missing): (Vec<Missing>, Vec<Missing>) =
             missing.into_iter().partition(|it| limited.contains(&away(world, it.client, &it.message)));
