@@ -38,6 +38,12 @@ sim-histories:
     MQTALLY_SIM_SEEDS=10000 MQTALLY_SIM_MUTATED=1000 \
         cargo test --release -p mqtally-harness --test simulation
 
+# Every mutant, and what is found of it: as the wire shows it, in simulated runs, and between sockets.
+kill-matrix:
+    cargo test -p mqtally-history --test checker kill_matrix -- --nocapture
+    cargo test -p mqtally-harness --test simulation broken:: -- --nocapture
+    cargo test -p mqtally-harness --test run_mutants -- --nocapture
+
 # What a message costs: codec, checker, broker, client, outbox and inbox, each beside a rival or a limit.
 bench:
     cargo bench -p mqtally-proto --bench codec

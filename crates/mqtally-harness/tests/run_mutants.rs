@@ -34,7 +34,9 @@ async fn check(mutant: Mutant, group: Group, versions: &[Version], promise: &str
         println!("{mutant:>20?} {version:?} struck {strikes:>2} broken {names:?} troubles {troubles:?}");
         assert!(strikes > 0, "{mutant:?} never struck");
         assert!(names.contains(&promise), "{mutant:?} on {version:?}: {promise} is not broken: {report:#?}");
-        let others = broken.iter().filter(|(id, severity)| *id != promise && *severity == Severity::S1);
+        // Q4 is D1 or D2 at a certain moment.
+        let same = |id: &str| id == promise || (promise == "Q4" && matches!(id, "D1" | "D2"));
+        let others = broken.iter().filter(|(id, severity)| !same(id) && *severity == Severity::S1);
         assert_eq!(others.count(), 0, "{mutant:?} on {version:?} broke {broken:?}: {:#?}", report.findings);
         assert_eq!(report.verdict, Verdict::Broken);
     }
@@ -80,7 +82,41 @@ mutants! {
     a_message_that_outlives_its_interval_has_expired: IgnoreExpiry in Options on V5 breaks "E1";
     an_interval_that_is_not_counted_down_is_wrong: RestoreExpiry in Options on V5 breaks "E2";
     a_packet_that_is_too_large_is_too_large: IgnorePacketSize in Options on V5 breaks "E3";
+    a_pingresp_that_waits_for_a_place_is_held_back: HoldPong in Options on V5 breaks "F3";
+    places_that_a_new_connection_does_not_get_are_missing: KeepQuota in Options on V5 breaks "F4";
+    a_place_that_is_given_back_and_not_used_is_a_deadlock: LoseQuota in Options on V5 breaks "F5";
+    more_than_the_client_takes_at_a_time_is_too_much: IgnoreReceiveMaximum in Options on V5 breaks "F1";
+    a_message_lost_while_its_filter_is_asked_for_again_is_lost: LoseReplaced in Qos on BOTH breaks "Q4";
+    an_exchange_that_unsubscribe_ends_is_unfinished: EndExchange in Qos on BOTH breaks "Q5";
+    codes_in_the_wrong_order_answer_nothing: SwapCodes in Qos on BOTH breaks "Q3";
+    a_filter_that_is_kept_goes_on: KeepFilter in Qos on BOTH breaks "D10";
+    a_repeated_publish_without_an_answer_is_owed_one: IgnoreRepeated in Session on BOTH breaks "R8";
+    a_release_without_an_answer_is_owed_one: IgnoreRelease in Session on BOTH breaks "R9";
+    a_release_that_closes_the_connection_is_no_answer: CloseOnRelease in Session on BOTH breaks "R9";
+    an_acknowledgement_of_nothing_is_wrong: WrongPuback in Options on V5 breaks "R10";
+    a_delivery_that_is_repeated_at_once_is_repeated_too_early: SendAgain in Session on V5 breaks "R11";
+    a_takeover_that_begins_anew_loses_the_session: ForgetTakeover in Session on BOTH breaks "S10";
+    a_connection_that_was_taken_over_and_stays_is_one_too_many: KeepTakenOver in Session on BOTH breaks "S9";
+    a_resumed_session_without_its_filters_is_none: ForgetFilters in Session on BOTH breaks "S5";
+    what_was_refused_and_comes_again_was_not_ended: RepeatRefused in Options on V5 breaks "V5";
+    an_own_message_that_comes_back_is_an_echo: Echo in Options on V5 breaks "V2";
+    an_alias_that_nobody_takes_is_wrong: UseAlias in Options on V5 breaks "V3";
+    a_message_for_two_members_is_one_too_many: TwoMembers in Options on V5 breaks "V4";
+    a_qos_2_message_that_moves_was_somebody_elses: MoveQos2 in Options on V5 breaks "D12";
     a_copy_without_its_subscription_is_not_numbered: StripIdentifiers in Options on V5 breaks "V1";
+}
+
+/// What the standard lets pass with tolerances of time is warned of.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_client_that_stays_connected_is_warned_of() {
+    for version in BOTH {
+        let (strikes, report, _) = judge(Mutant::KeepSilent, Group::Wills, *version).await;
+        let silent = report.promises.iter().find(|promise| promise.id == "S14").expect("a promise");
+        println!("{:>20} {version:?} struck {strikes:>2} warned of [\"S14\"]", "KeepSilent");
+        assert_eq!(silent.verdict, Verdict::Warn, "{:#?}", report.findings);
+        // Its will comes while it seems to be there.
+        assert!(broken(&report).iter().all(|(id, _)| *id == "W1"), "{:#?}", report.findings);
+    }
 }
 
 /// The control: the proxy itself breaks nothing.

@@ -76,7 +76,7 @@ pub(crate) async fn unfinished(scene: Scene) -> Result<(), Trouble> {
     }
     for packet_id in published {
         subscriber.send(Packet::Pubrec(Ack::success(*packet_id))).await?;
-        subscriber.expect_ack("PUBREL", *packet_id, pubrel).await?;
+        subscriber.expect_ack_or_pong("PUBREL", *packet_id, pubrel).await?;
         subscriber.send(Packet::Pubcomp(Ack::success(*packet_id))).await?;
     }
     subscriber.ping().await?;

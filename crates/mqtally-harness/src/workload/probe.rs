@@ -190,6 +190,20 @@ impl Probe {
         self.expect(awaited, wanted).await
     }
 
+    /// The same where the answer is itself on trial: if it does not come, an answered PINGREQ shows that the broker has
+    /// handled what it should answer.
+    pub(crate) async fn expect_ack_or_pong(
+        &mut self,
+        awaited: &'static str,
+        packet_id: u16,
+        kind: impl Fn(&Packet) -> Option<&Ack>,
+    ) -> Result<ReasonCode, Trouble> {
+        match self.expect_ack(awaited, packet_id, kind).await {
+            Err(silent @ Trouble::Silent { .. }) => self.ping().await.and(Err(silent)),
+            answered => answered,
+        }
+    }
+
     /// Takes and answers packets until every message of `owed` has arrived and was taken. Returns the publishes that
     /// came.
     pub(crate) async fn take(&mut self, owed: &[MessageId]) -> Result<Vec<Publish>, Trouble> {
@@ -363,6 +377,11 @@ impl Probe {
                 Err(_) => return self.connection.close(Closing::Fin).await,
             }
         }
+    }
+
+    /// The broker has closed the connection.
+    pub(crate) fn ended(self) {
+        self.connection.closed(&Closed::ByPeer);
     }
 
     /// DISCONNECT and an orderly end; when this returns the broker has seen it.

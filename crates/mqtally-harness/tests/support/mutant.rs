@@ -3,10 +3,15 @@
 //! It parses both directions and passes everything on as it is, except where its [`Mutant`] strikes. What it has to
 //! answer in the other side's stead it answers, so that nothing but the one promise suffers.
 
+mod kinds;
+
+pub(crate) use kinds::Mutant;
+
 use bytes::BytesMut;
 use mqtally_history::marker::{Identity, Marker, Purpose};
 use mqtally_proto::packet::{
-    Ack, Connack, Packet, Property, Publish, Qos, RetainHandling, Version, encode, observe,
+    Ack, Connack, Packet, Properties, Property, Publish, Qos, ReasonCode, RetainHandling, Unsuback,
+    Unsubscribe, Version, encode, observe,
 };
 use std::collections::HashMap;
 use std::io;
@@ -18,71 +23,10 @@ use tokio::task::{AbortHandle, JoinSet};
 
 /// Packet ids that no broker reaches in a test; they are the proxy's own.
 const OWN_PACKET_ID: u16 = 60_000;
+/// The packet id of the PUBREL that belongs to nothing.
+const UNKNOWN_PACKET_ID: u16 = 4_711;
 /// The message of a stream that is struck.
 const VICTIM: u64 = 5;
-
-/// What is broken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mutant {
-    /// Nothing: the control.
-    None,
-    /// Acknowledges a QoS 1 delivery in the subscriber's stead and drops it.
-    DropQos1,
-    /// The same at QoS 2, with the whole handshake.
-    DropQos2,
-    /// Delivers a QoS 2 message again as a new one.
-    DeliverQos2Twice,
-    /// Lets a returning client begin a new session.
-    ForgetSession,
-    /// Says that there was no session where one was resumed.
-    DenySession,
-    /// Says that a session was resumed where there was none.
-    InventSession,
-    /// Takes DUP off a redelivery.
-    ClearDup,
-    /// Redelivers under another packet id.
-    NewPacketId,
-    /// Answers a PUBREL that is sent again in the subscriber's stead.
-    ForgetPubrel,
-    /// Swaps two neighbours of one stream.
-    Swap,
-    /// Delivers at a higher QoS than granted.
-    UpgradeQos,
-    /// Changes the last byte of a payload.
-    CorruptPayload,
-    /// Swaps two user properties.
-    SwapUserProperties,
-    /// Delivers a message that nobody sent.
-    Phantom,
-    /// Delivers a message on a topic that was not asked for.
-    WrongTopic,
-    /// Acknowledges a retained message in a new subscriber's stead and drops it.
-    DropRetained,
-    /// Takes RETAIN off what is sent to a new subscriber.
-    ClearRetain,
-    /// Puts RETAIN on what is sent to an established subscriber.
-    SetRetain,
-    /// Acknowledges the empty message that clears a topic and drops it.
-    KeepRetained,
-    /// Sends retained messages whatever Retain Handling says.
-    IgnoreRetainHandling,
-    /// Acknowledges a will in the witness's stead and drops it.
-    DropWill,
-    /// Takes DISCONNECT for a lost connection.
-    WillOnDisconnect,
-    /// Publishes a will at once.
-    IgnoreWillDelay,
-    /// Keeps to the session expiry of CONNECT.
-    IgnoreOverride,
-    /// Keeps a message longer than its interval.
-    IgnoreExpiry,
-    /// Sends an expiry interval as it was published.
-    RestoreExpiry,
-    /// Sends packets of any size.
-    IgnorePacketSize,
-    /// Sends no subscription identifiers.
-    StripIdentifiers,
-}
 
 /// The proxy. It ends with its handle.
 pub(crate) struct Proxy {
@@ -95,7 +39,14 @@ impl Proxy {
     pub(crate) async fn start(broker: SocketAddr, mutant: Mutant, run: u32) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("no port");
         let address = listener.local_addr().expect("no address");
-        let state = Arc::new(Mutex::new(State { mutant, run, strikes: 0, connects: HashMap::new() }));
+        let state = Arc::new(Mutex::new(State {
+            mutant,
+            run,
+            strikes: 0,
+            connects: HashMap::new(),
+            kept: None,
+            filters: Vec::new(),
+        }));
         let accepting = tokio::spawn(accept(listener, broker, state.clone())).abort_handle();
         Self { address, state, accepting }
     }
@@ -118,6 +69,10 @@ struct State {
     strikes: u32,
     /// Connections of each client so far.
     connects: HashMap<String, u32>,
+    /// A delivery that goes to somebody else, or again, later.
+    kept: Option<Publish>,
+    /// What a client subscribed to.
+    filters: Vec<bytestring::ByteString>,
 }
 
 /// One client's connection through the proxy.
@@ -133,6 +88,18 @@ struct Link {
     held_back: Option<Publish>,
     /// What the client knows by a packet id of the proxy's, and the broker by its own.
     renamed: Option<u16>,
+    /// Deliveries on this connection, and those of them that were answered.
+    delivered: u32,
+    answered: u32,
+    /// What the client asked for.
+    asked: Vec<bytestring::ByteString>,
+    /// A SUBACK that waits.
+    suback: Option<Packet>,
+    /// The filters are being given up in the client's stead.
+    forgetting: bool,
+    /// It is to end now; the broker's end of it is not to end it.
+    closing: bool,
+    stays: bool,
 }
 
 /// What became of a packet from a client.
@@ -174,7 +141,9 @@ async fn relay(mut client: TcpStream, mut broker: TcpStream, state: &Mutex<State
             read = broker.read_buf(&mut from_broker), if broker_open => match read {
                 Ok(0) => {
                     broker_open = false;
-                    client.shutdown().await?;
+                    if !link.stays {
+                        client.shutdown().await?;
+                    }
                 }
                 Ok(_) => link.take(&mut from_broker, state, Link::broker_says),
                 Err(_) => return client.set_zero_linger(),
@@ -185,6 +154,9 @@ async fn relay(mut client: TcpStream, mut broker: TcpStream, state: &Mutex<State
         }
         if client.write_all_buf(&mut link.to_client).await.is_err() {
             return broker.set_zero_linger();
+        }
+        if link.closing {
+            return client.shutdown().await;
         }
     }
     Ok(())
@@ -206,14 +178,20 @@ impl Link {
                 let connects = state.connects.entry(self.client.clone()).or_default();
                 *connects += 1;
                 self.number = *connects;
-                if state.mutant == Mutant::ForgetSession
-                    && self.is("persistent-test-client")
-                    && self.number == 2
-                {
+                let victim = match state.mutant {
+                    Mutant::ForgetSession => "persistent-test-client",
+                    Mutant::ForgetTakeover => "takeover-qos1",
+                    _ => "nobody",
+                };
+                if self.is(victim) && self.number == 2 {
                     state.strikes += 1;
                     connect.clean_start = true;
                 }
             }
+            Packet::Puback(_) => self.answered += 1,
+            _ => {}
+        }
+        match &packet {
             Packet::Puback(ack) | Packet::Pubrec(ack) | Packet::Pubcomp(ack)
                 if ack.packet_id >= OWN_PACKET_ID =>
             {
@@ -222,7 +200,7 @@ impl Link {
             _ => {}
         }
         match self.bend(&mut packet, state.mutant) {
-            Bent::Not => {}
+            Bent::Not => state.filters.append(&mut self.asked),
             Bent::Changed => state.strikes += 1,
             Bent::Dropped => {
                 state.strikes += 1;
@@ -241,6 +219,10 @@ impl Link {
             }
             Packet::Connect(connect) if mutant == Mutant::IgnorePacketSize && self.is("small-packets") => {
                 connect.properties.0.retain(|it| !matches!(it, Property::MaximumPacketSize(_)));
+            }
+            Packet::Subscribe(subscribe) if mutant == Mutant::ForgetFilters && self.is("away-disconnect") => {
+                self.asked = subscribe.filters.iter().map(|it| it.filter.clone()).collect();
+                return Bent::Not;
             }
             Packet::Subscribe(subscribe)
                 if mutant == Mutant::IgnoreRetainHandling && self.is("handling-declining") =>
@@ -262,6 +244,66 @@ impl Link {
             {
                 disconnect.properties.0.clear();
             }
+            _ => return self.bend_more(packet, mutant),
+        }
+        Bent::Changed
+    }
+
+    fn bend_more(&mut self, packet: &mut Packet, mutant: Mutant) -> Bent {
+        match packet {
+            Packet::Connect(connect) if mutant == Mutant::IgnoreReceiveMaximum && self.is("slow") => {
+                connect.properties.0.retain(|it| !matches!(it, Property::ReceiveMaximum(_)));
+            }
+            Packet::Subscribe(subscribe) if mutant == Mutant::Echo && self.is("no-local") => {
+                subscribe.filters.iter_mut().for_each(|it| it.no_local = false);
+            }
+            Packet::Connect(_) if mutant == Mutant::KeepSilent && self.is("silent") => self.stays = true,
+            Packet::Connect(_)
+                if mutant == Mutant::KeepTakenOver && self.is("takeover-qos1") && self.number == 1 =>
+            {
+                self.stays = true;
+            }
+            Packet::Unsubscribe(unsubscribe) if mutant == Mutant::KeepFilter && self.is("overlapping") => {
+                let (packet_id, filters) = (unsubscribe.packet_id, unsubscribe.filters.len());
+                let reasons = if self.version == Some(Version::V5_0) {
+                    vec![ReasonCode::SUCCESS; filters]
+                } else {
+                    Vec::new()
+                };
+                self.client(&Packet::Unsuback(Unsuback {
+                    packet_id,
+                    properties: Properties::default(),
+                    reasons,
+                }));
+                return Bent::Dropped;
+            }
+            Packet::Pubrec(_)
+                if mutant == Mutant::EndExchange && self.is("unfinished") && self.forgetting =>
+            {
+                return Bent::Dropped;
+            }
+            Packet::Unsubscribe(_) if mutant == Mutant::EndExchange && self.is("unfinished") => {
+                self.forgetting = true;
+                return Bent::Not;
+            }
+            Packet::Publish(publish)
+                if mutant == Mutant::IgnoreRepeated && publish.dup && self.is("resuming-publisher") =>
+            {
+                return Bent::Dropped;
+            }
+            Packet::Pubrel(ack) if mutant == Mutant::IgnoreRelease && ack.packet_id == UNKNOWN_PACKET_ID => {
+                return Bent::Dropped;
+            }
+            Packet::Pubrel(ack) if mutant == Mutant::CloseOnRelease && ack.packet_id == UNKNOWN_PACKET_ID => {
+                self.closing = true;
+                return Bent::Dropped;
+            }
+            Packet::Puback(_)
+                if mutant == Mutant::RepeatRefused && self.is("declining") && self.number == 2 =>
+            {
+                self.closing = false;
+                return Bent::Dropped;
+            }
             _ => return Bent::Not,
         }
         Bent::Changed
@@ -279,7 +321,39 @@ impl Link {
     fn broker_says(&mut self, packet: Packet, state: &mut State) {
         match packet {
             Packet::Connack(connack) => self.connack(connack, state),
-            Packet::Publish(publish) => self.publish(publish, state),
+            Packet::Publish(publish) => self.count_and_publish(publish, state),
+            Packet::Pingresp if self.is_full(state.mutant) => state.strikes += 1,
+            Packet::Pingresp if state.mutant == Mutant::MoveQos2 && self.is("other-member") => {
+                if let Some(kept) = state.kept.take() {
+                    state.strikes += 1;
+                    self.client(&Packet::Publish(Publish {
+                        packet_id: Some(OWN_PACKET_ID),
+                        dup: false,
+                        ..kept
+                    }));
+                }
+                self.client(&Packet::Pingresp);
+            }
+            Packet::Puback(ack) if state.mutant == Mutant::WrongPuback && self.is("used-up") => {
+                state.strikes += 1;
+                self.client(&Packet::Puback(Ack::success(OWN_PACKET_ID)));
+                self.client(&Packet::Puback(ack));
+            }
+            Packet::Suback(mut suback) if state.mutant == Mutant::SwapCodes && self.is("overlapping") => {
+                state.strikes += u32::from(suback.reasons.len() > 1);
+                suback.reasons.reverse();
+                self.client(&Packet::Suback(suback));
+            }
+            suback @ Packet::Suback(_)
+                if state.mutant == Mutant::LoseReplaced
+                    && self.is("replacing")
+                    && state.strikes == 0
+                    && self.delivered > 0 =>
+            {
+                self.suback = Some(suback);
+            }
+            Packet::Unsuback(_)
+                if state.mutant == Mutant::ForgetFilters && std::mem::take(&mut self.forgetting) => {}
             Packet::Pubrel(ack)
                 if state.mutant == Mutant::ForgetPubrel && self.is("release-fin") && self.number == 2 =>
             {
@@ -287,12 +361,49 @@ impl Link {
                 self.broker(&Packet::Pubcomp(Ack::success(ack.packet_id)));
             }
             Packet::Pubrel(ack)
-                if state.mutant == Mutant::DropQos2 && self.renamed == Some(ack.packet_id) =>
+                if matches!(state.mutant, Mutant::DropQos2 | Mutant::LoseReplaced)
+                    && self.renamed == Some(ack.packet_id) =>
             {
                 self.renamed = None;
                 self.broker(&Packet::Pubcomp(Ack::success(ack.packet_id)));
             }
             other => self.client(&other),
+        }
+    }
+
+    /// Every place of a client with three of them is taken, and its PINGRESP is held back.
+    fn is_full(&self, mutant: Mutant) -> bool {
+        mutant == Mutant::HoldPong && self.is("used-up") && self.number == 1 && self.delivered >= 3
+    }
+
+    fn count_and_publish(&mut self, publish: Publish, state: &mut State) {
+        self.delivered += 1;
+        let used_up = self.is("used-up") && self.number == 2;
+        let swallowed = match state.mutant {
+            Mutant::KeepQuota => used_up && self.delivered > 1,
+            Mutant::LoseQuota => used_up && self.delivered > 3,
+            _ => false,
+        };
+        if swallowed {
+            state.strikes += 1;
+            return;
+        }
+        match (state.mutant, self.suback.take()) {
+            (Mutant::LoseReplaced, Some(suback)) if publish.qos > Qos::AtMostOnce => {
+                state.strikes += 1;
+                let packet_id = publish.packet_id.unwrap_or_default();
+                if publish.qos == Qos::AtLeastOnce {
+                    self.broker(&Packet::Puback(Ack::success(packet_id)));
+                } else {
+                    self.renamed = Some(packet_id);
+                    self.broker(&Packet::Pubrec(Ack::success(packet_id)));
+                }
+                self.client(&suback);
+            }
+            (_, suback) => {
+                self.suback = suback;
+                self.publish(publish, state);
+            }
         }
     }
 
@@ -307,9 +418,54 @@ impl Link {
             connack.session_present = !connack.session_present;
         }
         self.client(&Packet::Connack(connack));
+        if state.mutant == Mutant::ForgetFilters && self.is("away-disconnect") && self.number == 2 {
+            state.strikes += 1;
+            self.forgetting = true;
+            let filters = std::mem::take(&mut state.filters);
+            let unsubscribe =
+                Unsubscribe { packet_id: OWN_PACKET_ID, properties: Properties::default(), filters };
+            self.broker(&Packet::Unsubscribe(unsubscribe));
+        }
+        if state.mutant == Mutant::RepeatRefused
+            && self.is("declining")
+            && self.number == 2
+            && let Some(kept) = state.kept.take()
+        {
+            state.strikes += 1;
+            self.client(&Packet::Publish(Publish { dup: true, ..kept }));
+        }
     }
 
     fn publish(&mut self, mut publish: Publish, state: &mut State) {
+        match state.mutant {
+            Mutant::RepeatRefused
+                if self.is("declining") && self.number == 1 && publish.qos == Qos::AtLeastOnce =>
+            {
+                state.kept = Some(publish.clone());
+            }
+            Mutant::MoveQos2 if self.is("holder") && publish.qos == Qos::ExactlyOnce => {
+                state.kept = Some(publish.clone());
+            }
+            Mutant::TwoMembers if self.is("member-a") && publish.qos == Qos::AtLeastOnce => {
+                state.kept.get_or_insert_with(|| publish.clone());
+            }
+            Mutant::TwoMembers if self.is("member-b") && state.strikes == 0 => {
+                if let Some(kept) = state.kept.clone() {
+                    state.strikes += 1;
+                    self.client(&Packet::Publish(Publish { packet_id: Some(OWN_PACKET_ID), ..kept }));
+                }
+            }
+            Mutant::SendAgain if self.is("patience-qos1") && state.strikes == 0 => {
+                state.strikes += 1;
+                self.client(&Packet::Publish(publish.clone()));
+                publish.dup = true;
+            }
+            Mutant::UseAlias if self.is("numbering") && state.strikes == 0 => {
+                state.strikes += 1;
+                publish.properties.0.push(Property::TopicAlias(9));
+            }
+            _ => {}
+        }
         if let Some(before) = self.held_back.take() {
             if before.topic == publish.topic {
                 self.client(&Packet::Publish(publish));

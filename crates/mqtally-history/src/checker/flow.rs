@@ -7,7 +7,7 @@
 use super::excerpt::{Direction, line, packet};
 use super::ledger::{Evidence, Ledger};
 use super::world::delivery::Delivery;
-use super::world::{ClientIx, ConnIx, Moment, World};
+use super::world::{ClientIx, ConnIx, Moment, NEVER, World};
 use crate::event::Closing;
 use crate::packet::{Packet, Version};
 use crate::promise::PromiseId;
@@ -19,11 +19,15 @@ pub(crate) struct Flow {
     links: FxHashMap<ConnIx, Link>,
     /// Clients whose last connection ended with unfinished deliveries.
     interrupted: FxHashSet<ClientIx>,
+    /// Clients that gave their last connection up because nothing came on it, and when.
+    given_up: FxHashMap<ClientIx, (Stall, u64)>,
 }
 
 /// Requests without their answer that are watched at a time.
 const REQUESTS_MAX: usize = 16;
 const PATIENCE_NS: u64 = 5_000_000_000;
+/// A connected session that receives nothing for so long, and is owed something, is stalled.
+pub(crate) const STALL_NS: u64 = 10_000_000_000;
 
 #[derive(Debug)]
 struct Link {
@@ -71,6 +75,7 @@ pub(crate) enum Stall {
 impl Flow {
     pub(crate) fn sent(&mut self, world: &World, at: ConnIx, it: &Packet) {
         if let Packet::Connect(connect) = it {
+            self.given_up.remove(&world.connection(at).client);
             if connect.receive_maximum < u16::MAX {
                 let fresh = self.interrupted.remove(&world.connection(at).client);
                 self.links.insert(at, Link::new(connect.receive_maximum, fresh, world.now.at_ns));
@@ -149,6 +154,11 @@ impl Flow {
 
     /// A connection is over.
     pub(crate) fn closed(&mut self, world: &World, at: ConnIx, closing: Closing, ledger: &mut Ledger) {
+        if matches!(closing, Closing::Fin | Closing::Rst)
+            && let Some(stall) = self.stalled(world, at)
+        {
+            self.given_up.insert(world.connection(at).client, (stall, world.now.at_ns));
+        }
         let Some(link) = self.links.remove(&at) else { return };
         if !link.unfinished.is_empty() {
             self.interrupted.insert(world.connection(at).client);
@@ -161,10 +171,21 @@ impl Flow {
         }
     }
 
-    /// What an open connection looks like on which nothing has come for `for_ns`, though places are free.
-    pub(crate) fn stall(&self, world: &World, at: ConnIx, for_ns: u64) -> Option<Stall> {
+    /// What a client's connection looks like, or looked like when the client gave it up, if nothing came on it for
+    /// [`STALL_NS`] though places were free; and when that was.
+    pub(crate) fn stall(&self, world: &World, client: ClientIx) -> Option<(Stall, u64)> {
+        match world.client(client).current {
+            Some(at) => self.stalled(world, at).map(|stall| (stall, world.now.at_ns)),
+            None => self.given_up.get(&client).copied(),
+        }
+    }
+
+    fn stalled(&self, world: &World, at: ConnIx) -> Option<Stall> {
         let connection = world.connection(at);
-        let still = |since_ns: u64| world.now.at_ns.saturating_sub(since_ns) >= for_ns;
+        if connection.accepted == NEVER {
+            return None;
+        }
+        let still = |since_ns: u64| world.now.at_ns.saturating_sub(since_ns) >= STALL_NS;
         let Some(link) = self.links.get(&at) else {
             let still = still(connection.accepted_ns) && still(connection.last_publish_ns);
             return still.then_some(Stall::Free);

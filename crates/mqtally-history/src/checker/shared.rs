@@ -11,6 +11,7 @@ use super::world::client::Phase;
 use super::world::delivery::{Delivery, Known};
 use super::world::message::State;
 use super::world::{ClientIx, ConnIx, GroupIx, Moment, Place, StreamIx, World};
+use crate::event::Closing;
 use crate::packet::{Packet, Version};
 use crate::promise::PromiseId;
 use rustc_hash::FxHashMap;
@@ -133,7 +134,11 @@ impl Members {
         for it in here {
             let first = world.connection(it.first.connection);
             let until_ns = if first.closed.is_some() { first.closed_at.at_ns } else { u64::MAX };
-            if until_ns > it.at.at_ns + NOTICE_NS {
+            // What the first member sent behind the second copy, it sent before it ended its connection.
+            let by_client = matches!(first.closed, Some(Closing::Fin | Closing::Rst));
+            let stayed = by_client && first.last_sent.place > it.at.place;
+            let quiet = !world.disturbed_since(it.first.client, it.first.at.place);
+            if until_ns > it.at.at_ns + NOTICE_NS || (stayed && quiet) {
                 let id = if it.first.qos == 2 { PromiseId::D12 } else { PromiseId::V4 };
                 ledger.oblige(id, world.client(it.client).version);
                 it.report(world, id, &self.filter, ledger);

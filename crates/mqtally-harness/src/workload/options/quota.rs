@@ -41,7 +41,8 @@ pub(crate) async fn receive_maximum(scene: Scene) -> Result<(), Trouble> {
     // Each PUBCOMP makes room for one more, while the others are still between PUBREC and PUBCOMP.
     for (packet_id, next) in first.iter().zip(usize::from(RECEIVE_MAXIMUM)..) {
         subscriber.send(Packet::Pubcomp(Ack::success(*packet_id))).await?;
-        subscriber.take(&sent[..=next]).await?;
+        // A broker that sends more than it may has nothing left.
+        subscriber.take(&sent[..(next + 1).min(sent.len())]).await?;
     }
     subscriber.release().await?;
     subscriber.take(&sent).await?;
@@ -72,7 +73,7 @@ pub(crate) async fn used_up(scene: Scene) -> Result<(), Trouble> {
     if !subscriber.session_present() {
         subscriber.subscribe(&[(&topic, Qos::AtLeastOnce)]).await?;
     } else {
-        acknowledge_one_by_one(&mut subscriber, &sent).await?;
+        acknowledge_one_by_one(&scene, &mut subscriber, &sent).await?;
     }
     let sentinel = publisher.send_and_settle(vec![source.sentinel()]).await?;
     subscriber.take(&sentinel).await?;
@@ -99,16 +100,26 @@ async fn everything_else(
 }
 
 /// The quota is full again; each PUBACK makes room for one more.
-async fn acknowledge_one_by_one(subscriber: &mut Probe, sent: &[MessageId]) -> Result<(), Trouble> {
+async fn acknowledge_one_by_one(
+    scene: &Scene,
+    subscriber: &mut Probe,
+    sent: &[MessageId],
+) -> Result<(), Trouble> {
     subscriber.hold();
     let (mut held, mut next) = (Vec::new(), usize::from(RECEIVE_MAXIMUM));
     while held.len() < next {
-        let publish = subscriber.expect("redelivery", publish_of).await?;
-        held.push(publish);
+        match subscriber.expect("redelivery", publish_of).await {
+            Ok(publish) => held.push(publish),
+            // Only a long silence is a stall.
+            Err(silent @ Trouble::Silent { .. }) => {
+                return subscriber.linger(scene.plan.drain_limit).await.and(Err(silent));
+            }
+            Err(trouble) => return Err(trouble),
+        }
     }
     for publish in &held {
         subscriber.send(Packet::Puback(Ack::success(publish.packet_id.unwrap_or(0)))).await?;
-        next += 1;
+        next = (next + 1).min(sent.len());
         subscriber.take(&sent[..next]).await?;
     }
     subscriber.release().await?;

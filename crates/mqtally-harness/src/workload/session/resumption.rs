@@ -19,6 +19,8 @@ const TAKEOVER_LIMIT: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_millis(1_500);
 /// Connections on which a PUBLISH is sent again before its PUBREL.
 const SENT_AGAIN: usize = 3;
+/// Connections that a broker may close over one packet before the client gives up.
+const CLOSED_OVER: usize = 6;
 /// A packet id that no stage uses.
 const UNKNOWN_PACKET_ID: u16 = 4_711;
 
@@ -175,8 +177,10 @@ pub(crate) async fn publisher(scene: Scene) -> Result<(), Trouble> {
     for (message, lost) in messages.iter().zip([LostAnswer::Pubrec, LostAnswer::Pubcomp]) {
         publish_interrupted(&scene, &name, &message.publish, lost).await?;
     }
-    let mut publisher = scene.durable(&name).await?;
-    release(&mut publisher, UNKNOWN_PACKET_ID).await?;
+    let publisher = scene.durable(&name).await?;
+    let unknown = Packet::Pubrel(Ack::success(UNKNOWN_PACKET_ID));
+    let awaited = ("PUBCOMP for an unknown packet id", UNKNOWN_PACKET_ID);
+    let mut publisher = insist(&scene, publisher, unknown, awaited, pubcomp).await?;
     let sentinel = source.sentinel();
     publish_whole(&mut publisher, &sentinel.publish, 99).await?;
     scene.drain(vec![(witness.name().clone(), sentinel.id)]).await?;
@@ -215,25 +219,47 @@ async fn publish_interrupted(
     }
     if lost == LostAnswer::Pubrec {
         for _ in 1..SENT_AGAIN {
-            send_again(&mut publisher, publish, packet_id).await?;
-            publisher.cut(Closing::Fin).await;
+            send_again(scene, publisher, publish, packet_id).await?.cut(Closing::Fin).await;
             publisher = scene.durable(name).await?;
         }
-        send_again(&mut publisher, publish, packet_id).await?;
+        publisher = send_again(scene, publisher, publish, packet_id).await?;
     }
-    release(&mut publisher, packet_id).await?;
-    publisher.disconnect().await
+    let release = Packet::Pubrel(Ack::success(packet_id));
+    insist(scene, publisher, release, ("PUBCOMP", packet_id), pubcomp).await?.disconnect().await
 }
 
 /// A publisher that knows of no PUBREC sends PUBLISH again, however often that happens to it.
-async fn send_again(publisher: &mut Probe, publish: &Publish, packet_id: u16) -> Result<(), Trouble> {
+async fn send_again(
+    scene: &Scene,
+    publisher: Probe,
+    publish: &Publish,
+    packet_id: u16,
+) -> Result<Probe, Trouble> {
     let again = Publish { dup: true, packet_id: Some(packet_id), ..publish.clone() };
-    publisher.ask(Packet::Publish(again), "PUBREC", packet_id, pubrec).await
+    insist(scene, publisher, Packet::Publish(again), ("PUBREC", packet_id), pubrec).await
 }
 
-/// One that knows of no PUBCOMP sends PUBREL.
-async fn release(publisher: &mut Probe, packet_id: u16) -> Result<(), Trouble> {
-    publisher.ask(Packet::Pubrel(Ack::success(packet_id)), "PUBCOMP", packet_id, pubcomp).await
+/// Sends a packet until it is answered: on a new connection where the broker closes over it, as any client would.
+async fn insist(
+    scene: &Scene,
+    mut publisher: Probe,
+    packet: Packet,
+    (awaited, packet_id): (&'static str, u16),
+    kind: fn(&Packet) -> Option<&Ack>,
+) -> Result<Probe, Trouble> {
+    let mut closed = 0;
+    loop {
+        match publisher.ask(packet.clone(), awaited, packet_id, kind).await {
+            Ok(()) => return Ok(publisher),
+            Err(Trouble::Closed { .. }) if closed < CLOSED_OVER => {
+                closed += 1;
+                let name = publisher.name().clone();
+                publisher.ended();
+                publisher = scene.durable(&name).await?;
+            }
+            Err(trouble) => return Err(trouble),
+        }
+    }
 }
 
 async fn publish_whole(publisher: &mut Probe, publish: &Publish, packet_id: u16) -> Result<(), Trouble> {

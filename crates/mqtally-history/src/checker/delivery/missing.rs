@@ -3,7 +3,7 @@
 use super::windows::window_scope;
 use super::{Window, loss_id, oblige, was_asked_again};
 use crate::checker::excerpt::{Direction, Line, line};
-use crate::checker::flow::{Flow, Stall};
+use crate::checker::flow::{Flow, STALL_NS, Stall};
 use crate::checker::ledger::{Evidence, Ledger, Scope};
 use crate::checker::order::Order;
 use crate::checker::world::client::{Client, Sentinel, Why};
@@ -16,9 +16,6 @@ use std::collections::BTreeSet;
 
 /// The excuse of what a broker took along when it ended.
 pub(crate) const BROKER_ENDED: &str = "the broker ended, and its profile does not cover that";
-
-/// A connected session that receives nothing for so long, and is owed something, is stalled.
-pub(super) const STALL_NS: u64 = 10_000_000_000;
 
 /// A message that is owed and did not come.
 #[derive(Debug)]
@@ -246,10 +243,13 @@ pub(super) fn stalled(world: &World, it: &Missing, flow: &Flow, ledger: &mut Led
 /// L4, F4 and F5: the session is connected and has places free, and nothing comes.
 pub(super) fn judge_stall(world: &World, it: &Missing, flow: &Flow, scope: Scope, ledger: &mut Ledger) {
     let client = world.client(it.client);
-    let waited_ns = it.message.acked_ns().map_or(0, |acked_ns| world.now.at_ns.saturating_sub(acked_ns));
-    let stall = client.current.and_then(|at| flow.stall(world, at, STALL_NS));
-    let quiet = waited_ns >= STALL_NS && !world.disturbed_since(it.client, it.message.first_sent);
-    let Some(stall) = stall.filter(|_| quiet) else { return };
+    let Some((stall, until_ns)) = flow.stall(world, it.client) else { return };
+    let waited_ns = it.message.acked_ns().map_or(0, |acked_ns| until_ns.saturating_sub(acked_ns));
+    // What cut the client off before it came back explains nothing since.
+    let since = client.last_accepted.map_or(0, |at| world.connection(at).accepted).max(it.message.first_sent);
+    if waited_ns < STALL_NS || world.disturbed_since(it.client, since) {
+        return;
+    }
     let (id, what) = match stall {
         Stall::Free => (PromiseId::L4, "has places free"),
         Stall::AfterQuota => (PromiseId::F5, "acknowledged and has places free again"),
