@@ -87,7 +87,9 @@ fn judge_qos_1(world: &World, delivery: &Delivery<'_>, known: &Known<'_>, ledger
         ledger.tally.duplicated += 1;
         return ledger.broken(world, PromiseId::D4, world.scope(delivery), || twice(world, delivery, known));
     }
+    // What was on its way on a connection that is taken over may come behind the CONNACK of the next.
     let reconnected = world.connection(delivery.connection).accepted > known.copies.first
+        || delivery.held.is_some_and(|held| held.connection != delivery.connection)
         || world.is_superseded(delivery.connection);
     if !reconnected && known.message.sends == 1 && !delivery.is_overlapped() {
         ledger.tally.duplicated += 1;
