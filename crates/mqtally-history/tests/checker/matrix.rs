@@ -157,7 +157,7 @@ fn order() -> Vec<Row> {
         row("M20a", V3, "what is sent again of two topics comes in reverse", "~O2",
             &(joined(1).replace("a@1", "+@1") + &published(1, 0) + &other(1) + &held(0) + "sub < PUBLISH qos=1 id=9 topic=b m=0/1/0;" + BACK + "sub < PUBLISH qos=1 id=9 topic=b m=0/1/0 dup; sub > PUBACK 9;" + &receiving(1, 0, "dup") + &drained(1, 1))),
         row("M20b", V5, "window of one, and a step back", "~O3 ~O4",
-            &(joined(1).replacen("clean=0", "clean=0 rm=1", 1) + &published(1, 0) + &held(0).replace("id=100", "id=100") + "sub > PUBACK 100;" + &published(1, 1) + &received(1, 1) + "sub | rst; sub > CONNECT clean=0 rm=1; sub < CONNACK sp=1;" + &receiving(1, 0, "dup") + &drained(1, 2))),
+            &(joined(1).replacen("clean=0", "clean=0 rm=1", 1) + &published(1, 0) + &held(0) + "sub > PUBACK 100;" + &published(1, 1) + &received(1, 1) + "sub | rst; sub > CONNECT clean=0 rm=1; sub < CONNACK sp=1;" + &receiving(1, 0, "dup") + &drained(1, 2))),
     ]
 }
 
