@@ -139,7 +139,7 @@ fn it_is_ready_only_while_the_broker_has_granted_the_subscriptions() {
 #[test]
 fn it_is_not_ready_while_too_much_is_unsettled_and_when_it_stops() {
     let bench = Bench::new();
-    let hangs = ["--handler", "exec:sleep 3"];
+    let hangs = ["--handler", "exec:until [ -e enough ]; do sleep 0.02; done"];
     let running = bench.sub("-t # --listen 127.0.0.1:0 --backlog-max 1", &hangs);
     let at = address(&running);
     bench.publish(vec![message("a", "x")]);
@@ -147,6 +147,7 @@ fn it_is_not_ready_while_too_much_is_unsettled_and_when_it_stops() {
     eventually("it is not ready", || get(at, "/readyz") == (503, expect.clone()));
     running.signal("TERM");
     eventually("it is not ready", || get(at, "/readyz") == (503, "not reading: stopping\n".to_owned()));
+    std::fs::write(bench.path("enough"), "").expect("written");
     assert_eq!(running.ended().code, Some(0));
 }
 

@@ -185,7 +185,8 @@ fn own(view: View<'_>) -> Option<Vec<String>> {
         return Some(vec![id.to_owned()]);
     }
     // Most payloads have no such member, and looking for its name is cheaper than parsing them.
-    contains(view.payload, ID_MEMBER.as_bytes()).then_some(())?;
+    let searched = view.payload.len() <= JSON_BYTES_MAX;
+    (searched && contains(view.payload, ID_MEMBER.as_bytes())).then_some(())?;
     let value = json(view.payload)?;
     Some(vec![scalar(value.get(ID_MEMBER)?)?])
 }
