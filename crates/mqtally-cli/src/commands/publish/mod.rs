@@ -316,11 +316,11 @@ fn version(args: &Args) -> Version {
 }
 
 fn unstarted(error: &StartError) -> Failure {
-    let status = match error {
-        StartError::Store(_) => ExitStatus::Io,
-        StartError::NoClientId => ExitStatus::Usage,
+    let (status, place) = match error {
+        StartError::Store(_) => (ExitStatus::Io, "--store"),
+        StartError::NoClientId => (ExitStatus::Usage, "--client-id"),
     };
-    Failure::told(status, error, "mqtally pub")
+    Failure::told(status, error, place)
 }
 
 pub(super) fn wall_clock() -> Time {
