@@ -117,11 +117,13 @@ function drawPlot(figure, plot) {
     shapes.push(make("line", { class: "grid", x1: LEFT, x2: right, y1: y(value), y2: y(value) }));
     shapes.push(make("text", { class: "faint", x: LEFT - 6, y: y(value) + 4, "text-anchor": "end" }, short(value)));
   }
+  // Many lines over the whole height would hide the curves.
+  const markTop = plot.marks.length > 80 ? BOTTOM - 10 : TOP;
   let last = -Infinity;
   for (const at of plot.marks) {
     if (x(at) - last < 1) continue;
     last = x(at);
-    shapes.push(make("line", { class: "mark", x1: last, x2: last, y1: TOP, y2: BOTTOM }));
+    shapes.push(make("line", { class: "mark", x1: last, x2: last, y1: markTop, y2: BOTTOM }));
   }
   plot.curves.forEach((curve, number) => {
     const shift = plot.points - curve.values.length;

@@ -138,7 +138,18 @@ fn words_of(page: &str) -> String {
         parts.map(|(n, part)| if n == 0 { part } else { part.split_once(to).map_or("", |it| it.1) }).collect()
     };
     let page = without(&without(page, "<style", "</style>"), "<svg", "</svg>");
-    let tags = ["</h1>", "</h2>", "</h3>", "</p>", "</li>", "</tr>", "</summary>", "</dd>", "</figcaption>"];
+    let tags = [
+        "</h1>",
+        "</h2>",
+        "</h3>",
+        "</p>",
+        "</li>",
+        "</tr>",
+        "</summary>",
+        "</dd>",
+        "</figcaption>",
+        "</caption>",
+    ];
     let page = tags.iter().fold(page, |page, tag| page.replace(tag, "\n"));
     let page =
         page.replace("</td>", " | ").replace("</th>", " | ").replace("</dt>", ": ").replace("</span>", " ");

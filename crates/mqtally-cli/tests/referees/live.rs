@@ -1,7 +1,9 @@
 //! The live pages in a browser: what they show, and a real click on replay.
 
 use super::bench::{Bench, Running, eventually, message, mqtally};
+use super::laws::{DISORDER, FAINT_TEXT};
 use super::webdriver::Browser;
+use serde_json::json;
 use std::fs;
 
 /// The page's URL, as the program printed it.
@@ -12,7 +14,7 @@ fn page(running: &Running) -> String {
     rest.split_whitespace().next().expect("a URL").to_owned()
 }
 
-/// Nothing sticks out, in light and dark, narrow and wide.
+/// Nothing sticks out or is faint, in light and dark, narrow and wide; all has a name and an order.
 fn look_at(browser: &Browser, name: &str) {
     for (width, scheme) in [(400, "light"), (400, "dark"), (1_280, "light"), (1_280, "dark")] {
         browser.look(width, scheme);
@@ -20,8 +22,10 @@ fn look_at(browser: &Browser, name: &str) {
         browser.wait_for(&format!("window.innerWidth === {width}"));
         browser.wait_for("[...document.querySelectorAll('svg.plot')].every((it) => it.viewBox.baseVal.width === Math.max(it.clientWidth, 200))");
         browser.wait_for("document.documentElement.scrollWidth === document.documentElement.clientWidth");
+        assert_eq!(browser.script(FAINT_TEXT), json!([]), "{width} {scheme}: too little contrast");
         browser.screenshot(&format!("{name}-{width}-{scheme}"));
     }
+    assert_eq!(browser.script(DISORDER), json!([]));
 }
 
 #[test]

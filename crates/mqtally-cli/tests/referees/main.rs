@@ -3,6 +3,7 @@
 //! `.ci/install-referees` installs them; `cargo test -p mqtally-cli --test referees` runs these tests, and
 //! `cargo test --workspace` does not.
 
+mod laws;
 mod live;
 mod reports;
 mod subjects;

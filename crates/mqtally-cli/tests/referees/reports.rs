@@ -1,8 +1,11 @@
 //! The reports of a broken run, read by programs that are not ours: a browser and a schema validator.
 
+use super::laws::{DISORDER, FAINT_TEXT};
 use super::process::mqtally;
+use super::webdriver::Browser;
+use serde_json::json;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
 use tempfile::TempDir;
 
 /// A run in which promises are broken: a volatile broker held to keeping everything.
@@ -36,31 +39,20 @@ fn the_junit_report_is_valid() {
 #[test]
 fn a_browser_shows_the_page_at_every_width_and_complains_of_nothing() {
     let directory = broken_run();
-    let page = std::fs::read_to_string(directory.path().join("report.html")).expect("the page");
-    // The page has no script of its own; this one measures it.
-    let measured = directory.path().join("measured.html");
-    let script = "<script>document.title = `${document.documentElement.scrollWidth} of ${document.documentElement.clientWidth}`</script></body>";
-    std::fs::write(&measured, page.replace("</body>", script)).expect("written");
-    for width in [500, 1_280] {
-        let output = browser(&measured, width, directory.path());
-        let (dom, log) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert!(dom.contains("BROKEN") || dom.contains(">broken<"), "{dom}{log}");
-        let title =
-            dom.split("<title>").nth(1).and_then(|rest| rest.split("</title>").next()).expect("a title");
-        let (content, window) = title.split_once(" of ").expect("measured");
-        assert_eq!(content, window, "nothing sticks out at a width of {width}");
-        assert!(!log.contains("CONSOLE"), "{log}");
+    let browser = Browser::start(directory.path());
+    browser.open(&format!("file://{}", directory.path().join("report.html").display()));
+    browser.wait_for("document.querySelector('.verdict strong').textContent === 'broken'");
+    for (width, scheme) in [(400, "light"), (400, "dark"), (1_280, "light"), (1_280, "dark")] {
+        browser.look(width, scheme);
+        browser.wait_for(&format!("window.innerWidth === {width}"));
+        browser.wait_for("document.documentElement.scrollWidth === document.documentElement.clientWidth");
+        assert_eq!(
+            browser.script(FAINT_TEXT),
+            serde_json::json!([]),
+            "{width} {scheme}: too little contrast"
+        );
+        browser.screenshot(&format!("report-{width}-{scheme}"));
     }
-}
-
-fn browser(page: &Path, width: u32, scratch: &Path) -> Output {
-    let output = Command::new("chromium")
-        .args(["--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom"])
-        .arg(format!("--user-data-dir={}", scratch.join(width.to_string()).display()))
-        .arg(format!("--window-size={width},900"))
-        .arg(page)
-        .output()
-        .expect("chromium runs");
-    assert!(output.status.success(), "{output:#?}");
-    output
+    assert_eq!(browser.script(DISORDER), json!([]));
+    assert_eq!(browser.log(), Vec::<String>::new());
 }

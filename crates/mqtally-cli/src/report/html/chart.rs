@@ -1,6 +1,7 @@
 //! Rates and latencies over time, with the faults as bands and lines.
 
 use super::scale::{Scale, powers_of_ten, px, round_numbers, short, short_s, short_us};
+use super::tables::scroll;
 use crate::report::words::{count, counted, visible};
 use maud::{Markup, html};
 use mqtally_history::timeline::{Bucket, Latencies, Mark, Timeline};
@@ -11,6 +12,9 @@ const RIGHT: f64 = 948.0;
 const TOP: f64 = 26.0;
 const BOTTOM: f64 = 196.0;
 const HEIGHT: f64 = 218.0;
+/// With more faults than that, lines over the whole height would hide the curves.
+const TALL_MARKS_MAX: usize = 80;
+const SHORT_MARK: f64 = 10.0;
 /// Rows of the table that says the same in numbers.
 const ROWS_MAX: usize = 24;
 
@@ -79,7 +83,7 @@ pub(super) fn latencies(timeline: &Timeline) -> Markup {
                 (surroundings(timeline, across, up, &ticks))
                 @for (class, _, values) in &curves {
                     @for run in runs(values, timeline.bucket_ns(), across, up) {
-                        polyline class={ "curve " (class) } points=(run) {}
+                        polyline class={ "curve " (class) (dot(&run)) } points=(run) {}
                     }
                 }
             }))
@@ -97,10 +101,11 @@ pub(super) fn table(timeline: &Timeline) -> Markup {
     html! {
         details .more {
             summary { "The curves in numbers" }
-            div .scroll tabindex="0" role="region" aria-label="The curves in numbers" { table {
+            (scroll("The curves in numbers", &html! {
                 thead { tr {
-                    th { "from" } th .number { "published" } th .number { "delivered" }
-                    th .number { "acknowledged, p99" } th .number { "first arrived, p99" }
+                    th scope="col" { "from" } th scope="col" .number { "published" }
+                    th scope="col" .number { "delivered" } th scope="col" .number { "acknowledged, p99" }
+                    th scope="col" .number { "first arrived, p99" }
                 } }
                 tbody { @for (row, buckets) in timeline.buckets().chunks(per_row).enumerate() { tr {
                     th scope="row" { (short_s((row * per_row) as f64 * timeline.bucket_ns() as f64)) }
@@ -109,7 +114,7 @@ pub(super) fn table(timeline: &Timeline) -> Markup {
                     td .number { (shown(worst(buckets, |it| &it.acknowledged))) }
                     td .number { (shown(worst(buckets, |it| &it.arrived))) }
                 } } }
-            } }
+            }))
         }
     }
 }
@@ -154,6 +159,7 @@ pub(super) fn faults(
             })
         })
         .collect();
+    let mark_top = if marks.len() > TALL_MARKS_MAX { bottom - SHORT_MARK } else { top };
     html! {
         @for outage in timeline.outages() {
             @let from = across.place(outage.from_ns as f64);
@@ -163,7 +169,7 @@ pub(super) fn faults(
             }
         }
         @for (x, mark) in &marks {
-            line .mark x1=(px(*x)) x2=(px(*x)) y1=(px(top)) y2=(px(bottom)) {
+            line .mark x1=(px(*x)) x2=(px(*x)) y1=(px(mark_top)) y2=(px(bottom)) {
                 title {
                     (visible(&mark.kind)) " at " (short_s(mark.at_ns as f64))
                     @if let Some(client) = &mark.client { " to " (visible(client)) }
@@ -222,7 +228,7 @@ fn surroundings(timeline: &Timeline, across: Scale, up: Scale, ticks: &[(f64, St
             // Narrower than this a name would run into the next.
             @if width > 34.0 {
                 text .faint x=(px(from + 3.0)) y="12" { (fitting(&visible(&part.name), width)) }
-                text .faint x=(px(from + 3.0)) y="23" { (part.version.as_str()) }
+                text .faint x=(px(from + 3.0)) y="23" { (fitting(&format!("MQTT {}", part.version.as_str()), width)) }
             }
         }
         @for (value, name) in ticks {
@@ -231,6 +237,14 @@ fn surroundings(timeline: &Timeline, across: Scale, up: Scale, ticks: &[(f64, St
         }
         (time_axis(timeline, across, [TOP, BOTTOM]))
         (faults(timeline, across, [TOP, BOTTOM], |_| true))
+    }
+}
+
+/// What goes nowhere has to be thicker to be seen.
+fn dot(points: &str) -> &'static str {
+    match points.split_once(' ') {
+        Some((from, to)) if from == to => " dot",
+        _ => "",
     }
 }
 

@@ -10,7 +10,7 @@ use mqtally_history::timeline::{Lane, Stay, Timeline};
 
 const LANE: f64 = 20.0;
 const TOP: f64 = 6.0;
-/// Lanes of one picture; those of clients that came back come first.
+/// Lanes of one picture; those of clients that came back most often are chosen.
 const SHOWN: usize = 40;
 const FOLDED_MAX: usize = 200;
 
@@ -18,7 +18,12 @@ const FOLDED_MAX: usize = 200;
 pub(super) fn sessions(timeline: &Timeline, shared: &str) -> Markup {
     let (mut several, mut others): (Vec<&Lane>, Vec<&Lane>) =
         timeline.lanes().iter().partition(|lane| lane.stays.len() > 1);
-    let more = several.split_off(several.len().min(SHOWN));
+    // Those with most to show, then again in the order in which they came.
+    several.sort_by_key(|lane| std::cmp::Reverse(lane.stays.len()));
+    let mut more = several.split_off(several.len().min(SHOWN));
+    for lanes in [&mut several, &mut more] {
+        lanes.sort_by_key(|lane| lane.stays.first().map(|stay| stay.from_ns));
+    }
     others.splice(0..0, more);
     let left_out = timeline.lanes_left_out() + others.len().saturating_sub(FOLDED_MAX) as u64;
     others.truncate(FOLDED_MAX);

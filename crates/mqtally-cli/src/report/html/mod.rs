@@ -106,6 +106,7 @@ fn head(report: &Report) -> Markup {
 
 fn contents(report: &Report, comparison: Option<&Comparison>) -> Markup {
     let sections = [
+        ("tally", "Tally", true),
         ("findings", "Findings", !report.findings.is_empty()),
         ("comparison", "Comparison", comparison.is_some()),
         ("time", "Over time", true),
@@ -160,17 +161,21 @@ fn findings(report: &Report) -> Markup {
             h2 #findings { "Findings" }
             p .faint { "Most severe first, each with the packets that prove it." }
             @for (number, finding) in report.findings.iter().take(FINDINGS_MAX).enumerate() {
-                (one_finding(finding, number, shared))
+                (one_finding(finding, number, shared, title_of(report, finding)))
             }
             @if left_out > 0 { p { "… and " (counted(left_out, "more finding")) " in the JSON report." } }
         }
     }
 }
 
-fn one_finding(finding: &Finding, number: usize, shared: &str) -> Markup {
+fn title_of<'a>(report: &'a Report, finding: &Finding) -> &'a str {
+    report.promises.iter().find(|promise| promise.id == finding.promise).map_or("", |promise| promise.title)
+}
+
+fn one_finding(finding: &Finding, number: usize, shared: &str, title: &str) -> Markup {
     html! {
         article .(class(finding.verdict)) aria-labelledby={ "finding-" (number) } {
-            h3 id={ "finding-" (number) } { (finding.promise) " " (word(finding.verdict)) }
+            h3 id={ "finding-" (number) } { (finding.promise) " " (title) " " (word(finding.verdict)) }
             p { (visible(&finding.message.replace(shared, ""))) }
             p .faint { (visible(&super::prose::finding_facts(finding))) }
             (sequence::diagram(finding, shared))

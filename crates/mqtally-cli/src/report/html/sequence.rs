@@ -6,7 +6,9 @@ use maud::{Markup, html};
 use mqtally_history::report::{Direction, Finding, Step};
 
 const TIME: f64 = 78.0;
-const APART: f64 = 430.0;
+/// Columns are as far apart as the longest text between them wants, within these.
+const APART: [f64; 2] = [180.0, 440.0];
+const CHARACTER: f64 = 6.8;
 const TOP: f64 = 34.0;
 const ROW: f64 = 30.0;
 /// What fits between two columns.
@@ -15,13 +17,13 @@ const TEXT_MAX: usize = 62;
 /// The diagram; nothing when the finding has no packets.
 pub(super) fn diagram(finding: &Finding, shared: &str) -> Markup {
     let steps: Vec<Step<'_>> = finding.excerpt.iter().filter_map(|line| Step::read(line)).collect();
-    let columns = Columns::of(&steps);
+    let columns = Columns::of(&steps, shared);
     let height = TOP + ROW * steps.len() as f64 + 12.0;
     let title = format!("The packets of this finding, {} in order", steps.len());
     html! {
         @if !steps.is_empty() {
             div .wide .diagram tabindex="0" role="region" aria-label=(title) {
-                svg width=(px(columns.width())) height=(px(height)) viewBox={ "0 0 " (px(columns.width())) " " (px(height)) }
+                svg width=(px(columns.width)) height=(px(height)) viewBox={ "0 0 " (px(columns.width)) " " (px(height)) }
                     role="img" aria-label={ (title) ". They follow as text." } {
                     (columns.drawn(height))
                     @for (number, step) in steps.iter().enumerate() {
@@ -36,32 +38,38 @@ pub(super) fn diagram(finding: &Finding, shared: &str) -> Markup {
 /// Who stands where: the first client on the left, the broker, then the other clients.
 struct Columns<'a> {
     clients: Vec<&'a str>,
+    apart: f64,
+    width: f64,
 }
 
 impl<'a> Columns<'a> {
-    fn of(steps: &[Step<'a>]) -> Columns<'a> {
+    fn of(steps: &[Step<'a>], shared: &str) -> Columns<'a> {
         let mut clients: Vec<&str> = Vec::new();
         for step in steps {
             if !clients.contains(&step.client) {
                 clients.push(step.client);
             }
         }
-        Columns { clients }
+        let between = steps.iter().filter(|step| step.direction != Direction::Nowhere);
+        let longest = between.map(|step| text_width(step, shared)).fold(0.0, f64::max);
+        let columns = Columns { clients, apart: (longest + 28.0).clamp(APART[0], APART[1]), width: 0.0 };
+        // A note beside the last column is no narrower for it.
+        let notes = steps.iter().filter(|step| step.direction == Direction::Nowhere);
+        let notes = notes.map(|step| columns.of_client(step.client) + text_width(step, shared) + 16.0);
+        let last = columns.apart * (columns.clients.len() as f64 - 1.0).max(0.0);
+        let width = notes.fold(columns.broker() + last + 90.0, f64::max);
+        Columns { width, ..columns }
     }
 
     fn broker(&self) -> f64 {
-        TIME + 60.0 + APART
+        TIME + 60.0 + self.apart
     }
 
     fn of_client(&self, client: &str) -> f64 {
         match self.clients.iter().position(|it| *it == client).unwrap_or_default() {
             0 => TIME + 60.0,
-            place => self.broker() + APART * place as f64,
+            place => self.broker() + self.apart * place as f64,
         }
-    }
-
-    fn width(&self) -> f64 {
-        self.broker() + APART * (self.clients.len() as f64 - 1.0).max(0.0) + 90.0
     }
 
     fn drawn(&self, height: f64) -> Markup {
@@ -97,12 +105,17 @@ fn drawn(step: &Step<'_>, columns: &Columns<'_>, y: f64, shared: &str) -> Markup
 
 fn note(step: &Step<'_>, x: f64, y: f64, text: &str) -> Markup {
     let shown = shortened(text);
-    let width = 6.8 * shown.chars().count() as f64 + 16.0;
+    let width = CHARACTER * shown.chars().count() as f64 + 16.0;
     html! {
         text .faint .mono x="4" y=(px(y + 4.0)) { (step.at_ms) " ms" }
         rect .note x=(px(x - 8.0)) y=(px(y - 10.0)) width=(px(width)) height="20" rx="4" {}
         text .mono x=(px(x)) y=(px(y + 4.0)) { title { (text) } (shown) }
     }
+}
+
+fn text_width(step: &Step<'_>, shared: &str) -> f64 {
+    let characters = visible(&step.text.replace(shared, "")).chars().count();
+    characters.min(TEXT_MAX) as f64 * CHARACTER
 }
 
 fn shortened(text: &str) -> String {
