@@ -286,6 +286,15 @@ impl Wire {
         self.sent_as(packet);
     }
 
+    /// A program under test sent something that is not as it has to be.
+    pub(crate) fn sent_unlawful(&self, irregularities: &[String]) {
+        self.recorder.record(EventKind::Unlawful {
+            connection: self.connection,
+            problem: irregularities.join("; "),
+            bytes: Vec::new(),
+        });
+    }
+
     /// The same of a program under test, whose messages may carry no marker and are given a name; it is returned.
     pub(crate) fn sent_by_subject(&mut self, packet: &Packet, len: usize) -> Option<MessageId> {
         let mut converted = self.sent.convert(packet, len);

@@ -178,6 +178,9 @@ impl Shared {
         match seen.direction {
             Direction::ToServer => {
                 link.held_back |= !passes;
+                if !seen.irregularities.is_empty() {
+                    link.wire.sent_unlawful(&seen.irregularities);
+                }
                 let name = link.wire.sent_by_subject(packet, seen.len);
                 self.standing.send_modify(|standing| standing.sent(link, packet, name));
             }
@@ -387,6 +390,21 @@ mod tests {
         let history = bench.history();
         let sent = matches!(history[0], EventKind::Sent(_, seen::Packet::Puback(7, 0)));
         assert!(sent && matches!(history[1], EventKind::Closed(_, Closing::Rst)), "{history:?}");
+    }
+
+    #[test]
+    fn what_is_odd_about_a_packet_of_the_client_is_told_before_the_packet() {
+        let bench = Bench::new();
+        let mut seen = Seen::bare(Direction::ToServer, PacketKind::PUBACK, 4);
+        seen.irregularities = vec!["reserved bits are set".to_owned()];
+        let packet = puback();
+        bench.note(&Note::Packet { peer: &PEER, seen: &seen, packet: Some(&packet), did: Did::Pass });
+        let history = bench.history();
+        let EventKind::Unlawful { problem, .. } = &history[0] else { panic!("{history:?}") };
+        assert!(
+            problem == "reserved bits are set" && matches!(history[1], EventKind::Sent(..)),
+            "{history:?}"
+        );
     }
 
     #[test]

@@ -27,7 +27,7 @@ mod unfinished;
 mod will;
 mod world;
 
-use crate::event::{ConnectionId, Event, EventKind, Header};
+use crate::event::{ConnectionId, Event, EventKind, Header, Role};
 use crate::marker::Purpose;
 use crate::packet::{Connect, Packet};
 use crate::promise::PromiseId;
@@ -275,9 +275,14 @@ impl Checker {
         let client = self.world.client(connection.client);
         let scope =
             Scope { group: client.group, version: connection.version, cause: u64::from(connection.client) };
+        // Of a program under test its own packets are read, of everybody else what came to him.
+        let (who, did, direction) = match connection.role {
+            Role::Subject => ("the client under test, ", ", sent", excerpt::Direction::Out),
+            Role::Own => ("", " received", excerpt::Direction::In),
+        };
         self.ledger.warn(&self.world, PromiseId::P1, scope, || Evidence {
-            message: format!("{} received a packet that is not well-formed: {problem}", client.name),
-            lines: vec![excerpt::line(self.world.now, &client.name, excerpt::Direction::In, problem)],
+            message: format!("{who}{}{did} a packet that is not well-formed: {problem}", client.name),
+            lines: vec![excerpt::line(self.world.now, &client.name, direction, problem)],
         });
     }
 

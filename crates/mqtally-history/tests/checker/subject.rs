@@ -229,6 +229,21 @@ fn a_pubrel_that_was_read_is_answered() {
 }
 
 #[test]
+fn a_packet_of_the_client_that_is_not_well_formed_is_its_own() {
+    let history = publisher(1) + "pub | unlawful reserved bits are set\nend";
+    check(&history, "~P1");
+    let report = report_on(
+        mqtally_history::packet::Version::V5_0,
+        mqtally_history::profile::Profile::Volatile,
+        &history,
+    );
+    assert_eq!(
+        report.findings[0].message,
+        "the client under test, pub, sent a packet that is not well-formed: reserved bits are set"
+    );
+}
+
+#[test]
 fn findings_say_what_mqtt_wants_and_what_mends_it() {
     let report = report_on(
         mqtally_history::packet::Version::V5_0,
