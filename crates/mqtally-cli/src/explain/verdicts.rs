@@ -47,7 +47,7 @@ Findings are listed most severe first. `S1` to `S4` are also names of promises a
         words: &["lost"],
         title: "owed to a session, and proved missing",
         text: "\
-The message was acknowledged to its publisher, the session was subscribed before it was sent and lived on, and the sentinel that was published behind it arrived while it did not. A time-out alone never proves a loss.",
+The message was acknowledged to its publisher, the session was subscribed before it was sent and lived on, and the sentinel, or another message of its stream, that was published behind it arrived while it did not. A time-out alone never proves a loss.",
     },
     Entry {
         words: &["duplicated", "duplicate", "duplicates"],

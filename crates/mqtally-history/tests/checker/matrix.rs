@@ -106,6 +106,15 @@ fn delivery() -> Vec<Row> {
             &(joined(0) + &published(2, 0) + &received(0, 0) + &received(0, 0) + &sentinel(2, 1) + &received_sentinel(0, 1) + "end")),
         row("M25e", Both, "QoS 2: three copies for two filters", "D3",
             &(joined(2) + "sub > SUBSCRIBE 2 +@2; sub < SUBACK 2 2;" + &published(2, 0) + &received(2, 0) + &received(2, 0).replace("100", "200") + &received(2, 0).replace("100", "300") + &end(2, 1))),
+        row("M25f", Both, "QoS 2: again, behind a resumption, with the id of another", "D3",
+            &(joined(2) + &published(2, 0) + &received(2, 0) + &published(2, 1) + &received(2, 1) + BACK + &receiving(2, 0, "dup").replace("100", "101") + &end(2, 2))),
+        row("M1g", Both, "lost for the one that came back by a takeover", "D1",
+            &(joined(1) + "sub > CONNECT clean=0; sub#1 | closed; sub < CONNACK sp=1;" + &some(1) + &received(1, 0) + &received(1, 2) + &end(1, 3))),
+        row("M1h", Durable, "what was acknowledged between two kills is lost", "D2 S6",
+            &(joined(2) + "broker killed; sub | closed; pub | closed; broker started; pub > CONNECT clean=0; pub < CONNACK sp=1;" + &published(2, 0)
+              + "broker killed; pub | closed; broker started; pub > CONNECT clean=0; pub < CONNACK sp=1; sub > CONNECT clean=0; sub < CONNACK sp=1;" + &end(2, 1))),
+        row("M50b", Both, "a message comes before it is sent", "D1 D6",
+            &(joined(1) + &received(1, 0) + &published(1, 0) + &end(1, 1))),
         row("M56", V5, "QoS 1: twice without a cause", "~D4",
             &(joined(1) + &published(1, 0) + &received(1, 0) + &received(1, 0).replace("100", "200") + &end(1, 1))),
         row("M47", Both, "a flipped bit", "D8",
@@ -306,6 +315,22 @@ fn subscriptions() -> Vec<Row> {
             &(joined(1).replacen("clean=0", "clean=0 aliases=2", 1) + &published(1, 0) + &receiving(1, 0, "alias=3") + &drained(1, 1))),
         row("M53d", V5, "a topic alias of the connection before", "V3",
             &(joined(1).replacen("clean=0", "clean=0 aliases=2", 1) + &published(1, 0) + &receiving(1, 0, "alias=1") + "sub | rst; sub > CONNECT clean=0 aliases=2; sub < CONNACK sp=1;" + &published(1, 1) + &receiving(1, 1, "topic=none alias=1") + &drained(1, 2))),
+        row("M22c", Both, "what waited is delivered at QoS 0", "Q1",
+            &(joined(1) + "sub | fin;" + &published(1, 0) + "sub > CONNECT clean=0; sub < CONNACK sp=1;" + &received(0, 0) + &drained(1, 1))),
+        row("M58c", Both, "SUBACK twice", "Q3",
+            "group g; sub > CONNECT clean=0; sub < CONNACK sp=0; sub > SUBSCRIBE 1 a@0; sub < SUBACK 1 0; sub < SUBACK 1 0; end"),
+        row("M58d", Both, "SUBACK grants more than was asked for", "Q3",
+            "group g; sub > CONNECT clean=0; sub < CONNACK sp=0; sub > SUBSCRIBE 1 a@1; sub < SUBACK 1 2; end"),
+        row("M53e", V5, "topic alias 0", "V3",
+            &(joined(1).replacen("clean=0", "clean=0 aliases=2", 1) + &published(1, 0) + &receiving(1, 0, "alias=0") + &drained(1, 1))),
+        row("M54c", V5, "a shared filter: above the granted QoS", "Q1",
+            &(joined(1).replace("a@", "$share/g/a@") + &published(2, 0) + &received(2, 0) + "wait 3; end")),
+        row("M54d", V5, "a shared filter: one member gets a message twice", "~D4",
+            &(joined(1) + &published(1, 0) + &received(1, 0) + &received(1, 0).replace("100", "200") + &drained(1, 1))),
+        row("M23a", Both, "overlapping filters: one copy too many at QoS 0", "D5",
+            &(joined(0) + "sub > SUBSCRIBE 2 +@0; sub < SUBACK 2 0;" + &published(0, 0) + &received(0, 0) + &received(0, 0) + &received(0, 0) + &drained(0, 1))),
+        row("M23b", Both, "a second copy though one of two filters was given up", "D3",
+            &(joined(2) + "sub > SUBSCRIBE 2 +@2; sub < SUBACK 2 2; sub > UNSUBSCRIBE 3 +; sub < UNSUBACK 3 0;" + &published(2, 0) + &received(2, 0) + &received(2, 0).replace("100", "200") + &drained(2, 1))),
         row("M54", V5, "a shared filter: two members", "V4",
             &shared(1)),
         row("M54a", V5, "a shared filter at QoS 0: two members", "V4",
@@ -364,7 +389,7 @@ fn expiring(seconds: u32) -> String {
 
 #[rustfmt::skip]
 fn retained() -> Vec<Row> {
-    use On::{Both, V5};
+    use On::{Both, Durable, V5};
     let kept = |rest: &str| {
         format!(
             "group g; pub > CONNECT clean=0; pub < CONNACK sp=0; sub > CONNECT clean=0; sub < CONNACK sp=0; pub > PUBLISH qos=1 id=1 m=0/0/0 retain {rest}; pub < PUBACK 1;"
@@ -404,6 +429,10 @@ fn retained() -> Vec<Row> {
             &(kept("") + &ask.replace("@1", "@1,rh2") + &copy(0, "retain") + &end)),
         row("T8a", V5, "Retain Handling 1 is ignored", "T8",
             &(kept("") + &ask.replace("@1", "@1,rh1") + &copy(0, "retain") + &ask.replace(" 1 a@1", " 2 a@1,rh1").replace("SUBACK 1", "SUBACK 2") + &copy(0, "retain").replace("50", "60") + &end)),
+        row("T1d", Durable, "it is lost by a kill, under a profile", "T1",
+            &(kept("") + "broker killed; sub | closed; pub | closed; broker started; sub > CONNECT clean=0; sub < CONNACK sp=1;" + ask + &end)),
+        row("T1e", Both, "a volatile broker may lose it", "",
+            &(kept("") + "broker killed; sub | closed; pub | closed; broker started; sub > CONNECT clean=0; sub < CONNACK sp=1;" + ask + &end)),
         row("T9", V5, "it had expired", "T9",
             &(kept("expiry=1") + "wait 4;" + ask + &copy(0, "retain expiry=0") + &end)),
     ]
