@@ -49,6 +49,8 @@ pub struct Survival {
     pub lost: u64,
     /// How long before the end the oldest of the lost ones had been acknowledged, milliseconds; 0 when none was lost.
     pub lost_ms: u64,
+    /// Whether the retained message was among them.
+    pub retained_lost: bool,
     /// Whether the broker said that it had the session.
     pub session_present: bool,
 }
@@ -79,6 +81,9 @@ impl Survival {
             _ if lost == acknowledged => {
                 format!("all {acknowledged} acknowledged messages were lost with {end}")
             }
+            1 if self.retained_lost => {
+                format!("of {acknowledged} acknowledged messages the retained one alone was lost with {end}")
+            }
             _ => format!(
                 "{lost} of {acknowledged} acknowledged messages were lost with {end}, the oldest acknowledged \
                  {lost_ms} ms before"
@@ -93,7 +98,13 @@ mod tests {
 
     #[track_caller]
     fn check((stopped, killed): (u64, u64), expect: Profile) {
-        let survival = |lost| Survival { acknowledged: 9, lost, lost_ms: 40, session_present: true };
+        let survival = |lost| Survival {
+            acknowledged: 9,
+            lost,
+            lost_ms: 40,
+            retained_lost: false,
+            session_present: true,
+        };
         assert_eq!(Measured::of(survival(stopped), survival(killed)).profile, Some(expect));
     }
 

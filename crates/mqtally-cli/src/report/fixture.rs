@@ -68,7 +68,8 @@ pub(super) fn broken() -> Report {
         ends: 4,
         reports: 131,
     }];
-    let survival = |lost| Survival { acknowledged: 61, lost, lost_ms: 240, session_present: true };
+    let survival =
+        |lost| Survival { acknowledged: 61, lost, lost_ms: 240, retained_lost: false, session_present: true };
     report.profile_measured = Some(Measured::of(survival(61), survival(9)));
     report.tally.duplicated = 2;
     report.tally.unresolved = 12;

@@ -80,7 +80,7 @@ fn the_json_report_has_the_fields_of_the_contract() {
     check("", &words(whole));
     check("/broker", &words("kind name protocols profile anonymous"));
     check("/profile_measured", &words("profile because stopped killed"));
-    check("/profile_measured/killed", &words("acknowledged lost lost_ms session_present"));
+    check("/profile_measured/killed", &words("acknowledged lost lost_ms retained_lost session_present"));
     check("/subjects/0", &words("side command protocols client_ids ends reports"));
     let tally = "published acknowledged delivered lost duplicated reordered unexpected corrupt recovered unresolved \
                  excused";

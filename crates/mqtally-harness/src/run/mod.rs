@@ -22,10 +22,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 /// Between two [`RunEvent::Progress`].
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
+/// A part is over when nothing has come for so long, or at the latest after so long.
+const QUIET: Duration = Duration::from_millis(200);
+const QUIET_LIMIT: Duration = Duration::from_secs(5);
 /// How long a run that was cancelled may take to leave the broker as it was found.
 const CLEAN_UP_LIMIT: Duration = Duration::from_secs(1);
 
@@ -152,11 +155,26 @@ impl<'a> Play<'a> {
             EventKind::GroupStarted { group: name.clone(), version: crate::convert::version(version) };
         self.recorder.record(started);
         let drained = self.stages(version, observe).await && self.everybody_returns(observe).await;
+        self.until_quiet().await;
         self.recorder.record(EventKind::GroupEnded { group: name.clone(), drained });
         observe(RunEvent::GroupEnded { group: name, version, drained });
         self.clean_up(observe).await;
         self.recorder.forget_arrivals();
         if drained { self.write_failed() } else { self.broker_gone().await.or_else(|| self.write_failed()) }
+    }
+
+    /// Waits until nothing comes any more: what a broker sends out of order, behind its sentinel, is late and not lost.
+    async fn until_quiet(&self) {
+        let deadline = Instant::now() + QUIET_LIMIT;
+        let mut before = self.recorder.progress();
+        while Instant::now() < deadline {
+            sleep(QUIET).await;
+            let now = self.recorder.progress();
+            if now == before {
+                break;
+            }
+            before = now;
+        }
     }
 
     /// What there is to play of a part; what is left out is told.

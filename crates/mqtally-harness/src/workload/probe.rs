@@ -238,6 +238,19 @@ impl Probe {
         }
     }
 
+    /// Takes and answers what still comes of `sent`, until nothing does for a while: what a broker sends out of order is
+    /// late, and not lost.
+    pub(crate) async fn catch_up(&mut self, sent: &[MessageId]) -> Result<(), Trouble> {
+        while self.missing(sent).is_some() {
+            match self.next(Instant::now() + AGAIN_LIMIT, "delivery").await {
+                Ok(packet) => self.answer(&packet).await?,
+                Err(Trouble::Silent { .. }) => break,
+                Err(trouble) => return Err(trouble),
+            }
+        }
+        Ok(())
+    }
+
     /// Takes and answers whatever comes for so long. That the broker closes meanwhile is trouble.
     pub(crate) async fn linger(&mut self, time: Duration) -> Result<(), Trouble> {
         let deadline = Instant::now() + time;

@@ -10,6 +10,7 @@ use super::publisher::Publisher;
 use super::scene::{Lifetime, Scene};
 use super::source::{Outgoing, Source};
 use super::subscriber::Subscriber;
+use mqtally_history::marker::MessageId;
 use mqtally_proto::packet::{Property, Qos, RetainHandling, Subscription};
 use std::time::Duration;
 use tokio::time::sleep;
@@ -36,16 +37,15 @@ pub(crate) async fn last(scene: Scene) -> Result<(), Trouble> {
     for topic in &topics {
         scene.leaves_retained(live.name(), topic);
     }
-    for _ in 0..2 {
-        publisher.send_and_settle(retained(&mut streams)).await?;
-    }
+    publisher.send_and_settle(retained(&mut streams)).await?;
+    let last = publisher.send_and_settle(retained(&mut streams)).await?;
     // Without RETAIN, so that nothing of what is kept changes.
     let passing = publisher.send_and_settle(streams.iter_mut().map(Source::sentinel).collect()).await?;
     let owed = passing.iter().skip(1).map(|message| (live.name().clone(), *message));
     scene.drain(owed.collect()).await?;
     publisher.disconnect().await?;
 
-    let mut late = vec![resumed(&scene, &filter).await?];
+    let mut late = vec![resumed(&scene, &filter, &last).await?];
     for qos in LEVELS {
         let name = scene.client(&format!("retained-late-{}", qos as u8));
         let mut subscriber = Probe::open(&scene, &name, Lifetime::CLEAN).await?;
@@ -67,13 +67,14 @@ fn retained(streams: &mut [Source]) -> Vec<Outgoing> {
 
 /// Somebody who subscribed, left and came back: a session that is taken up again subscribes to nothing, so nothing
 /// retained comes.
-async fn resumed(scene: &Scene, filter: &str) -> Result<Probe, Trouble> {
+async fn resumed(scene: &Scene, filter: &str, last: &[MessageId]) -> Result<Probe, Trouble> {
     let name = scene.client("retained-resumed");
     let filters = [(filter, Qos::AtLeastOnce)];
     let mut before = scene.durable(&name).await?;
     before.subscribe(&filters).await?;
     // What was still on its way at the end of the connection would come again, and lawfully.
     before.ping().await?;
+    before.catch_up(last).await?;
     before.disconnect().await?;
     scene.back(&name, &filters).await
 }

@@ -58,7 +58,7 @@ impl Resumption {
     fn judge_again(&mut self, world: &World, delivery: &Delivery<'_>, held: &Inbound, ledger: &mut Ledger) {
         let certain = delivery.is_live() && !held.overlapped && !resubmitted(delivery);
         if held.qos == 2 && matches!(held.phase, Phase::Release | Phase::Complete) {
-            if certain {
+            if certain && !world.excused_since(held.last.place) {
                 ledger.oblige(PromiseId::R3, delivery.version);
                 broken(
                     world,

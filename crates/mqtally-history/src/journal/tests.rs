@@ -23,8 +23,8 @@ fn header() -> Header {
         broker_name: "mosquitto".into(),
         profile: Profile::Durable,
         measured: Some(Measured::of(
-            Survival { acknowledged: 9, lost: 0, lost_ms: 0, session_present: true },
-            Survival { acknowledged: 9, lost: 2, lost_ms: 300, session_present: false },
+            Survival { acknowledged: 9, lost: 0, lost_ms: 0, retained_lost: false, session_present: true },
+            Survival { acknowledged: 9, lost: 2, lost_ms: 300, retained_lost: true, session_present: false },
         )),
         required: vec![Requirement { promise: "D3".into(), version: Version::V5_0 }],
     }

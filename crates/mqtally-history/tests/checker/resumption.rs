@@ -110,6 +110,25 @@ fn an_end_of_the_broker_that_the_profile_does_not_cover_settles_all_debts() {
         + &drained(1, 1);
     check(&killed, "-R1");
     check_durable(&killed, "R1");
+    // A broker that wrote its session down before the PUBREL goes on from there.
+    let released = open(2)
+        + "sub > PUBREC 9
+        sub < PUBREL 9
+        broker killed
+        sub | closed
+        pub | closed
+        broker started
+        sub > CONNECT clean=0
+        sub < CONNACK sp=1
+        sub < PUBLISH qos=2 id=9 dup m=0/0/0
+        sub > PUBREC 9
+        sub < PUBREL 9
+        sub > PUBCOMP 9
+        pub > CONNECT clean=0
+        pub < CONNACK sp=1\n"
+        + &drained(2, 1);
+    check(&released, "-R3");
+    check_durable(&released, "R3 D3");
 }
 
 #[test]

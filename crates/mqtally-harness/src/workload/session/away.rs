@@ -82,16 +82,17 @@ pub(crate) async fn away(scene: Scene) -> Result<(), Trouble> {
             Leaving::Cut(how) => subscriber.cut(how).await,
         }
     }
-    send_all(&mut publisher, &mut streams, 40).await?;
+    let mut sent = send_all(&mut publisher, &mut streams, 40).await?;
     let mut subscribers = Vec::new();
     for name in &names {
         subscribers.push(scene.back(name, &filters).await?);
     }
-    send_all(&mut publisher, &mut streams, 10).await?;
+    sent.extend(send_all(&mut publisher, &mut streams, 10).await?);
     let sentinels = streams.iter_mut().map(Source::sentinel).collect();
     let sentinels = publisher.send_and_settle(sentinels).await?;
     for mut subscriber in subscribers {
         subscriber.take(&sentinels).await?;
+        subscriber.catch_up(&sent).await?;
         subscriber.disconnect().await?;
     }
     publisher.disconnect().await

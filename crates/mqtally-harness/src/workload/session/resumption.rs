@@ -115,12 +115,14 @@ async fn take_over(scene: &Scene, role: &str, qos: Qos) -> Result<(), Trouble> {
     let mut act = Interrupted::begin(scene, role, qos).await?;
     act.subscriber.hold();
     act.subscriber.take(&act.held.clone()).await?;
+    let owed = act.subscriber.held();
     scene.recorder.fault("takeover", Some(act.subscriber.name()));
     let Interrupted { name, topic, subscriber: old, mut publisher, mut source, .. } = act;
     let mut new = scene.back(&name, &[(&topic, qos)]).await?;
     old.until_ended(TAKEOVER_LIMIT).await;
     let sentinel = publisher.send_and_settle(vec![source.sentinel()]).await?;
-    new.take(&sentinel).await?;
+    let owed = if new.session_present() { owed } else { Vec::new() };
+    new.take_again(&sentinel, &owed).await?;
     new.disconnect().await?;
     publisher.disconnect().await
 }

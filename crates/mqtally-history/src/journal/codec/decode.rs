@@ -78,6 +78,7 @@ impl Fields<'_> {
             acknowledged: self.number()?,
             lost: self.number()?,
             lost_ms: self.number()?,
+            retained_lost: self.flag()?,
             session_present: self.flag()?,
         })
     }

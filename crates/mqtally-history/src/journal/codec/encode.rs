@@ -62,10 +62,11 @@ impl Encoder {
         self.text(because);
         for survival in [stopped, killed] {
             self.flag(survival.is_some());
-            if let Some(Survival { acknowledged, lost, lost_ms, session_present }) = survival {
+            if let Some(Survival { acknowledged, lost, lost_ms, retained_lost, session_present }) = survival {
                 self.number(*acknowledged);
                 self.number(*lost);
                 self.number(*lost_ms);
+                self.flag(*retained_lost);
                 self.flag(*session_present);
             }
         }
