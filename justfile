@@ -20,6 +20,12 @@ referees:
 client-mutants:
     cargo test -p mqtally-harness --test subjects -- --nocapture
 
+# Brokers that are not ours, judged in full; writes docs/brokers.md. A quarter of an hour.
+brokers:
+    .ci/install-referees
+    .ci/install-brokers
+    cargo test --release -p mqtally-cli --test brokers -- --ignored --nocapture
+
 # The whole job, as a user runs it.
 run:
     cargo run --release -- test
