@@ -15,9 +15,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 use tokio::time::{sleep, timeout};
 
-/// Messages for the session that is offline. With the pause between them they reach back far enough to tell a broker
-/// that writes now and then from one that never writes.
-const MESSAGES: u32 = 60;
+/// Messages for the session that is offline. With the pause between the first ones they reach back far enough to tell a
+/// broker that writes now and then from one that never writes; the others follow at once, so that one that writes a
+/// little later than it acknowledges has something to lose.
+const MESSAGES: u32 = 160;
+const PACED: u32 = 60;
 const PAUSE: Duration = Duration::from_millis(20);
 /// How long the broker may take to answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
@@ -101,19 +103,28 @@ impl Names {
         away.leave().await;
         let mut publisher = self.connect("publisher", true).await?;
         let mut acknowledged = BTreeMap::new();
+        // Some brokers have no retained messages, and refuse them; then there is none to lose.
+        if self.retain().await.is_ok() {
+            acknowledged.insert(RETAINED, Instant::now());
+        }
         for number in 0..MESSAGES {
             let qos = if number % 2 == 0 { Qos::AtLeastOnce } else { highest };
             let publish = Publish { qos, ..message(&self.topic("away"), number) };
             publisher.publish(publish, number).await?;
             acknowledged.insert(number, Instant::now());
-            sleep(PAUSE).await;
-        }
-        let retained = Publish { retain: true, ..message(&self.topic("retained"), RETAINED) };
-        // Some brokers have no retained messages, and refuse them; then there is none to lose.
-        if publisher.publish(retained, RETAINED).await.is_ok() {
-            acknowledged.insert(RETAINED, Instant::now());
+            if number < PACED {
+                sleep(PAUSE).await;
+            }
         }
         Ok(acknowledged)
+    }
+
+    async fn retain(&self) -> Result<(), String> {
+        let mut publisher = self.connect("retaining", true).await?;
+        let retained = Publish { retain: true, ..message(&self.topic("retained"), RETAINED) };
+        publisher.publish(retained, RETAINED).await?;
+        publisher.leave().await;
+        Ok(())
     }
 
     /// What is still there, and whether the session is said to be.
