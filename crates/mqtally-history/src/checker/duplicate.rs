@@ -61,6 +61,10 @@ fn judge_bounded(
     if accepted == 0 {
         return ledger.oblige(id, delivery.version);
     }
+    // It was on its way before the newer connection brought it again.
+    if world.is_superseded(delivery.connection) {
+        return;
+    }
     let limit = u32::from(delivery.routes.lawful.max(1)) * u32::from(known.message.submissions.max(1));
     if u32::from(accepted) < limit {
         return;

@@ -198,6 +198,10 @@ fn what_comes_late_on_a_connection_that_was_taken_over_is_not_sent_again() {
         let again = redelivered.clone() + answers;
         let history = first.clone() + taken_over + &redelivered + &late + back + &again;
         check(&(history + &drained(qos, 1)), "+R5");
+        // What was answered on the newer connection stays answered.
+        let third = "sub | closed\nsub > CONNECT clean=0\nsub < CONNACK sp=1\n";
+        let answered = first.clone() + taken_over + &again + &late + third;
+        check(&(answered + &drained(qos, 1)), "-R1");
         // On the new connection it is another matter.
         let unmarked = first + taken_over + &redelivered + back + &again.replace("dup ", "");
         check(&(unmarked + &drained(qos, 1)), "R5");

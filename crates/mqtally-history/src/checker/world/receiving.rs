@@ -53,7 +53,12 @@ impl World {
     /// Holds what a delivery began or repeated.
     pub(super) fn hold_inbound(&mut self, at: ConnIx, publish: &Publish, subject: Subject, overlapped: bool) {
         let now = self.now;
+        let is_late = self.is_superseded(at);
         let inbound = &mut self.clients[self.connections[at as usize].client as usize].inbound;
+        // What the newer connection said about the id is what counts.
+        if is_late && inbound.contains_key(&publish.packet_id) {
+            return;
+        }
         let before = inbound.get(&publish.packet_id).filter(|it| it.subject == subject);
         // Repeated on the connection that carries our acknowledgement: it may have crossed.
         let crossed = before.is_some_and(|it| it.connection == at && it.phase == Phase::Acked);
