@@ -224,7 +224,7 @@ stages! {
     "faults/aborted-connect" in Faults exercises ["D1", "D2", "D3", "O1", "S2", "S5", "L2"] plays faults::play;
     "faults/connect-storm" in Faults exercises ["D1", "D2", "D3", "O1", "S2", "S5", "L2"] plays faults::play;
     "faults/half-open" in Faults exercises ["D1", "D2", "D3", "O1", "S2", "S5", "L2"] plays faults::play;
-    "faults/takeover" in Faults exercises ["D1", "D2", "D3", "O1", "S2", "S9"] plays faults::play;
+    "faults/takeover" in Faults exercises ["D1", "D2", "D3", "O1", "S2", "S5", "L2"] plays faults::play;
     "faults/kill-client" in Faults exercises ["D1", "D2", "D3", "O1", "S1", "S2"] plays faults::play;
     "faults/slow-consumer" in Faults exercises ["D1", "D2", "D3", "O1"] plays faults::play;
     "faults/segmentation" in Faults exercises ["D1", "D2", "D3", "D8", "O1"] plays faults::play;

@@ -107,7 +107,7 @@ impl Cast {
                 client.forget(&self.scene).await?;
             }
             Act::PauseBroker => self.pause_broker(rule, id).await?,
-            Act::TerminateBroker | Act::KillBroker => self.restart_broker(act).await?,
+            Act::TerminateBroker | Act::KillBroker => self.restart_broker(act, id).await?,
         }
         Ok(())
     }
@@ -140,7 +140,18 @@ impl Cast {
         Ok(())
     }
 
-    async fn restart_broker(&self, act: Act) -> Result<(), Trouble> {
+    /// Everybody loses a connection, and maybe a session: what is sent before all are back may be owed to nobody.
+    async fn restart_broker(&self, act: Act, id: RuleId) -> Result<(), Trouble> {
+        let before = self.everybody().map(|client| client.peer().standing().connections);
+        self.kill_and_start(act).await?;
+        self.proxy.remove(id);
+        for (client, before) in self.everybody().into_iter().zip(before) {
+            client.until_connected_since(before).await?;
+        }
+        Ok(())
+    }
+
+    async fn kill_and_start(&self, act: Act) -> Result<(), Trouble> {
         let mut broker = self.scene.broker.lock().await;
         // One that does not go when it is asked to has been killed.
         let was_asked = act == Act::TerminateBroker && broker.terminate().await?;

@@ -81,7 +81,8 @@ impl Client {
         self.until_connected_since(before).await
     }
 
-    async fn until_connected_since(&self, before: u64) -> Result<(), Trouble> {
+    /// Waits for the next connection behind the first so many, and until it is back.
+    pub(super) async fn until_connected_since(&self, before: u64) -> Result<(), Trouble> {
         self.peer()
             .until_across(RETURN_LIMIT, "connection", |standing| standing.connections > before)
             .await?;

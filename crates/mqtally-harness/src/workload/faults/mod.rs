@@ -24,9 +24,5 @@ pub(crate) async fn play(scene: Scene) -> Result<(), Trouble> {
 
 async fn under_one_load(scene: &Scene, number: usize, strikes: &[Strike]) -> Result<(), Trouble> {
     let Some(load) = strikes.first().map(|strike| strike.load) else { return Ok(()) };
-    let mut theatre = Theatre::open(scene, number, load).await?;
-    for strike in strikes {
-        theatre.strike(strike).await?;
-    }
-    theatre.drain().await
+    Theatre::open(scene, number, load).await?.play(strikes).await
 }

@@ -103,28 +103,18 @@ impl Theatre {
         Ok(Self { traffic: Traffic::new(scene, publisher, load, &topic), cast })
     }
 
-    /// Carries one strike out in the middle of traffic, and waits until everybody is back.
-    pub(super) async fn strike(&mut self, strike: &Strike) -> Result<(), Trouble> {
-        let Self { traffic, cast } = self;
-        let phase = watch::Sender::new(Phase::Flowing);
-        let struck = async {
-            cast.carry_out(strike, &phase).await?;
-            phase.send_replace(Phase::Enough);
-            Ok(())
-        };
-        cast.kept(async { tokio::try_join!(traffic.flow(&phase), struck).map(drop) }).await
-    }
-
-    /// Ends the streams, waits until the sentinels have arrived, and sends everybody home.
-    pub(super) async fn drain(mut self) -> Result<(), Trouble> {
+    /// Carries the strikes out, ends the streams, waits until the sentinels have arrived, and sends everybody home. Who
+    /// keeps the clients alive does so without a break: one that is coming back must not be left half-way.
+    pub(super) async fn play(mut self, strikes: &[Strike]) -> Result<(), Trouble> {
         let Self { traffic, cast } = &mut self;
-        let drained = async {
-            let sentinels = traffic.end().await?;
-            let readers = [cast.subscriber.name(), cast.witness.name()];
-            let owed = readers.into_iter().flat_map(|to| sentinels.iter().map(|id| (to.clone(), *id)));
-            cast.scene.drain(owed.collect()).await
+        let cast = &*cast;
+        let played = async {
+            for strike in strikes {
+                cast.strike(traffic, strike).await?;
+            }
+            cast.drain(traffic).await
         };
-        cast.kept(drained).await?;
+        cast.kept(played).await?;
         for client in cast.everybody() {
             client.peer().disconnect().await;
         }
@@ -133,6 +123,24 @@ impl Theatre {
 }
 
 impl Cast {
+    /// One strike in the middle of traffic, until everybody is back.
+    async fn strike(&self, traffic: &mut Traffic, strike: &Strike) -> Result<(), Trouble> {
+        let phase = watch::Sender::new(Phase::Flowing);
+        let struck = async {
+            self.carry_out(strike, &phase).await?;
+            phase.send_replace(Phase::Enough);
+            Ok(())
+        };
+        tokio::try_join!(traffic.flow(&phase), struck).map(drop)
+    }
+
+    async fn drain(&self, traffic: &mut Traffic) -> Result<(), Trouble> {
+        let sentinels = traffic.end().await?;
+        let readers = [self.subscriber.name(), self.witness.name()];
+        let owed = readers.into_iter().flat_map(|to| sentinels.iter().map(|id| (to.clone(), *id)));
+        self.scene.drain(owed.collect()).await
+    }
+
     pub(super) fn everybody(&self) -> [&Client; 3] {
         [&self.publisher, &self.subscriber, &self.witness]
     }

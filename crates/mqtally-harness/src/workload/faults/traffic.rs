@@ -36,14 +36,8 @@ impl Traffic {
 
     /// Sends until it is enough, or for long enough.
     pub(super) async fn flow(&mut self, phase: &watch::Sender<Phase>) -> Result<(), Trouble> {
-        let body = self.load.body();
         for _ in 0..BATCHES_MAX {
-            for _ in 0..self.load.batch() {
-                for stream in &mut self.streams {
-                    self.publisher.send(stream.load(&body)).await?;
-                }
-            }
-            self.publisher.settle_across().await?;
+            self.batch().await?;
             if *phase.borrow() == Phase::Enough {
                 return Ok(());
             }
@@ -52,8 +46,20 @@ impl Traffic {
         Ok(())
     }
 
-    /// Ends the streams. Returns the sentinels.
+    async fn batch(&mut self) -> Result<(), Trouble> {
+        let body = self.load.body();
+        for _ in 0..self.load.batch() {
+            for stream in &mut self.streams {
+                self.publisher.send(stream.load(&body)).await?;
+            }
+        }
+        self.publisher.settle_across().await
+    }
+
+    /// Ends the streams, one batch behind the last strike: what that has broken may show in what comes next. Returns the
+    /// sentinels.
     pub(super) async fn end(&mut self) -> Result<Vec<MessageId>, Trouble> {
+        self.batch().await?;
         let mut ids = Vec::new();
         for stream in &mut self.streams {
             let sentinel = stream.sentinel();
