@@ -15,7 +15,8 @@ A strike is a rule of the fault proxy, or a deed at a packet:
     takeover before s2c PUBREC          half-open, takeover, kill-client, wipe-client,
     pause-broker after c2s PUBLISH for 80ms    pause-broker, terminate-broker, kill-broker
     cut fin before s2c PUBREC window=21        with so many messages in flight
-Where a link is the publisher's and where it is the subscriber's follows from packet and direction: c2s PUBLISH and s2c PUBREC are the publisher's, s2c PUBLISH and c2s PUBREC the subscriber's. A strike that never happened makes the verdict unknown.",
+Where a link is the publisher's and where it is the subscriber's follows from packet and direction: c2s PUBLISH and s2c PUBREC are the publisher's, s2c PUBLISH and c2s PUBREC the subscriber's. A strike that never happened makes the verdict unknown.
+When a promise of severity S1 or S2 is broken in this group, the run is repeated with fewer strikes until no strike can be left out (at most 40 runs, and 90 seconds), and the command for those that are left is printed. --no-shrink leaves that.",
     },
     Entry {
         words: &["windows", "window"],

@@ -84,6 +84,14 @@ impl Faults {
         }
     }
 
+    /// Whether any of it is drawn.
+    pub fn has_drawn(&self) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(choices) => choices.iter().any(|choice| matches!(choice, Choice::Kind(_))),
+        }
+    }
+
     /// Whether nothing is played.
     pub fn is_none(&self) -> bool {
         *self == Self::Only(Vec::new())

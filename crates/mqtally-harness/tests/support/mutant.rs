@@ -13,7 +13,7 @@ use mqtally_proto::packet::{
     Ack, Connack, Packet, Properties, Property, Publish, Qos, ReasonCode, RetainHandling, Unsuback,
     Unsubscribe, Version, encode, observe,
 };
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -46,6 +46,7 @@ impl Proxy {
             connects: HashMap::new(),
             kept: None,
             filters: Vec::new(),
+            torn: HashSet::new(),
         }));
         let accepting = tokio::spawn(accept(listener, broker, state.clone())).abort_handle();
         Self { address, state, accepting }
@@ -73,6 +74,8 @@ struct State {
     kept: Option<Publish>,
     /// What a client subscribed to.
     filters: Vec<bytestring::ByteString>,
+    /// Clients whose link ended inside a PUBREC.
+    torn: HashSet<String>,
 }
 
 /// One client's connection through the proxy.
@@ -133,10 +136,14 @@ async fn relay(mut client: TcpStream, mut broker: TcpStream, state: &Mutex<State
             read = client.read_buf(&mut from_client), if client_open => match read {
                 Ok(0) => {
                     client_open = false;
+                    link.client_ended(&from_client, state);
                     broker.shutdown().await?;
                 }
                 Ok(_) => link.take(&mut from_client, state, Link::client_says),
-                Err(_) => return broker.set_zero_linger(),
+                Err(_) => {
+                    link.client_ended(&from_client, state);
+                    return broker.set_zero_linger();
+                }
             },
             read = broker.read_buf(&mut from_broker), if broker_open => match read {
                 Ok(0) => {
@@ -163,6 +170,15 @@ async fn relay(mut client: TcpStream, mut broker: TcpStream, state: &Mutex<State
 }
 
 impl Link {
+    /// The client is gone and leaves the beginning of a packet.
+    fn client_ended(&self, rest: &[u8], state: &Mutex<State>) {
+        let is_pubrec = rest.first().is_some_and(|first| first >> 4 == 5);
+        let state = &mut *state.lock().expect("the proxy panicked");
+        if is_pubrec && state.mutant == Mutant::LoseBehindTornPubrec {
+            state.torn.insert(self.client.clone());
+        }
+    }
+
     fn take(&mut self, bytes: &mut BytesMut, state: &Mutex<State>, pass: fn(&mut Self, Packet, &mut State)) {
         let state = &mut *state.lock().expect("the proxy panicked");
         while let Ok(Some(observed)) = observe(bytes, self.version.unwrap_or(Version::V5_0)) {
@@ -476,6 +492,11 @@ impl Link {
         let Identity::Ours(marker) = Identity::of(state.run, &publish.payload) else {
             return self.client(&Packet::Publish(publish));
         };
+        let is_fresh = publish.qos == Qos::AtLeastOnce && !publish.dup && marker.purpose == Purpose::Load;
+        if is_fresh && state.torn.remove(&self.client) {
+            state.strikes += 1;
+            return self.broker(&Packet::Puback(Ack::success(publish.packet_id.unwrap_or_default())));
+        }
         if !self.is_victim(&publish, &marker, state.mutant) {
             return self.client(&Packet::Publish(publish));
         }

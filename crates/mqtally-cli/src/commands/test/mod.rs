@@ -5,6 +5,7 @@ mod live;
 mod progress;
 mod scenarios;
 mod setup;
+mod shrink;
 mod subject;
 
 use super::Global;
@@ -110,6 +111,12 @@ pub(crate) struct Args {
     /// leaves out every fault, restarts too
     #[arg(long, value_name = "FAULT,…|none", help_heading = "Workload")]
     faults: Option<String>,
+    /// Search for the fewest strikes that break the same promise again, also where --faults names each strike
+    #[arg(long, help_heading = "Workload", conflicts_with = "no_shrink")]
+    shrink: bool,
+    /// Search for nothing when strikes that were drawn have broken a promise
+    #[arg(long, help_heading = "Workload")]
+    no_shrink: bool,
     /// Of the groups, run only these
     #[arg(long, value_name = "GROUP,…", value_delimiter = ',', help_heading = "Workload")]
     only: Vec<String>,
@@ -175,6 +182,9 @@ pub(crate) fn run(args: &Args, global: &Global) -> Result<ExitStatus, Failure> {
     }
     let (judged, status) = runtime.block_on(watched(args, &setup, global))?;
     outputs.map_or(Ok(()), |outputs| outputs.publish(&judged, None, global.quiet))?;
+    if status == ExitStatus::Broken && setup.shrinks && !global.quiet {
+        runtime.block_on(shrink::shrink(&setup, &judged.report, interrupted()))?;
+    }
     if status != ExitStatus::Success && !global.quiet {
         exit::complain(&again::hint(judged.report.seed, setup.history.as_deref()));
     }

@@ -42,6 +42,8 @@ pub(super) struct Setup {
     max_qos: u8,
     /// Programs under test.
     pub(super) subjects: SubjectArgs,
+    /// Whether to search for the fewest strikes that break what was found broken.
+    pub(super) shrinks: bool,
     plan: Plan,
     broker: Broker,
 }
@@ -60,6 +62,7 @@ impl Setup {
         let url = if let Broker::Url(endpoint) = &broker { Some(endpoint) } else { None };
         args.subjects.check(url)?;
         let plan = plan(args, &broker)?;
+        let shrinks = args.shrink || (plan.faults.has_drawn() && !args.no_shrink);
         let outputs = Some(args.results.prepare()?);
         let history = args.history.clone();
         history.as_deref().map(fresh_history).transpose()?;
@@ -68,6 +71,7 @@ impl Setup {
             runs: args.runs,
             profile,
             undeclared,
+            shrinks,
             measured: None,
             outputs,
             max_qos: args.max_qos,

@@ -61,6 +61,8 @@ pub(crate) enum Mutant {
     IgnorePacketSize,
     /// Sends no subscription identifiers.
     StripIdentifiers,
+    /// Behind a link that ended inside a PUBREC, loses one QoS 1 message of the same subscriber.
+    LoseBehindTornPubrec,
     /// Answers no PINGREQ while no place is free.
     HoldPong,
     /// Gives a returning client no more places than it had left.
