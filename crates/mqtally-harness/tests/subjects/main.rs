@@ -153,7 +153,7 @@ async fn bytes_that_are_no_mqtt_are_unknown() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_program_that_says_nothing_of_messages_is_unknown() {
-    let mute = kit(Side::Subscriber, Mutant::None, "5").replace("--nocapture", "");
+    let mute = kit(Side::Subscriber, Mutant::None, "5").replace("env ", "env KIT_MUTE=1 ");
     let reason = reason(Side::Subscriber, &mute).await;
     assert!(reason.contains("A3 had to be exercised on MQTT 5 and was not"), "{reason}");
 }
