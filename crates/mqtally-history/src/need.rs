@@ -85,6 +85,8 @@ pub struct Advice {
     pub stream: Arc<str>,
     /// The subscriber, when it is about one.
     pub subscriber: Option<Arc<str>>,
+    /// The need that it is about.
+    pub need: Need,
     /// Why the need cannot be met, in a sentence without a full stop.
     pub why: Arc<str>,
     /// What to change, as it would stand in the file.

@@ -1,6 +1,7 @@
 //! What a run comes to. Serialised as it stands, it is the JSON report `mqtally.report/1`.
 
 use crate::event::{BrokerKind, Side};
+use crate::need::{Need, Weight};
 use crate::profile::{Measured, Profile};
 use serde::Serialize;
 
@@ -30,6 +31,9 @@ pub struct Report {
     pub promises: Vec<Promise>,
     /// What was found, most severe first.
     pub findings: Vec<Finding>,
+    /// What scenarios need, and whether it was met; how fast they were played; and what the advisor says to them.
+    #[serde(flatten)]
+    pub needs: Needs,
     /// Each stream.
     pub streams: Vec<Stream>,
     /// Messages that carry a label: the lesson's table.
@@ -44,6 +48,90 @@ pub struct Report {
     pub groups: Vec<Group>,
     /// From the first event to the last.
     pub elapsed_ms: u64,
+}
+
+/// What scenarios came to. Empty in a run that plays none.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Needs {
+    /// Each need of each stream.
+    pub needs: Vec<NeedMet>,
+    /// What to change so that needs can be met, found before the run.
+    pub advice: Vec<Advised>,
+    /// How fast each stream was to be sent, and was.
+    pub rates: Vec<Rate>,
+}
+
+/// A need of a stream on one version, and whether it was met.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NeedMet {
+    /// Scenario.
+    pub scenario: String,
+    /// `3.1.1` or `5`.
+    pub protocol: &'static str,
+    /// Stream.
+    pub stream: String,
+    /// What is needed.
+    pub need: Need,
+    /// The promise that stands for it, such as `N2`.
+    pub promise: &'static str,
+    /// QoS that the stream is published at.
+    pub qos: u8,
+    /// Messages that its devices took on.
+    pub messages: u64,
+    /// How often it was put to the test.
+    pub obligations: u64,
+    /// How often it was not met.
+    pub violations: u64,
+    /// Whether it was met.
+    pub verdict: Verdict,
+    /// What happened, in a sentence without a full stop.
+    pub why: String,
+}
+
+/// Something to change in a scenario.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Advised {
+    /// Scenario.
+    pub scenario: String,
+    /// Stream.
+    pub stream: String,
+    /// Subscriber, when it is about one.
+    pub subscriber: Option<String>,
+    /// The need that it is about.
+    pub need: Need,
+    /// How serious it is.
+    pub weight: Weight,
+    /// Why the need cannot be met, or costs too much.
+    pub why: String,
+    /// What to change.
+    pub change: String,
+    /// What really happened: whether the need was met all the same.
+    pub happened: String,
+}
+
+/// How fast a stream was to be sent on one version, and was.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Rate {
+    /// Scenario.
+    pub scenario: String,
+    /// `3.1.1` or `5`.
+    pub protocol: &'static str,
+    /// Stream.
+    pub stream: String,
+    /// Messages that its devices were to take on.
+    pub planned: u64,
+    /// Messages that they took on.
+    pub taken: u64,
+    /// Messages that they sent.
+    pub sent: u64,
+    /// Messages a second of the run, all devices together, as planned.
+    pub planned_per_s: f64,
+    /// As it was.
+    pub achieved_per_s: f64,
+    /// The longest time between when a message was due and its first byte.
+    pub behind_ms_max: u64,
+    /// At least 95 % of what was planned.
+    pub met: bool,
 }
 
 /// The words of a verdict.

@@ -2,11 +2,12 @@
 
 use mqtally_history::event::{BrokerEvent, BrokerKind, Closing, ConnectionId, Event, EventKind, Role, Side};
 use mqtally_history::marker::{Identity, Marker, MessageId, Purpose};
+use mqtally_history::need::{Need, Weight};
 use mqtally_history::packet::{Connack, Packet, Publish, Version};
 use mqtally_history::profile::{Measured, Profile, Survival};
 use mqtally_history::report::{
-    Application, Broker, Excuse, Fault, Finding, Group, Message, Percentiles, Promise, Report, Session,
-    Severity, Stream, Subject, Tally, Verdict,
+    Advised, Application, Broker, Excuse, Fault, Finding, Group, Message, NeedMet, Needs, Percentiles,
+    Promise, Rate, Report, Session, Severity, Stream, Subject, Tally, Verdict,
 };
 use mqtally_history::timeline::Timeline;
 
@@ -36,6 +37,7 @@ pub(super) fn kept() -> Report {
         },
         promises: promises(),
         findings: Vec::new(),
+        needs: Needs::default(),
         streams: streams(),
         messages: messages(),
         applications: applications(),
@@ -127,6 +129,58 @@ pub(super) fn one_group() -> Report {
         ..promises().remove(0)
     });
     report.promises.extend(others);
+    report
+}
+
+/// A scenario with an alert that was lost, as the advisor had said, and a stream that could not be sent so fast.
+pub(super) fn needy() -> Report {
+    let need = |stream: &str, need, qos, verdict, why: &str| NeedMet {
+        scenario: "factory".into(),
+        protocol: "5",
+        stream: stream.into(),
+        need,
+        promise: "N2",
+        qos,
+        messages: 1_200,
+        obligations: 1_200,
+        violations: u64::from(verdict == Verdict::Broken) * 26,
+        verdict,
+        why: why.into(),
+    };
+    let moved = "0 ran twice, position 60 of 60";
+    let rate = |stream: &str, achieved_per_s, taken, met| Rate {
+        scenario: "factory".into(),
+        protocol: "5",
+        stream: stream.into(),
+        planned: 1_200,
+        taken,
+        sent: taken,
+        planned_per_s: 400.0,
+        achieved_per_s,
+        behind_ms_max: 1_204,
+        met,
+    };
+    let mut report = kept();
+    report.verdict = Verdict::Broken;
+    report.needs = Needs {
+        needs: vec![
+            need("temperature", Need::MayLose, 0, Verdict::Kept, "1,198 of 1,200 arrived"),
+            need("anomaly", Need::MustArrive, 0, Verdict::Broken, "1174 of 1200 arrived"),
+            need("cooling", Need::MustNotHappenTwice, 2, Verdict::Kept, moved),
+            need("door <open>", Need::NewestOnly, 1, Verdict::Unknown, "it could not be decided"),
+        ],
+        advice: vec![Advised {
+            scenario: "factory".into(),
+            stream: "anomaly".into(),
+            subscriber: Some("control-room".into()),
+            need: Need::MustArrive,
+            weight: Weight::Unmet,
+            why: "it must arrive and is published at QoS 0, which may be lost".into(),
+            change: "qos = 1".into(),
+            happened: "not met in this run; 1174 of 1200 arrived on MQTT 5".into(),
+        }],
+        rates: vec![rate("temperature", 310.24, 1_100, false), rate("anomaly", 400.0, 1_200, true)],
+    };
     report
 }
 

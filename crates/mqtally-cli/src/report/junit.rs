@@ -1,8 +1,9 @@
 //! The JUnit report: a test suite for each version of MQTT, a test case for each promise. CI systems read it.
 
+use super::needs::outcome as outcome_of;
 use super::prose::finding_facts;
 use super::words::{count, visible};
-use mqtally_history::report::{Finding, Promise, Report, Verdict};
+use mqtally_history::report::{Finding, NeedMet, Promise, Report, Verdict};
 use std::fmt::Write;
 
 /// Findings told within one test case.
@@ -10,7 +11,8 @@ const FINDINGS_MAX: usize = 20;
 
 /// The report as XML.
 pub(crate) fn render(report: &Report) -> Vec<u8> {
-    let suites: Vec<Suite> = report.broker.protocols.iter().map(|protocol| suite(report, protocol)).collect();
+    let promises = report.broker.protocols.iter().map(|protocol| suite(report, protocol));
+    let suites: Vec<Suite> = promises.chain(needs(report)).collect();
     let sum = |of: fn(&Suite) -> usize| suites.iter().map(of).sum::<usize>() + of(&run(report));
     let mut xml = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
     let (tests, failures, errors) =
@@ -76,6 +78,36 @@ fn suite(report: &Report, protocol: &'static str) -> Suite {
         name: format!("promises on MQTT {protocol}"),
         elapsed_ms: groups.map(|group| group.elapsed_ms).sum(),
         cases: report.promises.iter().map(|promise| case(report, promise, protocol)).collect(),
+    }
+}
+
+/// A suite for each scenario and version, a case for each need of a stream.
+fn needs(report: &Report) -> impl Iterator<Item = Suite> {
+    let same = |a: &NeedMet, b: &NeedMet| (&a.scenario, a.protocol) == (&b.scenario, b.protocol);
+    report.needs.needs.chunk_by(same).map(|part| {
+        let (scenario, protocol) = (&part[0].scenario, part[0].protocol);
+        let group = report.groups.iter().find(|it| it.name == *scenario && it.protocol == protocol);
+        Suite {
+            name: format!("needs of {scenario} on MQTT {protocol}"),
+            elapsed_ms: group.map_or(0, |group| group.elapsed_ms),
+            cases: part.iter().map(need).collect(),
+        }
+    })
+}
+
+fn need(it: &NeedMet) -> Case {
+    let kind = match it.verdict {
+        Verdict::Kept => None,
+        Verdict::NotExercised => Some(Kind::Skipped),
+        Verdict::Warn | Verdict::Unknown => Some(Kind::Error),
+        Verdict::Broken => Some(Kind::Failure),
+    };
+    let message = outcome_of(it.verdict, &it.why);
+    let text = format!("{} messages at QoS {}; see {}", it.messages, it.qos, it.promise);
+    Case {
+        name: format!("{} {}", it.stream, it.need.word()),
+        class: format!("mqtally.need.{}", it.scenario),
+        outcome: kind.map(|kind| Outcome { kind, message, text }),
     }
 }
 

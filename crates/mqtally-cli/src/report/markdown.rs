@@ -1,6 +1,7 @@
 //! The Markdown report: fits a comment on a pull request, says the verdict first and folds the rest.
 
 use super::comparison::Comparison;
+use super::needs::{advised, outcome, unmet_rate, unmet_rates};
 use super::prose::finding_facts;
 use super::topics;
 use super::words::{self, count, counted, duration, milliseconds, times, visible};
@@ -17,7 +18,8 @@ const STREAMS_MAX: usize = 40;
 pub(crate) fn render(report: &Report, comparison: Option<&Comparison>) -> Vec<u8> {
     let head = headline(report) + &tally(report);
     let comparison = comparison.map(compared).unwrap_or_default();
-    let parts = [findings(report), comparison, promises(report), streams(report), footer(report)];
+    let parts =
+        [needs(report), findings(report), comparison, promises(report), streams(report), footer(report)];
     let mut text = head;
     for part in parts {
         // A part is left out whole: half a table is worse than none.
@@ -83,6 +85,31 @@ fn tally(report: &Report) -> String {
     row(counts.map(|(word, _)| word.to_owned()).to_vec())
         + &row(counts.map(|_| "--:".to_owned()).to_vec())
         + &row(counts.map(|(_, number)| count(number)).to_vec())
+}
+
+fn needs(report: &Report) -> String {
+    let mut text = String::new();
+    if !report.needs.needs.is_empty() {
+        text += "\n### Needs\n\n| | scenario | MQTT | stream | need | QoS | messages | what happened |\n\
+                 |--|--|--|--|--|--:|--:|--|\n";
+    }
+    for need in &report.needs.needs {
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} | {} | {} | {} | {} | {} |",
+            sign(need.verdict),
+            plain(&need.scenario),
+            need.protocol,
+            plain(&need.stream),
+            need.need.word(),
+            need.qos,
+            count(need.messages),
+            plain(&outcome(need.verdict, &need.why)),
+        );
+    }
+    let notes = report.needs.advice.iter().map(advised).chain(unmet_rates(report).map(unmet_rate));
+    let notes: String = notes.map(|note| format!("- {}\n", plain(&note))).collect();
+    if notes.is_empty() { text } else { format!("{text}\n{notes}") }
 }
 
 fn findings(report: &Report) -> String {

@@ -8,6 +8,7 @@ mod html;
 mod json;
 mod junit;
 mod markdown;
+pub(crate) mod needs;
 mod over_time;
 pub(crate) mod prose;
 pub(crate) mod receipts;

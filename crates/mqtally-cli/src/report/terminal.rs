@@ -2,6 +2,7 @@
 
 use super::Judged;
 use super::comparison::Comparison;
+use super::needs;
 use super::over_time;
 use super::prose::{finding_facts, title};
 use super::streams;
@@ -29,6 +30,7 @@ pub(super) fn render(judged: &Judged, comparison: Option<&Comparison>, look: Loo
     let parts = [
         header(report, look),
         messages(report, look),
+        needs::section(report, look),
         streams::section(report, look),
         sessions(report, look),
         applications(report, look),

@@ -47,6 +47,33 @@ fn most_of_the_catalogue_left_alone_is_a_list_of_names() {
 }
 
 #[test]
+fn what_scenarios_need_is_told_with_advice_and_rates() {
+    insta::assert_snapshot!(super::needs::section(&fixture::needy(), Look { width: 100, colour: false }));
+    assert_eq!(super::needs::section(&fixture::kept(), Look { width: 100, colour: false }), "");
+}
+
+#[test]
+fn what_scenarios_need_is_in_every_report() {
+    let report = fixture::needy();
+    let page = String::from_utf8(html::render(&report, &fixture::timeline(), None)).expect("UTF-8");
+    let markdown = String::from_utf8(markdown::render(&report, None)).expect("UTF-8");
+    let junit = String::from_utf8(junit::render(&report)).expect("UTF-8");
+    for part in ["must-arrive", "1174 of 1200 arrived", "change: qos = 1", "310.2 messages a second"] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    assert!(page.contains("door &lt;open&gt;"), "{page}");
+    let section = markdown.split("### ").find(|part| part.starts_with("Needs")).expect("the section");
+    insta::assert_snapshot!(section.split("<details>").next().unwrap_or_default());
+    let suite = junit.split("<testsuite ").find(|part| part.contains("needs of factory")).expect("the suite");
+    insta::assert_snapshot!(suite);
+    let json: serde_json::Value = serde_json::from_slice(&json::render(&report)).expect("JSON");
+    assert_eq!(json["needs"][1]["verdict"], "broken");
+    assert_eq!(json["needs"][1]["need"], "must-arrive");
+    assert_eq!(json["advice"][0]["weight"], "unmet");
+    assert_eq!((&json["rates"][0]["met"], &json["rates"][0]["planned"]), (&false.into(), &1_200.into()));
+}
+
+#[test]
 fn colour_changes_nothing_but_colour() {
     let report = fixture::broken();
     let coloured = terminal::render(&judged(&report), None, Look { width: 100, colour: true });
@@ -76,7 +103,7 @@ fn the_json_report_has_the_fields_of_the_contract() {
         assert_eq!(fields, contract.iter().copied().collect(), "{pointer}");
     };
     let whole = "schema verdict unknown_because seed broker profile_measured subjects tally excuses promises findings streams messages applications \
-                 faults sessions groups elapsed_ms";
+                 faults sessions groups elapsed_ms needs advice rates";
     check("", &words(whole));
     check("/broker", &words("kind name protocols profile anonymous"));
     check("/profile_measured", &words("profile because stopped killed"));

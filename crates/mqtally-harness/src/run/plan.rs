@@ -284,7 +284,7 @@ impl Plan {
                 let of_subject = group.side().and_then(|side| self.subject(side)).map(Subject::required);
                 of_stages.chain(of_subject.into_iter().flatten()).collect()
             }
-            Part::Scenario(_) => Vec::new(),
+            Part::Scenario(scenario) => workload::scenario::exercises(scenario, &self.offer),
         }
     }
 

@@ -48,7 +48,12 @@ impl About<'_> {
     fn unheard(&self) -> Option<Advice> {
         self.stream.has(Need::MustArrive).then(|| {
             let why = "nobody subscribes to its topic".to_owned();
-            self.unmet(None, why, format!("a subscriber with the filter \"{}\"", self.stream.filter()))
+            self.unmet(
+                Need::MustArrive,
+                None,
+                why,
+                format!("a subscriber with the filter \"{}\"", self.stream.filter()),
+            )
         })
     }
 
@@ -57,11 +62,13 @@ impl About<'_> {
         let owed = effective > Qos::AtMostOnce;
         (self.stream.has(Need::MustArrive) && !owed).then(|| match self.stream.qos {
             0 => self.unmet(
+                Need::MustArrive,
                 None,
                 "it must arrive and is published at QoS 0, which may be lost".to_owned(),
                 "qos = 1".to_owned(),
             ),
             _ => self.unmet(
+                Need::MustArrive,
                 Some(subscriber),
                 "it must arrive, and this subscriber asks for QoS 0".to_owned(),
                 "\"…@1\" in its filters".to_owned(),
@@ -76,12 +83,12 @@ impl About<'_> {
             return None;
         }
         match (subscriber.session, subscriber.expiry) {
-            (Session::Clean, _) => Some(self.unmet(
+            (Session::Clean, _) => Some(self.unmet(Need::MustArrive,
                 Some(subscriber),
                 "it must arrive, and a clean session forgets what comes while the connection is gone".to_owned(),
                 "session = \"persistent\"".to_owned(),
             )),
-            (Session::Persistent, Some(expiry)) if expiry <= away => Some(self.unmet(
+            (Session::Persistent, Some(expiry)) if expiry <= away => Some(self.unmet(Need::MustArrive,
                 Some(subscriber),
                 format!("it must arrive, and the session expires after {expiry}, but the subscriber is away for {away}"),
                 format!("expiry longer than \"{away}\""),
@@ -93,6 +100,7 @@ impl About<'_> {
     fn message_expiry(&self, subscriber: &Subscriber, away: super::Span) -> Option<Advice> {
         let expiry = self.stream.expiry.filter(|expiry| *expiry <= away)?;
         Some(self.unmet(
+            Need::MustArrive,
             Some(subscriber),
             format!(
                 "it must arrive, and a message expires after {expiry}, but the subscriber is away for {away}"
@@ -110,7 +118,7 @@ impl About<'_> {
         let away = self.scenario.longest_absence(subscriber);
         let waiting = self.waiting(subscriber, away);
         (waiting > limit).then(|| {
-            self.unmet(
+            self.unmet(Need::MustArrive,
                 Some(subscriber),
                 format!("about {waiting} messages wait for it while it is away for {away}, and the broker keeps {limit}"),
                 format!("queue-max = {waiting} or more, or fewer messages"),
@@ -134,18 +142,18 @@ impl About<'_> {
             return None;
         }
         match effective {
-            Qos::AtLeastOnce if subscriber.dedup => Some(self.unmet(
+            Qos::AtLeastOnce if subscriber.dedup => Some(self.unmet(Need::MustNotHappenTwice,
                 Some(subscriber),
                 "it must not happen twice, QoS 1 may deliver it again, and its payload has no message_id to recognise it by".to_owned(),
                 "\"message_id\": {number} in its payload".to_owned(),
             )),
             Qos::AtMostOnce => None,
-            Qos::AtLeastOnce => Some(self.unmet(
+            Qos::AtLeastOnce => Some(self.unmet(Need::MustNotHappenTwice,
                 Some(subscriber),
                 "it must not happen twice, and QoS 1 may deliver it again".to_owned(),
                 "qos = 2 (and @2 in its filters), or dedup = true".to_owned(),
             )),
-            Qos::ExactlyOnce if subscriber.session == Session::Clean => Some(self.unmet(
+            Qos::ExactlyOnce if subscriber.session == Session::Clean => Some(self.unmet(Need::MustNotHappenTwice,
                 Some(subscriber),
                 "it must not happen twice, and a session that ends with its connection forgets what it has delivered".to_owned(),
                 "session = \"persistent\"".to_owned(),
@@ -159,7 +167,7 @@ impl About<'_> {
         (self.stream.has(Need::NewestOnly) && !self.stream.retained).then(|| {
             let why = "only the newest counts, and whoever subscribes later sees none until the next is sent"
                 .to_owned();
-            self.unmet(None, why, "retained = true".to_owned())
+            self.unmet(Need::NewestOnly, None, why, "retained = true".to_owned())
         })
     }
 
@@ -174,7 +182,12 @@ impl About<'_> {
         let declared = self.scenario.broker.profile.filter(|declared| *declared < needed)?;
         self.stream.has(Need::MustArrive).then(|| {
             let why = format!("it must arrive, and the broker ends, but declares to be {}", word(declared));
-            self.unmet(None, why, format!("profile = \"{}\", and a broker that is", word(needed)))
+            self.unmet(
+                Need::MustArrive,
+                None,
+                why,
+                format!("profile = \"{}\", and a broker that is", word(needed)),
+            )
         })
     }
 
@@ -185,6 +198,7 @@ impl About<'_> {
         (needs_nothing && self.stream.qos > 0).then(|| Advice {
             weight: Weight::Hint,
             ..self.unmet(
+                Need::MayLose,
                 None,
                 format!(
                     "it may be lost, and QoS {} sends {} packets for each",
@@ -196,11 +210,12 @@ impl About<'_> {
         })
     }
 
-    fn unmet(&self, subscriber: Option<&Subscriber>, why: String, change: String) -> Advice {
+    fn unmet(&self, need: Need, subscriber: Option<&Subscriber>, why: String, change: String) -> Advice {
         Advice {
             weight: Weight::Unmet,
             stream: self.stream.name.as_str().into(),
             subscriber: subscriber.map(|subscriber| subscriber.name.as_str().into()),
+            need: need.into(),
             why: why.into(),
             change: change.into(),
         }

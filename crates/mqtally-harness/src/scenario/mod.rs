@@ -253,6 +253,13 @@ impl Scenario {
         self.faults.iter().any(|fault| fault.takes_away(&subscriber.name))
     }
 
+    /// Whether `subscriber` is away for most of the time.
+    pub(crate) fn is_mostly_away(&self, subscriber: &Subscriber) -> bool {
+        let away = self.faults.iter().filter(|fault| fault.takes_away(&subscriber.name));
+        let away_ms = away.map(|fault| self.strikes(fault).saturating_mul(fault.lasts.as_ms())).sum::<u64>();
+        away_ms > self.duration.as_ms() / 2
+    }
+
     /// An expiry of the scenario in seconds of the run, rounded up: MQTT counts no less.
     pub(crate) fn whole_seconds(&self, expiry: Span) -> u32 {
         let seconds = self.compressed(expiry).as_secs_f64().ceil().max(1.0);

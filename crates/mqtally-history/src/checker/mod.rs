@@ -14,6 +14,7 @@ mod identifier;
 mod integrity;
 mod ledger;
 mod liveness;
+mod need;
 mod order;
 mod qos;
 mod resumption;
@@ -67,6 +68,7 @@ pub struct Checker {
     session: session::Sessions,
     flow: flow::Flow,
     application: application::Applications,
+    needs: need::Needs,
     summary: summary::Summary,
 }
 
@@ -91,6 +93,7 @@ impl Checker {
             session: session::Sessions::default(),
             flow: flow::Flow::default(),
             application: application::Applications::default(),
+            needs: need::Needs::default(),
             summary: summary::Summary::default(),
         }
     }
@@ -131,7 +134,7 @@ impl Checker {
             self.ledger.unknown("the history has no events");
         }
         self.ledger.require(&self.header.required);
-        self.summary.report(&self.header, &self.world, self.ledger)
+        self.summary.report(&self.header, &self.world, self.ledger, self.needs.told())
     }
 
     fn judge(&mut self, event: &Event) {
@@ -158,6 +161,7 @@ impl Checker {
             EventKind::Settled { client, message, outcome } => {
                 self.subjects.settled(&self.world, client, *message, *outcome);
                 self.application.settled(&self.world, client, *message, *outcome, &mut self.ledger);
+                self.needs.settled(self.world.now, client, *message, *outcome);
             }
             EventKind::Statistics { client, counters } => {
                 self.application.reported(&self.world, client, *counters);
@@ -167,7 +171,17 @@ impl Checker {
                 self.fault(None);
             }
             EventKind::Fault { client, .. } => self.fault(client.as_deref()),
-            EventKind::Declared(stream) => self.application.declared(stream),
+            EventKind::Declared(stream) => {
+                self.application.declared(stream);
+                self.needs.declared(&self.world, stream);
+            }
+            EventKind::Advised(advice) => self.needs.advised(&self.world, advice),
+            EventKind::Accepted { message, late_ns } => {
+                self.needs.taken(self.world.now, *message, *late_ns);
+            }
+            EventKind::Position { client, publisher, stream, value } => {
+                self.needs.position(self.world.now, client, (*publisher, *stream), *value);
+            }
             EventKind::Gap { lost } => {
                 self.ledger.incomplete(format!("{lost} events were lost before they could be recorded"));
             }
@@ -179,10 +193,8 @@ impl Checker {
             EventKind::GroupStarted { .. }
             | EventKind::GroupEnded { .. }
             | EventKind::Opened { .. }
-            | EventKind::Advised(_)
-            | EventKind::Accepted { .. }
-            | EventKind::Position { .. }
             | EventKind::Subject { .. }
+            | EventKind::StateWiped { .. }
             | EventKind::Labelled { .. } => {}
         }
     }
@@ -310,6 +322,7 @@ impl Checker {
         self.liveness.judge_group(world, group, self.header.broker_kind, ledger);
         self.session.judge_group(world, group, ledger);
         self.application.judge_group(world, group, ledger);
+        self.needs.judge_group(world, group, ledger);
         self.summary.group_over(world, group);
         world.forget(group);
     }

@@ -150,7 +150,13 @@ impl Summary {
         }
     }
 
-    pub(crate) fn report(self, header: &Header, world: &World, mut ledger: Ledger) -> Report {
+    pub(crate) fn report(
+        self,
+        header: &Header,
+        world: &World,
+        mut ledger: Ledger,
+        needs: report::Needs,
+    ) -> Report {
         let (verdict, unknown_because) = ledger.verdict();
         Report {
             schema: "mqtally.report/1",
@@ -171,6 +177,7 @@ impl Summary {
             promises: ledger.promises(),
             findings: ledger.findings(),
             applications: self.applications(world),
+            needs,
             streams: self.streams,
             messages: self.messages,
             faults: self

@@ -166,7 +166,14 @@ fn declaration() -> Declaration {
 
 fn advice(subscriber: Option<Arc<str>>) -> Advice {
     let (why, change) = ("it may be lost".into(), "qos = 1".into());
-    Advice { weight: Weight::Unmet, stream: "cooling".into(), subscriber, why, change }
+    Advice {
+        weight: Weight::Unmet,
+        stream: "cooling".into(),
+        subscriber,
+        need: Need::MustArrive,
+        why,
+        change,
+    }
 }
 
 fn events() -> Vec<Event> {

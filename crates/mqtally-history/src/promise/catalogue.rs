@@ -504,6 +504,30 @@ catalogue! {
     lifted when "it asks for no such session; MQTT itself does not say it",
     exercise "a subject that is killed and started again";
 
+    N1, S2, "What may be lost is heard all the same",
+    [],
+    tested by "each device of a stream that may lose messages and each subscriber: five or more were sent while the subscriber was connected",
+    lifted when "never: it is what the application needs, whatever MQTT promises",
+    exercise "a scenario with a stream that may lose messages";
+
+    N2, S1, "What must arrive is acted on",
+    [],
+    tested by "each message that a device took on, and each application that subscribes to its stream",
+    lifted when "never: neither a lost session nor an end of the broker excuses it; where the end of the stream did not come either, it is unknown",
+    exercise "a scenario with a stream that must arrive; cut links, absences and restarts make it hard";
+
+    N3, S1, "What must not happen twice is acted on once",
+    [],
+    tested by "each message that an application acted on, and where what the messages move stands at the end",
+    lifted when "never: it is what the application needs, whatever MQTT promises",
+    exercise "a scenario with a stream that must not happen twice; cut either link, restart the broker";
+
+    N4, S1, "Whoever looks sees the newest",
+    [],
+    tested by "each device of a stream of which only the newest message counts: what each subscriber saw last, and what one sees that comes when all is sent",
+    lifted when "never: it is what the application needs, whatever MQTT promises",
+    exercise "a scenario with retained states";
+
     L1, S4, "Streams drain",
     [],
     tested by "each stream and session that owes a sentinel at the end of a part of the run",

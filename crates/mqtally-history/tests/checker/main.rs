@@ -13,6 +13,7 @@ mod lawful;
 mod liveness;
 mod matrix;
 mod model;
+mod need;
 mod oddities;
 mod order;
 mod qos;

@@ -8,6 +8,7 @@
 //! pub < PUBACK 1 [rc=0x80]                 sub | fin / rst / closed / broken / wiped
 //! sub | settled 0/0/1 processed            sub | statistics 5 1 0 0 4
 //! broker killed                            fault cut-subscriber [sub]
+//! declare must-arrive [qos=1] [late] …     advise must-arrive  take 0/0/1 [late ms]       sub | stands 31
 //! ```
 //!
 //! CONNECT opens a connection; other lines are of the client's newest, or of its first with `sub#1`. A marker's QoS
@@ -18,6 +19,7 @@ use mqtally_history::event::{
     BrokerEvent, Closing, ConnectionId, Counters, Event, EventKind, Header, Outcome, Role,
 };
 use mqtally_history::marker::{Identity, Marker, MessageId, Purpose};
+use mqtally_history::need::{Advice, Declaration, Need, Receiver, ReceiverKind, Weight};
 use mqtally_history::packet::{
     Connack, Connect, Filter, Packet, Publish, PublishProperties, Subscribe, Version, Will,
 };
@@ -165,6 +167,19 @@ impl Parser {
             ["fault", kind, client @ ..] => {
                 vec![EventKind::Fault { kind: (*kind).into(), client: client.first().map(|it| (*it).into()) }]
             }
+            ["declare", rest @ ..] => vec![EventKind::Declared(Box::new(declaration(rest)))],
+            ["advise", need] => vec![EventKind::Advised(Box::new(Advice {
+                weight: Weight::Unmet,
+                stream: "stream".into(),
+                subscriber: None,
+                need: needs(need)[0],
+                why: "it may be lost".into(),
+                change: "qos = 1".into(),
+            }))],
+            ["take", id, late_ms @ ..] => {
+                let late_ms: u64 = late_ms.first().map_or(0, |late| late.parse().expect("milliseconds"));
+                vec![EventKind::Accepted { message: message(id), late_ns: late_ms * 1_000_000 }]
+            }
             ["gap", lost] => vec![EventKind::Gap { lost: lost.parse().expect("a number") }],
             ["aborted", reason @ ..] => vec![EventKind::Aborted { reason: reason.join(" ") }],
             ["label", id, label, shown] => vec![EventKind::Labelled {
@@ -247,6 +262,10 @@ impl Parser {
                     _ => Outcome::Failed,
                 };
                 return EventKind::Settled { client: client.into(), message: message(rest[0]), outcome };
+            }
+            "stands" => {
+                let value = rest[0].parse().expect("a number");
+                return EventKind::Position { client: client.into(), publisher: 0, stream: 0, value };
             }
             "statistics" => {
                 let count = |at: usize| rest[at].parse().expect("a count");
@@ -449,4 +468,28 @@ pub(crate) fn receiving(qos: u8, sequence: u64, rest: &str) -> String {
 /// Sentinel number `sequence` is published and received, and the part ends.
 pub(crate) fn drained(qos: u8, sequence: u64) -> String {
     sentinel(qos, sequence) + &received_sentinel(qos, sequence) + "end\n"
+}
+
+/// `must-arrive,newest-only [qos=1] [messages=3] [every=10] [step=1] [dedup] [late]`: a stream of publisher 0, to `sub`;
+/// with `late` also to `late`, which comes when all is sent. Milliseconds.
+fn declaration(rest: &[&str]) -> Declaration {
+    let receiver =
+        |client: &str, kind| Receiver { client: client.into(), kind, dedup: rest.contains(&"dedup") };
+    let late = rest.contains(&"late").then(|| receiver("late", ReceiverKind::Late));
+    Declaration {
+        stream: "stream".into(),
+        qos: number(rest, "qos").unwrap_or(1) as u8,
+        needs: needs(rest[0]),
+        publisher: 0,
+        devices: 1,
+        messages: number(rest, "messages").unwrap_or(1) as u32,
+        every_ns: number(rest, "every").unwrap_or(10) * 1_000_000,
+        step: number(rest, "step").map(|step| step as i64),
+        receivers: std::iter::once(receiver("sub", ReceiverKind::Steady)).chain(late).collect(),
+    }
+}
+
+fn needs(words: &str) -> Vec<Need> {
+    let need = |word| Need::ALL.into_iter().find(|need| need.word() == word).expect("a need");
+    words.split(',').map(need).collect()
 }

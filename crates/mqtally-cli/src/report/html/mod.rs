@@ -6,6 +6,7 @@
 
 mod chart;
 mod lanes;
+mod needs;
 mod scale;
 mod sequence;
 mod tables;
@@ -36,6 +37,7 @@ pub(crate) fn render(report: &Report, timeline: &Timeline, comparison: Option<&C
                 header { (head(report)) (contents(report, comparison)) }
                 main {
                     (tally(report))
+                    (needs::section(report))
                     (findings(report))
                     @if let Some(comparison) = comparison { (tables::comparison(comparison)) }
                     (over_time(timeline, super::topics::shared_by_clients(report)))
@@ -107,6 +109,7 @@ fn head(report: &Report) -> Markup {
 fn contents(report: &Report, comparison: Option<&Comparison>) -> Markup {
     let sections = [
         ("tally", "Tally", true),
+        ("needs", "Needs", !report.needs.needs.is_empty()),
         ("findings", "Findings", !report.findings.is_empty()),
         ("comparison", "Comparison", comparison.is_some()),
         ("time", "Over time", true),

@@ -174,8 +174,8 @@ impl Cast {
         Ok(())
     }
 
-    /// Whoever comes late subscribes to what only the newest message counts of.
-    pub(super) async fn look(&mut self) -> Result<(), Trouble> {
+    /// Whoever comes late subscribes to what only the newest message counts of; its name, if there is such a stream.
+    pub(super) async fn look(&mut self) -> Result<Option<Arc<str>>, Trouble> {
         let streams = self.scenario.streams.iter().filter(|stream| stream.has(Need::NewestOnly));
         let filters: Vec<(String, Qos)> = streams
             .flat_map(|stream| {
@@ -184,11 +184,13 @@ impl Cast {
             })
             .map(|(topic, qos)| (self.topic(&topic), qos))
             .collect();
-        if !filters.is_empty() {
-            let act = self.act(LATE, Manner::default(), Lifetime::CLEAN, &filters).await?;
-            self.acts.push(act);
+        if filters.is_empty() {
+            return Ok(None);
         }
-        Ok(())
+        let act = self.act(LATE, Manner::default(), Lifetime::CLEAN, &filters).await?;
+        let name = act.subscriber.name().clone();
+        self.acts.push(act);
+        Ok(Some(name))
     }
 
     /// The acts that a topic concerns, with the QoS that each asked for.

@@ -5,6 +5,7 @@ use super::super::source::{Outgoing, Source};
 use super::{Scene, Trouble};
 use crate::scenario::{Scenario, Stream};
 use mqtally_history::event::EventKind;
+use mqtally_history::marker::MessageId;
 use mqtally_proto::packet::{Property, Qos};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,8 +21,10 @@ const KEPT_MAX: usize = 10_000;
 pub(super) struct Device {
     pub(super) peer: Arc<Peer>,
     pub(super) source: Source,
+    /// The message that it took on last.
+    pub(super) newest: Option<MessageId>,
     scene: Scene,
-    stream: Stream,
+    pub(super) stream: Stream,
     /// Its number among the devices of its stream, from 1.
     number: u32,
     messages: u32,
@@ -51,6 +54,7 @@ impl Device {
         Self {
             peer: Arc::new(peer),
             source,
+            newest: None,
             scene: scene.clone(),
             stream: stream.clone(),
             number,
@@ -101,6 +105,7 @@ impl Device {
             message = message.with(Property::MessageExpiryInterval(seconds));
         }
         let late_ns = u64::try_from(due.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.newest = Some(message.id);
         self.scene.recorder.record(EventKind::Accepted { message: message.id, late_ns });
         if self.source.qos() > Qos::AtMostOnce || !self.peer.standing().closed {
             self.kept.push_back(message);

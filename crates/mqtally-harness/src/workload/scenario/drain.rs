@@ -2,6 +2,7 @@
 
 use super::cast::Cast;
 use super::{Device, Scene, Trouble};
+use crate::scenario::Need;
 use mqtally_history::marker::MessageId;
 use mqtally_proto::packet::Qos;
 use std::sync::Arc;
@@ -11,8 +12,8 @@ use tokio::time::timeout;
 
 /// Times that the end of a stream is sent where it may be lost.
 const SENTINELS_MAX: usize = 3;
-/// How long nothing has to arrive for such an end to count as lost.
-const SENTINEL_PATIENCE: Duration = Duration::from_secs(2);
+/// How long nothing has to arrive until no more is waited for what may be lost.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Waits for the devices, lets whoever looks for the newest come, and waits until everything has arrived and was acted on.
 pub(super) async fn drain(
@@ -25,7 +26,7 @@ pub(super) async fn drain(
     for device in &devices {
         device.settle().await?;
     }
-    cast.look().await?;
+    look(scene, cast, &devices).await?;
     drain_owed(scene, cast, &mut devices).await?;
     for device in &mut devices {
         drain_unowed(scene, cast, device).await?;
@@ -61,6 +62,15 @@ async fn finished(
     }
 }
 
+/// Whoever comes late subscribes and has its time to be given what is retained; whether it is the history tells.
+async fn look(scene: &Scene, cast: &mut Cast, devices: &[Device]) -> Result<(), Trouble> {
+    let Some(name) = cast.look().await? else { return Ok(()) };
+    let looked_at = devices.iter().filter(|device| device.stream.has(Need::NewestOnly));
+    let newest = looked_at.filter_map(|device| Some((name.clone(), device.newest?))).collect();
+    let _ = scene.recorder.await_arrivals(newest, PATIENCE).await;
+    Ok(())
+}
+
 /// Streams and sessions between which every message is owed.
 async fn drain_owed(scene: &Scene, cast: &Cast, devices: &mut [Device]) -> Result<(), Trouble> {
     let mut owed: Vec<(usize, MessageId)> = Vec::new();
@@ -93,7 +103,7 @@ async fn drain_unowed(scene: &Scene, cast: &Cast, device: &mut Device) -> Result
         let sentinel = device.send_sentinel().await?.id;
         let name = |at: usize| -> Arc<str> { cast.acts[at].subscriber.name().clone() };
         let owed = readers.iter().map(|at| (name(*at), sentinel)).collect();
-        let missing = scene.recorder.await_arrivals(owed, SENTINEL_PATIENCE).await.err().unwrap_or_default();
+        let missing = scene.recorder.await_arrivals(owed, PATIENCE).await.err().unwrap_or_default();
         let (late, there): (Vec<usize>, Vec<usize>) =
             readers.into_iter().partition(|at| missing.iter().any(|(client, _)| *client == name(*at)));
         for at in there {

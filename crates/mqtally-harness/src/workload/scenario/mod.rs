@@ -11,7 +11,7 @@ mod nemesis;
 
 use super::{Scene, Stage, Trouble};
 use crate::run::{Feature, Offer};
-use crate::scenario::Scenario;
+use crate::scenario::{Need, Scenario};
 use cast::Cast;
 use device::Device;
 use link::Link;
@@ -22,6 +22,32 @@ use tokio::time::{Instant, sleep_until};
 
 /// The one stage of a scenario.
 pub(crate) static STAGE: Stage = Stage::new_scenario("scenario", |scene| Box::pin(play(scene)));
+
+/// Messages of a device from which on a subscriber that is there certainly has to hear some.
+const HEARD_FROM: u32 = 10;
+
+/// The promises that a scenario puts to the test on a broker with this offer: its needs.
+pub(crate) fn exercises(scenario: &Scenario, offer: &Offer) -> Vec<&'static str> {
+    if lacks(scenario, offer).is_some() {
+        return Vec::new();
+    }
+    let needed = |need: Need| {
+        let streams = scenario.streams.iter().filter(move |stream| stream.has(need));
+        streams.filter(|stream| scenario.subscribers.iter().any(|it| it.asks_for(stream).is_some()))
+    };
+    // One that is away for most of the time may hear nothing of what may be lost.
+    let heard = needed(Need::MayLose).any(|stream| {
+        let hearers = scenario.subscribers.iter().filter(|it| it.asks_for(stream).is_some());
+        scenario.count_of(stream) >= HEARD_FROM && hearers.clone().any(|it| !scenario.is_mostly_away(it))
+    });
+    let all = [
+        ("N1", heard),
+        ("N2", needed(Need::MustArrive).next().is_some()),
+        ("N3", needed(Need::MustNotHappenTwice).next().is_some()),
+        ("N4", scenario.streams.iter().any(|stream| stream.has(Need::NewestOnly))),
+    ];
+    all.into_iter().filter(|(_, exercised)| *exercised).map(|(promise, _)| promise).collect()
+}
 
 /// What a broker with this offer lacks to have the scenario played.
 pub(crate) fn lacks(scenario: &Scenario, offer: &Offer) -> Option<Feature> {

@@ -160,6 +160,7 @@ impl Fields<'_> {
             weight: self.plain()?,
             stream: self.interned()?,
             subscriber: self.present(Self::interned)?,
+            need: self.plain()?,
             why: self.text()?.into(),
             change: self.text()?.into(),
         })

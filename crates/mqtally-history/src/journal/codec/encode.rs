@@ -230,6 +230,7 @@ impl Encoder {
         self.interned(&it.stream);
         self.flag(it.subscriber.is_some());
         it.subscriber.iter().for_each(|subscriber| self.interned(subscriber));
+        self.plain(it.need);
         self.text(&it.why);
         self.text(&it.change);
     }
