@@ -3,6 +3,7 @@
 mod faults;
 mod promises;
 mod qos;
+mod scenarios;
 mod subject;
 mod verdicts;
 
@@ -20,10 +21,11 @@ pub(crate) struct Entry {
 }
 
 /// Entries of a kind, under the heading that lists show.
-pub(crate) const SECTIONS: [(&str, &[Entry]); 4] = [
+pub(crate) const SECTIONS: [(&str, &[Entry]); 5] = [
     ("Quality of service", qos::ENTRIES),
     ("Verdicts and outcomes", verdicts::ENTRIES),
     ("Faults", faults::ENTRIES),
+    ("Scenarios", scenarios::ENTRIES),
     ("Client under test", subject::ENTRIES),
 ];
 

@@ -11,6 +11,7 @@ mod reconciling;
 mod refusing;
 #[path = "../relay/mod.rs"]
 mod relay;
+mod scenarios;
 mod simulating;
 mod subjects;
 mod transports;

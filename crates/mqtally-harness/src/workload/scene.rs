@@ -111,6 +111,10 @@ impl Scene {
         let place =
             2 * u32::try_from(place.unwrap_or_default()).unwrap_or_default() + u32::from(self.is_v5());
         self.publishers = Arc::new(AtomicU32::new(DEVICES_FROM + place * DEVICES_MAX));
+        // Its clients are many and all of them active: one answer may wait for those of the others.
+        let mut patient = Plan::clone(&self.plan);
+        patient.answer_limit = patient.answer_limit.max(patient.drain_limit);
+        self.plan = Arc::new(patient);
         self.name = scenario.name.as_str().into();
         self.scenario = Some(scenario.clone());
         self

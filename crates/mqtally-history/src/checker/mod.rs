@@ -194,7 +194,6 @@ impl Checker {
             | EventKind::GroupEnded { .. }
             | EventKind::Opened { .. }
             | EventKind::Subject { .. }
-            | EventKind::StateWiped { .. }
             | EventKind::Labelled { .. } => {}
         }
     }

@@ -175,6 +175,9 @@ pub(crate) fn run(args: &Args, global: &Global) -> Result<ExitStatus, Failure> {
         return Ok(ExitStatus::Success);
     }
     let mut setup = Setup::resolve(args)?;
+    if !global.quiet {
+        setup.advice().for_each(|advice| exit::complain(&advice));
+    }
     let outputs = setup.outputs.take();
     let runtime = tokio::runtime::Runtime::new().map_err(|error| no_runtime(&error))?;
     if setup.undeclared {

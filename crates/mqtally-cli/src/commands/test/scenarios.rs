@@ -2,8 +2,11 @@
 
 use crate::exit::Failure;
 use crate::nearest;
+use crate::report::needs::advice_text;
 use mqtally_harness::run::Group;
+use mqtally_harness::scenario::advice::{Weight, advise};
 use mqtally_harness::scenario::{BUILT_IN, Scenario, ScenarioError, built_in};
+use mqtally_history::profile::Profile;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -33,6 +36,25 @@ pub(super) fn named(word: &str) -> Result<Named, Failure> {
         None => "name a .toml file, or what --list shows".to_owned(),
     };
     Err(Failure::usage(format!("unknown scenario '{word}'"), "mqtally test", advice))
+}
+
+/// The same scenario on a broker that is held to `profile`: the advice rests on the weaker of what the file declares
+/// and that.
+pub(super) fn held_to(scenario: Arc<Scenario>, profile: Profile) -> Arc<Scenario> {
+    let mut scenario = Arc::unwrap_or_clone(scenario);
+    scenario.broker.profile = Some(scenario.broker.profile.map_or(profile, |declared| declared.min(profile)));
+    Arc::new(scenario)
+}
+
+/// What the advisor says before anything is played, one a line.
+pub(super) fn advice(scenario: &Scenario) -> impl Iterator<Item = String> {
+    advise(scenario).into_iter().map(|it| {
+        let text = advice_text(&scenario.name, &it.stream, it.subscriber.as_deref(), &it.why, &it.change);
+        match it.weight {
+            Weight::Unmet => format!("a need cannot be met: {text}"),
+            Weight::Hint => format!("more than is needed: {text}"),
+        }
+    })
 }
 
 /// Every name that is built in.

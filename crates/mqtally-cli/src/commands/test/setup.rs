@@ -61,7 +61,9 @@ impl Setup {
         let undeclared = args.profile.is_none() && matches!(broker, Broker::Command { .. });
         let url = if let Broker::Url(endpoint) = &broker { Some(endpoint) } else { None };
         args.subjects.check(url)?;
-        let plan = plan(args, &broker)?;
+        let mut plan = plan(args, &broker)?;
+        plan.scenarios =
+            plan.scenarios.into_iter().map(|scenario| scenarios::held_to(scenario, profile)).collect();
         let shrinks = args.shrink || (plan.faults.has_drawn() && !args.no_shrink);
         let outputs = Some(args.results.prepare()?);
         let history = args.history.clone();
@@ -100,6 +102,11 @@ impl Setup {
         plan.run = random();
         plan.seed = plan.seed.wrapping_add(index.into());
         plan
+    }
+
+    /// What the advisor says to what is to be played.
+    pub(super) fn advice(&self) -> impl Iterator<Item = String> {
+        self.plan.scenarios.iter().flat_map(|scenario| scenarios::advice(scenario))
     }
 
     /// A directory for what is not kept.

@@ -1,6 +1,6 @@
 //! A device: it publishes on a timetable, whatever becomes of its connection.
 
-use super::super::peer::Peer;
+use super::super::peer::{Peer, Standing};
 use super::super::source::{Outgoing, Source};
 use super::{Scene, Trouble};
 use crate::scenario::{Scenario, Stream};
@@ -134,12 +134,14 @@ impl Device {
         Ok(sentinel)
     }
 
-    /// Waits until everything that can be acknowledged is.
+    /// Waits until everything that can be acknowledged is, over as many connections as that takes.
     pub(super) async fn settle(&self) -> Result<(), Trouble> {
         if self.source.qos() == Qos::AtMostOnce {
             return Ok(());
         }
         let wanted = self.submitted;
-        self.peer.until("acknowledgement", |standing| standing.completed >= wanted).await.map(drop)
+        let limit = self.scene.plan.answer_limit;
+        let settled = |standing: &Standing| standing.completed >= wanted;
+        self.peer.until_across(limit, "acknowledgement", settled).await.map(drop)
     }
 }
