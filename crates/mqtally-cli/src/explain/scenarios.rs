@@ -5,7 +5,7 @@ use super::Entry;
 pub(super) const ENTRIES: &[Entry] = &[
     Entry {
         words: &["scenario", "scenarios"],
-        title: "devices, subscribers, faults, and what each stream needs, in a file",
+        title: "devices, subscribers, faults and needs, in a file",
         text: "\
 'mqtally test FILE.toml' plays it in compressed time, over both versions of MQTT, and judges the broker's promises and the needs of the application (N1 to N4). 'factory' and 'smart-home' come with the program. A whole one:
  name = \"pump\"
@@ -39,18 +39,36 @@ Devices keep to their timetable whatever happens: above QoS 0 they keep what the
 At the end everything is healed, late readers come for what only the newest counts of, and every stream is drained. scenarios/scenario.schema.json lets editors complete and check such files.",
     },
     Entry {
-        words: &["needs", "need", "may-lose", "must-arrive", "must-not-happen-twice", "newest-only"],
+        words: &["needs", "need"],
         title: "what an application needs of a stream, whatever MQTT promises",
         text: "\
-may-lose (N1): any message may be lost, not all of them. QoS 0.
-must-arrive (N2): every message that a device takes on is acted on by every subscriber. QoS 1 from end to end, a persistent session that lives longer than the longest absence, a queue with room, and a broker that survives its own end.
-must-not-happen-twice (N3): no application acts on a message twice. QoS 2 from end to end in a persistent session, or QoS 1 and an application that recognises what it has seen. With 'step' the position at the end is the proof: it is the number of distinct messages.
-newest-only (N4): whoever looks sees the newest message. Retained.
-A need has no excuses: a message that an expired session lost is lost.",
+may-lose (N1), must-arrive (N2), must-not-happen-twice (N3), newest-only (N4): each can be explained. They are judged from the device that takes a message on to the application that acts on it. A need has no excuses: a message that an expired session lost is lost.",
+    },
+    Entry {
+        words: &["may-lose"],
+        title: "any message may be lost, not all of them (N1)",
+        text: "Measurements that come again soon. QoS 0 is enough, and costs one packet.",
+    },
+    Entry {
+        words: &["must-arrive"],
+        title: "every message is acted on by every subscriber (N2)",
+        text: "\
+QoS 1 from end to end, a persistent session that lives longer than the longest absence, a queue with room, and a broker that survives its own end.",
+    },
+    Entry {
+        words: &["must-not-happen-twice"],
+        title: "no application acts on a message twice (N3)",
+        text: "\
+QoS 2 from end to end in a persistent session, or QoS 1 and an application that recognises what it has seen ('dedup'). With 'step' each message moves something, such as a valve, and where it stands at the end is the proof: it is the number of distinct messages.",
+    },
+    Entry {
+        words: &["newest-only"],
+        title: "whoever looks sees the newest message (N4)",
+        text: "States: retained, so that who comes later need not wait for the next.",
     },
     Entry {
         words: &["advisor", "advice"],
-        title: "needs that QoS, session, expiry or queue cannot meet, told before the run",
+        title: "needs that cannot be met, told before the run",
         text: "\
 It reasons from what MQTT promises, not from what a broker happens to do: a QoS 0 message mostly arrives, and nobody owes it. Before the run each such need is told with the change to make; after the run the report says what really happened, and where a need was met all the same, that this was luck.",
     },
