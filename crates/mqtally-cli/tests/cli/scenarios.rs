@@ -40,7 +40,7 @@ fn the_scenarios_that_come_with_the_program_are_kept_under_their_faults() {
     assert_eq!(report["advice"], Value::Array(Vec::new()));
     let faults = report["faults"].as_array().expect("faults").iter().map(|fault| fault["kind"].as_str());
     let faults: Vec<&str> = faults.map(|kind| kind.expect("a word")).collect();
-    for kind in ["cut", "leave", "kill-broker", "stop-broker"] {
+    for kind in ["cut", "leave", "kill-broker", "terminate-broker"] {
         assert!(faults.contains(&kind), "{kind} is missing: {faults:?}");
     }
     let valves = report["needs"].as_array().expect("needs").iter();
