@@ -154,7 +154,11 @@ impl Browser {
 impl Drop for Browser {
     fn drop(&mut self) {
         // Chromium ends with its session, and only with it.
-        let _ = self.try_to_ask("DELETE", &format!("/session/{}", self.session), &Value::Null);
+        let ended = self.try_to_ask("DELETE", &format!("/session/{}", self.session), &json!({}));
+        let is_over = ended.as_ref().is_ok_and(|(status, _)| status.contains(" 200 "));
+        if !is_over && !std::thread::panicking() {
+            panic!("Chromium is left behind: {ended:?}");
+        }
         let _ = self.driver.kill();
         let _ = self.driver.wait();
     }
