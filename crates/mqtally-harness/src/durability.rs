@@ -239,10 +239,7 @@ impl Link {
                     }
                 }
                 Ok(Some(Event::Closed { .. }) | None) => {
-                    return Err(format!(
-                        "{}: the broker closed the connection while {awaited} was awaited",
-                        self.name
-                    ));
+                    return Err(format!("{}: the connection ended while {awaited} was awaited", self.name));
                 }
                 Err(_) => return Err(self.silent(awaited)),
             }

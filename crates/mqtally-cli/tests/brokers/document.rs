@@ -17,7 +17,7 @@ specification before it was believed. That is not a ranking: a broker that was p
 findings, promises of severity S3 are flags and bookkeeping, and one cause can break several promises. **broken** is
 something that the specification forbids; **limit** follows from a limit of the configuration, which MQTT 3.1.1 gives a
 broker no way to announce; **documented** is what the broker's own documentation says. MQTT promises no durability, so
-what a restart lost counts against the measured profile only. *Once* and *n of m* say how often a promise was broken,
+what a restart lost counts against the measured **profile** only. *Once* and *n of m* say how often a promise was broken,
 and how often it was put to the test. The group `faults` was left out. Everything here is about these versions; later ones may differ.
 
 ";
@@ -36,10 +36,11 @@ fn section(case: &Case, report: &Value, readings: &Readings, seed: &str) -> Stri
     let _ = write!(text, "```sh\n{}\n```\n\n", case.command_line(seed));
     let measured = report["profile_measured"]["because"].as_str().unwrap_or("nothing was measured");
     let profile = report["broker"]["profile"].as_str().unwrap_or_default();
+    let found = if report["profile_measured"]["profile"].is_null() { "not measured, held to " } else { "" };
     let tally = &report["tally"];
     let _ = write!(
         text,
-        "Verdict: {}. Durability: {profile} ({measured}; loss of power was not tried). {} messages, {} deliveries, {} \
+        "Verdict: {}. Durability: {found}{profile} ({measured}; loss of power was not tried). {} messages, {} deliveries, {} \
          excused.\n\n",
         report["verdict"].as_str().unwrap_or_default(),
         tally["published"],
@@ -81,6 +82,7 @@ fn kind(reading: &Reading) -> &'static str {
         Kind::Broken => "broken",
         Kind::Limit => "limit",
         Kind::Documented => "documented",
+        Kind::Profile => "profile",
     }
 }
 

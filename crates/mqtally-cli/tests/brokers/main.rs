@@ -96,7 +96,9 @@ fn aedes_as_it_comes() {
     check("aedes", &["D5", "D6", "D8", "D9", "S1", "S9"]);
 }
 
+/// What is found of it depends on how its tasks meet, more than CI should.
 #[test]
+#[ignore = "just brokers"]
 fn amqtt_with_users() {
     check("amqtt, with users", &["D3", "D5", "D6", "D8", "S1"]);
 }

@@ -33,6 +33,8 @@ pub(crate) enum Kind {
     Limit,
     /// Its documentation says so.
     Documented,
+    /// MQTT does not promise it; the profile that was measured does.
+    Profile,
 }
 
 impl Readings {
