@@ -159,6 +159,7 @@ impl Engine {
             if self.next_batch(state).is_err() {
                 return End::Closed(None);
             }
+            self.keep_step(store);
             if store.has_failed() {
                 return End::Failed(None);
             }
@@ -181,17 +182,40 @@ impl Engine {
             Err(RecvTimeoutError::Timeout) => return Ok(()),
             Err(closed) => return Err(closed),
         };
+        self.turn.batch.push_back(first);
+        self.gather();
+        Ok(())
+    }
+
+    /// Takes what is there, as much as one transaction is to hold.
+    fn gather(&mut self) {
+        let batch = &mut self.turn.batch;
         let (mut messages, mut bytes) = (0, 0);
-        let mut next = Some(first);
-        while let Some(envelope) = next {
+        for (more, size) in batch.iter().map(|envelope| envelope.command.size()) {
+            (messages, bytes) = (messages + more, bytes + size);
+        }
+        let is_close = |envelope: &Envelope| matches!(envelope.command, Command::Close(_));
+        while messages < BATCH_MESSAGES_MAX && bytes < BATCH_BYTES_MAX && !batch.back().is_some_and(is_close)
+        {
+            let Ok(envelope) = self.commands.try_recv() else { return };
             let (more, size) = envelope.command.size();
             (messages, bytes) = (messages + more, bytes + size);
-            let full = messages >= BATCH_MESSAGES_MAX || bytes >= BATCH_BYTES_MAX;
-            let closes = matches!(envelope.command, Command::Close(_));
-            self.turn.batch.push_back(envelope);
-            next = if full || closes { None } else { self.commands.try_recv().ok() };
+            batch.push_back(envelope);
         }
-        Ok(())
+    }
+
+    /// One turn ahead of the disk with what has to be on it, and none with marks alone, which gather meanwhile.
+    fn keep_step(&mut self, store: &Store) {
+        if !self.must_be_synced() {
+            store.wait(0);
+            self.gather();
+        }
+        store.wait(1);
+        self.gather();
+    }
+
+    fn must_be_synced(&self) -> bool {
+        self.turn.batch.iter().any(|envelope| envelope.command.must_be_synced())
     }
 
     /// One transaction: everything of the batch in order, then what time and others have changed, then claims.
@@ -199,7 +223,7 @@ impl Engine {
         crash_point!(1);
         let path = store.path().to_owned();
         let failed = |error| StoreError::from_sqlite(&path, error);
-        let durable = self.turn.batch.iter().any(|envelope| envelope.command.must_be_synced());
+        let durable = self.must_be_synced();
         let look = looked.is_due(store, Duration::from_millis(self.settings.poll_ms)).map_err(failed)?;
         let syncs = store.syncs();
         let transaction = store.begin().map_err(failed)?;

@@ -150,6 +150,10 @@ impl<T: Send + 'static> Writer<T> {
 
     /// Takes what waits, as much as one transaction is to hold; false when it was told to stop.
     fn collect(&mut self, command: Command<T>, batch: &mut Batch<T>) -> bool {
+        if let Some(store) = &self.store {
+            // Further ahead of the disk, it would make more and smaller transactions.
+            store.wait(1);
+        }
         let mut next = Some(command);
         while let Some(command) = next {
             if !batch.take(command) {

@@ -7,8 +7,8 @@
 use super::StoreError;
 use super::fail::crash_point;
 use super::mark::{Mark, Reading};
-use super::syncer::Syncer;
 pub use super::syncer::{Ended, Waiting};
+use super::syncer::{LOOK_INTERVAL, Syncer};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior};
 use std::collections::BTreeSet;
 use std::fs::{File, TryLockError};
@@ -22,8 +22,6 @@ use std::time::Duration;
 const APPLICATION_ID: i32 = 0x6d71_7479;
 /// How long one side waits for the other's transaction.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
-/// How soon somebody who waits for a sync sees that it failed.
-const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// Pages between two checkpoints: 16 MiB of WAL.
 const CHECKPOINT_PAGES: u32 = 4_096;
 
@@ -160,6 +158,12 @@ impl Store {
             }
         }
         Ok(())
+    }
+
+    /// Waits until at most `most` commits wait for the disk, or none gets there any more: a writer that runs ahead of the disk
+    /// makes more and smaller transactions.
+    pub fn wait(&self, most: usize) {
+        self.syncer.wait(most);
     }
 
     /// How often the log was synced since the store was opened.

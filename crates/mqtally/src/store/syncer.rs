@@ -12,14 +12,17 @@ use super::StoreError;
 use super::mark::Mark;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How far the watermark may be behind on a dead machine.
 const MARK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How soon somebody who waits for the disk sees that nothing gets there any more.
+pub(super) const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// What waits for the disk.
 pub type Waiting = Box<dyn FnOnce() + Send>;
@@ -39,7 +42,16 @@ pub(super) struct Syncer {
     /// Absent, like the thread, when it has ended.
     jobs: Option<Sender<Job>>,
     thread: Option<JoinHandle<Option<Failure>>>,
-    syncs: Arc<AtomicU64>,
+    progress: Arc<Progress>,
+}
+
+/// What the thread tells of its work.
+#[derive(Debug, Default)]
+struct Progress {
+    syncs: AtomicU64,
+    /// Commits that wait for the disk.
+    waiting: Mutex<usize>,
+    fewer: Condvar,
 }
 
 struct Job {
@@ -61,18 +73,19 @@ impl Syncer {
         let failed = |act| move |source| StoreError::from_io(path, act, source);
         let log = File::open(super::sqlite::beside(path, "-wal")).map_err(failed("open the log"))?;
         let (sender, jobs) = mpsc::channel();
-        let syncs = Arc::new(AtomicU64::new(0));
-        let (path, counted) = (path.to_owned(), Arc::clone(&syncs));
-        let thread = Thread { path, log, mark, marked: Instant::now(), syncs: counted, faults };
+        let progress = Arc::new(Progress::default());
+        let (path, told) = (path.to_owned(), Arc::clone(&progress));
+        let thread = Thread { path, log, mark, marked: Instant::now(), progress: told, faults };
         let thread = std::thread::Builder::new()
             .name("mqtally-sync".into())
             .spawn(move || thread.run(jobs))
             .map_err(failed("start a thread"))?;
-        Ok(Self { jobs: Some(sender), thread: Some(thread), syncs })
+        Ok(Self { jobs: Some(sender), thread: Some(thread), progress })
     }
 
     /// Lets go of `waiting` when all that was handed over before it was let go of and, if `durable`, `commit` is on disk.
     pub(super) fn release(&self, commit: u64, durable: bool, waiting: Waiting) {
+        *self.progress.waiting() += usize::from(durable);
         // The receiver lives as long as the handle of the thread, whether or not that goes on.
         let sent = self.jobs.as_ref().map(|jobs| jobs.send(Job { commit, durable, waiting }));
         debug_assert!(matches!(sent, Some(Ok(()))), "released after the end");
@@ -80,7 +93,16 @@ impl Syncer {
 
     /// How often the log was synced.
     pub(super) fn syncs(&self) -> u64 {
-        self.syncs.load(Ordering::Relaxed)
+        self.progress.syncs.load(Ordering::Relaxed)
+    }
+
+    /// Waits until at most `most` commits wait for the disk, or none gets there any more.
+    pub(super) fn wait(&self, most: usize) {
+        let mut waiting = self.progress.waiting();
+        while *waiting > most && !self.has_failed() {
+            let woken = self.progress.fewer.wait_timeout(waiting, LOOK_INTERVAL);
+            waiting = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
     }
 
     /// Whether nothing is let go of any more.
@@ -99,6 +121,12 @@ impl Syncer {
             }
             Some(Err(panic)) => std::panic::resume_unwind(panic),
         }
+    }
+}
+
+impl Progress {
+    fn waiting(&self) -> MutexGuard<'_, usize> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -122,7 +150,7 @@ struct Thread {
     log: File,
     mark: Mark,
     marked: Instant,
-    syncs: Arc<AtomicU64>,
+    progress: Arc<Progress>,
     #[cfg_attr(not(feature = "failpoints"), expect(dead_code, reason = "errors come from the disk alone"))]
     faults: Faults,
 }
@@ -162,6 +190,8 @@ impl Thread {
         if let Some(last) = gathered.iter().rev().find(|job| job.durable) {
             self.sync_log().map_err(|error| StoreError::from_io(&self.path, "sync the log", error))?;
             self.mark.write(last.commit)?;
+            *self.progress.waiting() -= gathered.iter().filter(|job| job.durable).count();
+            self.progress.fewer.notify_all();
         }
         if ending || self.marked.elapsed() >= MARK_INTERVAL {
             self.marked = Instant::now();
@@ -175,7 +205,7 @@ impl Thread {
         if let Some(faults) = &self.faults {
             faults.take_sync()?;
         }
-        self.syncs.fetch_add(1, Ordering::Relaxed);
+        self.progress.syncs.fetch_add(1, Ordering::Relaxed);
         self.log.sync_data()
     }
 }
