@@ -33,8 +33,17 @@ impl Browser {
         let port = ports.next().expect("chromedriver says its port");
         let mut browser = Self { driver, port, session: String::new() };
         let profile = format!("--user-data-dir={}", scratch.join("profile").display());
-        let options = json!({ "args": ["--headless=new", "--no-sandbox", "--disable-gpu", profile] });
-        let wanted = json!({ "goog:chromeOptions": options, "goog:loggingPrefs": { "browser": "ALL" } });
+        // Nothing beside the page: no look-ups in the background, no shared memory that a container has little of.
+        let options = json!({ "args": [
+            "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-quic",
+            "--disable-component-update", "--disable-background-networking", profile,
+        ] });
+        // A page that goes on listening never counts as loaded for certain; what is awaited is said by each test.
+        let wanted = json!({
+            "pageLoadStrategy": "eager",
+            "goog:chromeOptions": options,
+            "goog:loggingPrefs": { "browser": "ALL" },
+        });
         let body = json!({ "capabilities": { "alwaysMatch": wanted } });
         let answer = browser.ask("POST", "/session", &body);
         browser.session = answer["sessionId"].as_str().expect("a session").to_owned();
@@ -116,7 +125,9 @@ impl Browser {
 
     #[track_caller]
     fn ask(&self, method: &str, path: &str, body: &Value) -> Value {
-        let (status, mut answer) = self.try_to_ask(method, path, body).expect("chromedriver answers");
+        let (status, mut answer) = self
+            .try_to_ask(method, path, body)
+            .unwrap_or_else(|error| panic!("no answer to {method} {path} {body}: {error}"));
         assert!(status.contains(" 200 "), "{method} {path} {body}: {status}{answer}");
         answer["value"].take()
     }
