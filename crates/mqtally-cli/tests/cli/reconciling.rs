@@ -202,6 +202,12 @@ fn copies_are_counted_by_topic_also_where_the_subscriber_was_killed_between_them
     for topic in ["a/b", "a/c"] {
         bench.publish(&format!("-t {topic} -m original"));
     }
+    let of = |found: &Value, topic: &str, what: &str| {
+        let topics = found["topics"].as_array().expect("topics");
+        topics.iter().find(|found| found["topic"] == topic).expect("the topic")[what]
+            .as_u64()
+            .expect("a number")
+    };
     let mut copies = 0;
     for life in 0..3 {
         for _ in 0..2 {
@@ -210,7 +216,7 @@ fn copies_are_counted_by_topic_also_where_the_subscriber_was_killed_between_them
             assert_eq!(bench.broker.publish(&bench.program, arguments).status, 0);
             copies += 1;
             let expect = copies - 1;
-            until("the copy", || bench.reconciled("", 0)["duplicated"] == expect);
+            until("the copy", || of(&bench.reconciled("", 0), "a/b", "published_again") == expect);
         }
         drop(subscriber);
         if life == 0 {
@@ -221,14 +227,13 @@ fn copies_are_counted_by_topic_also_where_the_subscriber_was_killed_between_them
     }
     drop(subscriber);
     let found = bench.reconciled("", 0);
-    let of = |topic: &str, what: &str| {
-        let topics = found["topics"].as_array().expect("topics");
-        topics.iter().find(|found| found["topic"] == topic).expect("the topic")[what].clone()
-    };
-    assert_eq!((of("a/b", "duplicated"), of("a/c", "duplicated")), (5.into(), 0.into()), "{found}");
-    assert_eq!(of("a/b", "published_again"), 5, "{found}");
+    assert_eq!(of(&found, "a/b", "published_again"), 5, "{found}");
+    // Killed between commit and PUBACK, a subscriber gets that copy once more, as a redelivery.
+    let duplicated = of(&found, "a/b", "duplicated");
+    assert_eq!(duplicated, 5 + of(&found, "a/b", "redelivered"), "{found}");
+    assert_eq!(of(&found, "a/c", "duplicated"), 0, "{found}");
     let told = bench.reconcile("-t a/c").stdout;
-    assert!(told.contains("0 duplicates dropped and 5 on other topics"), "{told}");
+    assert!(told.contains(&format!("0 duplicates dropped and {duplicated} on other topics")), "{told}");
 }
 
 /// Leaves a message in the outbox, published so long ago.
