@@ -202,10 +202,10 @@ fn judge_debts(world: &World, ix: ClientIx, client: &Client, ledger: &mut Ledger
             Phase::Publish | Phase::Acked | Phase::Complete => continue,
         };
         let Subject::Ours(stream, sequence) = held.subject else { continue };
-        let sentinel = client.sentinels.get(&stream);
+        let sentinel = client.sentinels.get(&(stream, held.qos));
         let returned = first_return(world, last, world.connection(held.connection).accepted);
         let behind = |it: &&super::world::client::Sentinel| {
-            it.at > returned && it.lineage == client.lineage && it.sequence > sequence && it.qos == held.qos
+            it.at > returned && it.lineage == client.lineage && it.sequence > sequence
         };
         if sentinel.filter(behind).is_none() || held.overlapped {
             continue;

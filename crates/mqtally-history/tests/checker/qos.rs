@@ -70,6 +70,24 @@ fn subscribing_again_loses_nothing() {
     check(&(joined(1) + &published(1, 0) + &received(1, 0) + &drained(1, 1)), "-Q4");
 }
 
+/// Which of the two QoS levels the broker took for it cannot be seen, and order binds messages of one level only.
+#[test]
+fn a_message_sent_while_its_grant_changes_is_lost_behind_a_sentinel_of_each_qos() {
+    let subscribe = |packet_id: u16, qos: u8| {
+        format!("sub > SUBSCRIBE {packet_id} a@{qos}\nsub < SUBACK {packet_id} {qos}\n")
+    };
+    let rising = joined(1) + "sub > SUBSCRIBE 2 a@2\n" + &published(2, 0) + "sub < SUBACK 2 2\n";
+    let at_2 = sentinel(2, 1) + &received_sentinel(2, 1);
+    let at_1 = subscribe(3, 1) + &sentinel(2, 2) + &received_sentinel(1, 2);
+    check(&(rising.clone() + &at_2 + "end"), "?D1 ?L1 -Q4");
+    check(&(rising + &at_2 + &at_1 + "end"), "D1 Q4");
+    let falling = joined(2) + "sub > SUBSCRIBE 2 a@1\n" + &published(2, 0) + "sub < SUBACK 2 1\n";
+    let at_1 = sentinel(2, 1) + &received_sentinel(1, 1);
+    let at_2 = subscribe(3, 2) + &sentinel(2, 2) + &received_sentinel(2, 2);
+    check(&(falling.clone() + &at_1 + "end"), "?D1 ?L1 -Q4");
+    check(&(falling + &at_1 + &at_2 + "end"), "D1 Q4");
+}
+
 #[test]
 fn a_maximum_qos_is_announced_and_subscriptions_above_it_are_accepted() {
     let lower = joined(2).replacen("CONNACK sp=0", "CONNACK sp=0 max_qos=1", 1);

@@ -24,7 +24,9 @@ pub(super) struct Missing {
     pub(super) stream: StreamIx,
     pub(super) sequence: u64,
     pub(super) message: Message,
+    /// The least and the most that it may have had, where its filter was granted anew while it was on its way.
     pub(super) qos: u8,
+    pub(super) qos_most: u8,
     pub(super) windows: Vec<Window>,
     pub(super) why: Owed,
     /// The sentinel, or a later message, that proved it lost, whatever happened to the session afterwards.
@@ -117,17 +119,25 @@ pub(super) fn is_too_large(world: &World, it: &Missing) -> bool {
     len > u64::from(world.client(it.client).least_packet_max)
 }
 
-/// Where a sentinel came that the broker received behind this message.
+/// Where the sentinels had come that the broker received behind this message, one of each QoS that it may have had.
 pub(super) fn sentinel_behind(world: &World, it: &Missing) -> Option<Place> {
-    world.client(it.client).sentinels.get(&it.stream).and_then(|sentinel| is_behind(world, it, sentinel))
+    let sentinels = &world.client(it.client).sentinels;
+    behind_at_each(it, |qos| is_behind(world, it, sentinels.get(&(it.stream, qos))?))
 }
 
-/// Where any message of the stream came that had to come behind this one.
+/// Where any messages of the stream had come that had to come behind this one.
 pub(super) fn successor(world: &World, it: &Missing, order: &Order) -> Option<Place> {
     let client = world.client(it.client);
-    let sequence = order.latest(world, it.client, it.stream, it.qos)?;
-    let at = client.copies_of(it.stream, sequence).first;
-    is_behind(world, it, &Sentinel { sequence, qos: it.qos, at, lineage: client.lineage })
+    behind_at_each(it, |qos| {
+        let sequence = order.latest(world, it.client, it.stream, qos)?;
+        let at = client.copies_of(it.stream, sequence).first;
+        is_behind(world, it, &Sentinel { sequence, at, lineage: client.lineage })
+    })
+}
+
+/// Messages are in order among those of one QoS.
+fn behind_at_each(it: &Missing, behind: impl Fn(u8) -> Option<Place>) -> Option<Place> {
+    (it.qos..=it.qos_most).map(behind).try_fold(0, |latest, place| Some(place?.max(latest)))
 }
 
 fn is_behind(world: &World, it: &Missing, sentinel: &Sentinel) -> Option<Place> {
@@ -142,7 +152,7 @@ fn is_behind(world: &World, it: &Missing, sentinel: &Sentinel) -> Option<Place> 
     let whole = !client.breaks.iter().any(|at| it.message.first_sent < at.place && at.place < sentinel.at);
     let acknowledged_before = it.message.acked > 0 && it.message.acked < sent.first_sent;
     let behind = same_lineage || acknowledged_before;
-    (behind && whole && sentinel.qos == it.qos).then_some(sentinel.at)
+    (behind && whole).then_some(sentinel.at)
 }
 
 pub(super) fn lost(world: &World, it: &Missing, sentinel: Place, ledger: &mut Ledger) {

@@ -22,7 +22,7 @@ use super::order::Order;
 use super::world::client::{Client, Copies};
 use super::world::message::{Message, State, Stream};
 use super::world::subscription::End;
-use super::world::{ClientIx, GroupIx, NEVER, StreamIx, World};
+use super::world::{ClientIx, GroupIx, NEVER, Place, StreamIx, World};
 use crate::marker::Purpose;
 use crate::promise::PromiseId;
 use missing::{
@@ -104,8 +104,7 @@ pub(crate) fn retirable(world: &World, ix: StreamIx) -> u64 {
     let stream = world.stream(ix);
     let passed = |reader: &Reader<'_>| {
         let shared = reader.matching.iter().any(|at| reader.client.subscriptions[*at].shared);
-        let sentinel = reader.client.sentinels.get(&ix).filter(|it| it.lineage == reader.client.lineage);
-        sentinel.filter(|_| !shared).map_or(0, |it| it.sequence)
+        if shared { 0 } else { reader.client.last_sentinel(ix) }
     };
     let passed = readers(world, stream.group, ix).iter().map(passed).min().unwrap_or(0);
     let before = stream.sentinels.iter().copied().rfind(|sequence| *sequence < passed).unwrap_or(0);
@@ -149,6 +148,8 @@ struct Cover {
     own_no_local: bool,
     /// The least that the best filter granted.
     granted: u8,
+    /// The most that any filter may have granted.
+    granted_most: u8,
     /// Each filter has one grant.
     settled: bool,
 }
@@ -207,6 +208,7 @@ impl Pass<'_> {
                 sequence,
                 message: *message,
                 qos,
+                qos_most: stream.qos.min(cover.granted_most),
                 windows,
                 why,
                 proved: None,
@@ -350,9 +352,17 @@ impl Reader<'_> {
             cover.shared |= subscription.shared;
             cover.granted = cover.granted.max(least);
         }
+        cover.granted_most = self.granted_most(message.first_sent, until);
         // A filter without No Local delivers the client's own messages all the same.
         cover.own_no_local &= cover.granted == 0 && cover.filters <= 1;
         cover
+    }
+
+    /// The most that any filter may have granted at some time in between.
+    fn granted_most(&self, from: Place, until: Place) -> u8 {
+        let matching = self.matching.iter().map(|at| &self.client.subscriptions[*at]);
+        let grants = matching.filter(|it| it.gone > from).flat_map(|it| it.grants_between(from, until));
+        grants.map(|grant| grant.granted.unwrap_or(grant.asked_qos)).max().unwrap_or(0)
     }
 
     /// The windows behind resumptions in which this message was sent.

@@ -57,8 +57,8 @@ pub(crate) struct Client {
     pub(crate) copies: FxHashMap<StreamIx, Paged<Copies>>,
     /// By stream, the first sending of what this connection carried last.
     pub(crate) sent_up_to: FxHashMap<StreamIx, Place>,
-    /// The first copy of a sentinel that came last, by stream.
-    pub(crate) sentinels: FxHashMap<StreamIx, Sentinel>,
+    /// The first copy of a sentinel that came last, by stream and the QoS at which it came.
+    pub(crate) sentinels: FxHashMap<(StreamIx, u8), Sentinel>,
     pub(crate) control: VecDeque<Line>,
     /// The least of the maximum packet sizes that its connections set.
     pub(crate) least_packet_max: u32,
@@ -282,7 +282,6 @@ pub(crate) struct Copies {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sentinel {
     pub(crate) sequence: u64,
-    pub(crate) qos: u8,
     pub(crate) at: Place,
     /// Lineage of the session when it came.
     pub(crate) lineage: u32,
@@ -353,6 +352,12 @@ impl Client {
     /// Its copies of a message.
     pub(crate) fn copies_of(&self, stream: StreamIx, sequence: u64) -> Copies {
         self.copies.get(&stream).and_then(|copies| copies.at(sequence)).copied().unwrap_or_default()
+    }
+
+    /// The sequence of the latest sentinel of a stream that came in the present lineage, at whatever QoS; 0 without one.
+    pub(crate) fn last_sentinel(&self, stream: StreamIx) -> u64 {
+        let sentinels = (0..=2).filter_map(|qos| self.sentinels.get(&(stream, qos)));
+        sentinels.filter(|it| it.lineage == self.lineage).map(|it| it.sequence).max().unwrap_or(0)
     }
 
     /// Begins a new lineage: in-flight tables are forgotten, and its filters end in this way.

@@ -180,13 +180,8 @@ impl World {
         let copies = client.copies.entry(known.stream).or_default().entry(sequence);
         copies.add(delivery, lineage);
         if known.marker.purpose == crate::marker::Purpose::Sentinel && delivery.is_live() {
-            let sentinel = super::client::Sentinel {
-                sequence,
-                qos: delivery.publish.qos,
-                at: delivery.now.place,
-                lineage,
-            };
-            let last = client.sentinels.entry(known.stream).or_insert(sentinel);
+            let sentinel = super::client::Sentinel { sequence, at: delivery.now.place, lineage };
+            let last = client.sentinels.entry((known.stream, delivery.publish.qos)).or_insert(sentinel);
             if last.lineage != lineage || sequence > last.sequence {
                 *last = sentinel;
             }
