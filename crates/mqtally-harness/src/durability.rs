@@ -1,10 +1,14 @@
 //! What a broker that we start keeps, measured before a run holds it to anything.
 //!
-//! Messages are acknowledged for a session that is offline, and one is retained; then the broker ends, once asked to
-//! (SIGTERM) and once killed (SIGKILL), is started again, and what is still there is counted. That shows what survives
-//! the end of a process. It shows nothing about the loss of power, so nothing is ever called power-safe.
+//! Messages are acknowledged for a session that is offline, and one is retained; then, in the middle of a burst with
+//! many messages under way, the broker ends, once asked to (SIGTERM) and once killed (SIGKILL). It is started again, and
+//! of what it had acknowledged is counted what is still there. That shows what survives the end of a process. It shows
+//! nothing about the loss of power, so nothing is ever called power-safe.
+
+mod burst;
 
 use crate::process::{BrokerSource, BrokerUnderTest};
+use burst::Burst;
 use bytes::Bytes;
 use mqtally::client::{Client, Event, Events, Settings};
 use mqtally::endpoint::Endpoint;
@@ -15,10 +19,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 use tokio::time::{sleep, timeout};
 
-/// Messages for the session that is offline. With the pause between the first ones they reach back far enough to tell a
-/// broker that writes now and then from one that never writes; the others follow at once, so that one that writes a
-/// little later than it acknowledges has something to lose.
-const MESSAGES: u32 = 160;
+/// Messages for the session that is offline, one at a time and with a pause, so that they reach back far enough to tell
+/// a broker that writes now and then from one that never writes. The burst follows.
 const PACED: u32 = 60;
 const PAUSE: Duration = Duration::from_millis(20);
 /// How long the broker may take to answer.
@@ -28,7 +30,10 @@ const SILENCE: Duration = Duration::from_secs(2);
 /// For all of it, the broker's starts not counted in.
 const ROUND_LIMIT: Duration = Duration::from_secs(30);
 /// The retained message's number.
-const RETAINED: u32 = MESSAGES;
+const RETAINED: u32 = u32::MAX;
+
+/// When each message was acknowledged, by its number.
+type Acknowledged = BTreeMap<u32, Instant>;
 
 /// How a round ends the broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,8 +62,14 @@ async fn both(source: BrokerSource, highest: Qos, run: u32) -> Result<(Survival,
 async fn round(broker: &mut BrokerUnderTest, end: End, highest: Qos, run: u32) -> Result<Survival, String> {
     let names = Names::new(broker.endpoint().clone(), end, run);
     let within = |what: &str| format!("{what} took more than {} s", ROUND_LIMIT.as_secs());
-    let acknowledged =
-        timeout(ROUND_LIMIT, names.fill(highest)).await.map_err(|_| within("publishing"))??;
+    let publishing = async {
+        let acknowledged = names.fill(highest).await?;
+        let mut burst = Burst::start(&names, highest).await?;
+        burst.is_under_way().await?;
+        Ok::<_, String>((acknowledged, burst))
+    };
+    let (mut acknowledged, burst) =
+        timeout(ROUND_LIMIT, publishing).await.map_err(|_| within("publishing"))??;
     let ended = Instant::now();
     let gone = match end {
         End::Stopped => broker.terminate().await,
@@ -67,9 +78,10 @@ async fn round(broker: &mut BrokerUnderTest, end: End, highest: Qos, run: u32) -
     if !gone.map_err(|error| error.to_string())? {
         return Err("the broker does not stop when it is asked to (SIGTERM)".to_owned());
     }
+    acknowledged.extend(burst.acknowledged().await?);
     broker.restart().await.map_err(|error| error.to_string())?;
-    let (session_present, found) =
-        timeout(ROUND_LIMIT, names.look(highest)).await.map_err(|_| within("reading"))??;
+    let looking = names.look(highest, acknowledged.keys().copied().collect());
+    let (session_present, found) = timeout(ROUND_LIMIT, looking).await.map_err(|_| within("reading"))??;
     let lost: Vec<&Instant> =
         acknowledged.iter().filter(|(number, _)| !found.contains(number)).map(|(_, at)| at).collect();
     let age = lost.iter().map(|at| ended.saturating_duration_since(**at).as_millis()).max();
@@ -96,27 +108,30 @@ impl Names {
         }
     }
 
-    /// Publishes. Returns when each message was acknowledged.
-    async fn fill(&self, highest: Qos) -> Result<BTreeMap<u32, Instant>, String> {
+    /// Publishes one at a time. Returns when each message was acknowledged.
+    async fn fill(&self, highest: Qos) -> Result<Acknowledged, String> {
         let mut away = self.connect("away", false).await?;
         away.subscribe(&self.topic("away"), highest).await?;
         away.leave().await;
         let mut publisher = self.connect("publisher", true).await?;
-        let mut acknowledged = BTreeMap::new();
+        let mut acknowledged = Acknowledged::new();
         // Some brokers have no retained messages, and refuse them; then there is none to lose.
         if self.retain().await.is_ok() {
             acknowledged.insert(RETAINED, Instant::now());
         }
-        for number in 0..MESSAGES {
-            let qos = if number % 2 == 0 { Qos::AtLeastOnce } else { highest };
-            let publish = Publish { qos, ..message(&self.topic("away"), number) };
-            publisher.publish(publish, number).await?;
+        for number in 0..PACED {
+            publisher.publish(self.message(number, highest), number).await?;
             acknowledged.insert(number, Instant::now());
-            if number < PACED {
-                sleep(PAUSE).await;
-            }
+            sleep(PAUSE).await;
         }
+        publisher.leave().await;
         Ok(acknowledged)
+    }
+
+    /// A message for the session that is offline: every other one at the highest QoS.
+    fn message(&self, number: u32, highest: Qos) -> Publish {
+        let qos = if number.is_multiple_of(2) { Qos::AtLeastOnce } else { highest };
+        Publish { qos, ..message(&self.topic("away"), number) }
     }
 
     async fn retain(&self) -> Result<(), String> {
@@ -127,17 +142,20 @@ impl Names {
         Ok(())
     }
 
-    /// What is still there, and whether the session is said to be.
-    async fn look(&self, highest: Qos) -> Result<(bool, BTreeSet<u32>), String> {
+    /// What is still there of `wanted`, and whether the session is said to be.
+    async fn look(&self, highest: Qos, mut wanted: BTreeSet<u32>) -> Result<(bool, BTreeSet<u32>), String> {
         let mut away = self.connect("away", false).await?;
         let session_present = away.session_present;
+        wanted.remove(&RETAINED);
         // Without its session it has no subscription, so that nothing is to be waited for.
-        let enough = if session_present { MESSAGES as usize } else { 0 };
-        let mut found = away.numbers(enough).await;
+        if !session_present {
+            wanted.clear();
+        }
+        let mut found = away.numbers(&wanted).await;
         away.leave().await;
         let mut late = self.connect("late", true).await?;
         late.subscribe(&self.topic("retained"), highest).await?;
-        found.extend(late.numbers(1).await);
+        found.extend(late.numbers(&BTreeSet::from([RETAINED])).await);
         late.leave().await;
         Ok((session_present, found))
     }
@@ -147,11 +165,16 @@ impl Names {
     }
 
     async fn connect(&self, role: &str, clean_start: bool) -> Result<Link, String> {
+        self.connect_with(role, clean_start, 1).await
+    }
+
+    /// A client with at most `window` messages under way.
+    async fn connect_with(&self, role: &str, clean_start: bool, window: u16) -> Result<Link, String> {
         let name = format!("{}-{role}", self.prefix);
         let options = Options {
             clean_start,
             session_expiry_interval: if clean_start { 0 } else { 3_600 },
-            in_flight_max: 1,
+            in_flight_max: window,
             ..Options::new(Version::V3_1_1, name.clone())
         };
         let settings =
@@ -210,10 +233,10 @@ impl Link {
         }
     }
 
-    /// The numbers of the messages that come, until `enough` have, or none for a while.
-    async fn numbers(&mut self, enough: usize) -> BTreeSet<u32> {
+    /// The numbers of the messages that come, until all that are wanted have, or none for a while.
+    async fn numbers(&mut self, wanted: &BTreeSet<u32>) -> BTreeSet<u32> {
         let mut found = std::mem::take(&mut self.read);
-        while found.len() < enough {
+        while !wanted.is_subset(&found) {
             match timeout(SILENCE, self.events.recv()).await {
                 Ok(Some(Event::Session(session::Event::Message(publish)))) => found.extend(number(&publish)),
                 Ok(Some(Event::Closed { .. }) | None) | Err(_) => break,

@@ -88,12 +88,17 @@ fn a_broker_that_declares_nothing_is_held_to_what_it_is_seen_to_keep() {
     let (profile, found, said) =
         measured("MQTALLY broker --config /dev/null --data {dir}/state --listen 127.0.0.1:{port}");
     assert_eq!((&profile, &found["profile"]), (&"durable".into(), &"durable".into()), "{found}");
-    assert_eq!((&found["killed"]["acknowledged"], &found["killed"]["lost"]), (&161.into(), &0.into()));
+    assert_eq!(found["killed"]["lost"], 0);
+    // All that came one at a time, and the retained one; then a part of the burst.
+    assert!(found["killed"]["acknowledged"].as_u64() > Some(61), "{found}");
     assert!(said.contains("measured durable, and loss of power not tried"), "{said}");
     let (profile, found, _) =
         measured("MQTALLY broker --config /dev/null --volatile --listen 127.0.0.1:{port}");
     assert_eq!((&profile, &found["profile"]), (&"volatile".into(), &"volatile".into()), "{found}");
-    assert_eq!((&found["stopped"]["lost"], &found["killed"]["lost"]), (&161.into(), &161.into()));
+    for end in ["stopped", "killed"] {
+        assert!(found[end]["lost"].as_u64() > Some(61), "{found}");
+        assert_eq!(found[end]["lost"], found[end]["acknowledged"]);
+    }
 }
 
 #[test]
