@@ -27,6 +27,7 @@
 
 pub mod advice;
 mod builtin;
+mod place;
 mod read;
 mod span;
 mod timetable;

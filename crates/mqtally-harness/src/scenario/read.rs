@@ -1,10 +1,12 @@
 //! From a file's text to a scenario that can be played, or to what is wrong and where.
 
+use super::place::{Places, Spot, position};
 use super::{Fault, Need, Scenario, Session, Span, Stream, Subscriber};
 use mqtally_history::profile::Profile;
 use mqtally_proto::packet::Qos;
 use mqtally_proto::topic;
 use serde::{Deserialize, Deserializer, de};
+use toml::de::DeTable;
 
 /// More messages than this are a load test, not a scenario.
 const MESSAGES_MAX: u64 = 1_000_000;
@@ -31,15 +33,26 @@ pub struct ScenarioError {
     pub known: Vec<String>,
 }
 
+impl ScenarioError {
+    fn at((line, column): (usize, usize), what: String) -> ScenarioError {
+        ScenarioError { what, line, column, unknown: None, known: Vec::new() }
+    }
+}
+
 impl Scenario {
     /// Reads a scenario file.
     ///
     /// # Errors
     /// The first thing that is wrong with it: its syntax, an unknown key, a value that makes no sense, a contradiction.
     pub fn parse(text: &str) -> Result<Scenario, ScenarioError> {
-        let scenario: Scenario = toml::from_str(text).map_err(|error| syntax(text, &error))?;
-        let checks = Checks { text, scenario: &scenario };
-        checks.all()?;
+        let wrong = |error: toml::de::Error| syntax(text, &error);
+        let table = DeTable::parse(text).map_err(wrong)?;
+        let places = Places::new(text, table.get_ref().clone());
+        if let Some((what, place)) = places.misshapen() {
+            return Err(ScenarioError::at(place, what));
+        }
+        let scenario = Scenario::deserialize(toml::Deserializer::from(table)).map_err(wrong)?;
+        Checks { places, scenario: &scenario }.all()?;
         Ok(scenario)
     }
 }
@@ -69,63 +82,44 @@ pub(super) fn profile<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Opti
 
 /// What the parser says, with the words that it names in back-ticks taken apart.
 fn syntax(text: &str, error: &toml::de::Error) -> ScenarioError {
-    let message = error.message().to_owned();
-    let mut words: Vec<String> = message.split('`').skip(1).step_by(2).map(str::to_owned).collect();
-    let names_unknown = message.starts_with("unknown field") || message.starts_with("unknown variant");
-    let (unknown, known) = match names_unknown && !words.is_empty() {
-        true => (Some(words.remove(0)), words),
-        false => (None, Vec::new()),
+    let place = position(text, error.span().map_or(0, |span| span.start));
+    let (what, word, known) = match unknown(error.message()) {
+        Some((true, word, known)) => (format!("unknown key '{word}'"), word, known),
+        Some((false, word, known)) => (format!("'{word}' is none of the words for this"), word, known),
+        None => return ScenarioError::at(place, plainly(error.message())),
     };
-    let what = match (&unknown, message.starts_with("unknown field")) {
-        (Some(word), true) => format!("unknown key '{word}'"),
-        (Some(word), false) => format!("'{word}' is none of the words for this"),
-        (None, _) => plainly(&message),
-    };
-    let (line, column) = position(text, error.span().map_or(0, |span| span.start));
-    ScenarioError { what, line, column, unknown, known }
+    let known = known.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+    ScenarioError { unknown: Some(word.to_owned()), known, ..ScenarioError::at(place, what) }
+}
+
+/// Whether a word that nobody knows is a key, the word, which may itself have back-ticks, and those that are known.
+fn unknown(message: &str) -> Option<(bool, &str, &str)> {
+    let key = message.strip_prefix("unknown field `");
+    let (word, known) =
+        key.or_else(|| message.strip_prefix("unknown variant `"))?.rsplit_once("`, expected ")?;
+    Some((key.is_some(), word, known))
 }
 
 /// The parser's words for types, as people say it.
 fn plainly(message: &str) -> String {
-    let words = [("expected f64", "expected a number"), ("expected u32", "expected a whole number")];
-    let words = words.into_iter().chain([("expected u64", "expected a whole number")]);
-    let words = words.chain([("expected u8", "expected a whole number"), ("missing field", "missing key")]);
-    words.fold(message.replace('`', "'"), |message, (theirs, ours)| message.replace(theirs, ours))
-}
-
-fn position(text: &str, offset: usize) -> (usize, usize) {
-    let before = &text[..text.floor_char_boundary(offset)];
-    let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().map_or(0, |line| line.chars().count()) + 1;
-    (line, column)
+    let words = [
+        ("`", "'"),
+        (" as i128", ""),
+        ("expected f64", "expected a number"),
+        ("expected u8", "expected a whole number from 0 to 255"),
+        ("expected u32", "expected a whole number from 0 to 4294967295"),
+        ("expected u64", "expected a whole number"),
+        ("expected a sequence", "expected a list"),
+        ("wanted string or table", "expected a word in quotes"),
+        ("missing field", "missing key"),
+    ];
+    words.into_iter().fold(message.to_owned(), |message, (theirs, ours)| message.replace(theirs, ours))
 }
 
 /// What a well-formed file can still have wrong with it.
 struct Checks<'a> {
-    text: &'a str,
+    places: Places<'a>,
     scenario: &'a Scenario,
-}
-
-/// A key of the file: of the whole, or of an entry of one of its lists.
-#[derive(Clone, Copy)]
-struct Spot {
-    entry: Option<(&'static str, usize)>,
-    key: &'static str,
-}
-
-impl Spot {
-    const fn top(key: &'static str) -> Spot {
-        Spot { entry: None, key }
-    }
-
-    const fn of(list: &'static str, place: usize, key: &'static str) -> Spot {
-        Spot { entry: Some((list, place)), key }
-    }
-
-    /// The same entry's other key.
-    const fn key(self, key: &'static str) -> Spot {
-        Spot { key, ..self }
-    }
 }
 
 impl Checks<'_> {
@@ -243,13 +237,8 @@ impl Checks<'_> {
             filters,
             "a subscriber without filters receives nothing",
         )?;
-        for text in &subscriber.filters {
-            let Some((filter, _)) = subscription(text) else {
-                return Err(self.at(filters, format!("'{text}' ends with an @, but not with @0, @1 or @2")));
-            };
-            self.not_hidden(filter, filters)?;
-            topic::validate_filter(filter)
-                .map_err(|error| self.at(filters, format!("'{filter}' is no topic filter: {error}")))?;
+        for (item, text) in subscriber.filters.iter().enumerate() {
+            self.filter(filters.item(item), text)?;
         }
         let vain = subscriber.session == Session::Clean && subscriber.expiry.is_some();
         let expiry = spot.key("expiry");
@@ -259,6 +248,15 @@ impl Checks<'_> {
             "a clean session ends with its connection, so that its 'expiry' means nothing",
         )?;
         self.expiry(expiry, subscriber.expiry)
+    }
+
+    fn filter(&self, spot: Spot, text: &str) -> Result<(), ScenarioError> {
+        let Some((filter, _)) = subscription(text) else {
+            return Err(self.at(spot, format!("'{text}' ends with an @, but not with @0, @1 or @2")));
+        };
+        self.not_hidden(filter, spot)?;
+        topic::validate_filter(filter)
+            .map_err(|error| self.at(spot, format!("'{filter}' is no topic filter: {error}")))
     }
 
     fn fault(&self, place: usize, fault: &Fault) -> Result<(), ScenarioError> {
@@ -325,100 +323,9 @@ impl Checks<'_> {
     }
 
     fn at(&self, spot: Spot, what: String) -> ScenarioError {
-        let (line, column) = position(self.text, offset(self.text, spot));
-        ScenarioError { what, line, column, unknown: None, known: Vec::new() }
+        ScenarioError::at(self.places.find(spot), what)
     }
-}
-
-/// Where a key's value stands; the head of its entry where it was left out, the beginning where there is none.
-fn offset(text: &str, spot: Spot) -> usize {
-    let mut lines = text.split_inclusive('\n').scan(0, |end, line| {
-        let begin = *end;
-        *end += line.len();
-        Some((begin, line))
-    });
-    let mut head = 0;
-    if let Some((list, place)) = spot.entry {
-        let title = format!("[[{list}]]");
-        let entry = lines.by_ref().filter(|(_, line)| line.trim_start().starts_with(&title)).nth(place);
-        let Some((begin, _)) = entry else { return 0 };
-        head = begin;
-    }
-    let within = lines.take_while(|(_, line)| !line.trim_start().starts_with('['));
-    let value = |(begin, line): (usize, &str)| {
-        let (key, value) = line.split_once('=')?;
-        (key.trim() == spot.key).then(|| begin + line.len() - value.trim_start().len())
-    };
-    within.into_iter().find_map(value).unwrap_or(head)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const GOOD: &str = r#"
-name = "pump"
-duration = "10s"
-[[streams]]
-name = "alarm"
-topic = "pump/{device}/alarm"
-qos = 1
-every = "1s"
-[[subscribers]]
-name = "room"
-filters = ["pump/+/alarm@1"]
-[[faults]]
-kind = "cut"
-of = "room"
-at = "2s"
-lasts = "1s"
-"#;
-
-    #[test]
-    fn what_is_left_out_has_a_meaning() {
-        let scenario = Scenario::parse(GOOD).expect("a scenario");
-        assert_eq!((scenario.speed, scenario.streams[0].devices, scenario.messages()), (1.0, 1, 10));
-        assert_eq!(scenario.subscribers[0].asks_for(&scenario.streams[0]), Some(Qos::AtLeastOnce));
-    }
-
-    #[test]
-    fn what_is_wrong_is_said_with_its_place() {
-        let check = |from: &str, to: &str, expect: &str, line: usize| {
-            assert!(GOOD.contains(from), "{from}");
-            let error = Scenario::parse(&GOOD.replacen(from, to, 1)).expect_err(to);
-            assert!(error.what.contains(expect), "{to}: {error:?}");
-            assert_eq!(error.line, line, "{to}: {error:?}");
-            assert!(error.column > 0);
-        };
-        check("duration =", "duration :", "", 3);
-        check("duration", "duraton", "unknown key 'duraton'", 3);
-        check("\"10s\"", "\"soon\"", "'soon' is no time", 3);
-        check("\"10s\"", "\"0s\"", "has to last", 3);
-        check("qos = 1", "qos = 3", "QoS is 0, 1 or 2", 7);
-        check("pump/{device}/alarm", "pump/+/alarm", "is no topic", 6);
-        check("every = \"1s\"", "every = \"0s\"", "longer than nothing", 8);
-        check("every = \"1s\"", "every = \"1s\"\ncount = 11", "do not fit", 9);
-        check("every = \"1s\"", "every = \"1s\"\nneeds = [\"may-lose\", \"must-arrive\"]", "it cannot be", 9);
-        check("every = \"1s\"", "every = \"1s\"\nneeds = [\"must-arive\"]", "'must-arive' is none", 9);
-        check("pump/+/alarm@1", "pump/#/alarm@1", "is no topic filter", 11);
-        check("pump/+/alarm@1", "pump/+/alarm@3", "not with @0, @1 or @2", 11);
-        check("kind = \"cut\"", "kind = \"kill-broker\"", "strikes the broker", 14);
-        check("of = \"room\"", "of = \"rom\"", "no stream or subscriber 'rom'", 14);
-        check("lasts = \"1s\"", "lasts = \"9s\"", "over before the scenario is", 15);
-        check("name = \"room\"", "name = \"alarm\"", "has this name, too", 10);
-        check("every = \"1s\"", "every = \"1ms\"\ndevices = 1000", "1000000", 3);
-    }
-
-    #[test]
-    fn an_unknown_word_comes_with_the_words_that_are_known() {
-        let error = Scenario::parse(&GOOD.replace("lasts", "last")).expect_err("a typo");
-        assert_eq!(error.unknown.as_deref(), Some("last"));
-        assert!(error.known.iter().any(|word| word == "lasts"), "{error:?}");
-    }
-
-    #[test]
-    fn a_file_that_is_no_toml_and_an_empty_one_are_refused() {
-        assert!(Scenario::parse("\u{0}").is_err());
-        assert!(Scenario::parse("").expect_err("empty").what.contains("missing key"));
-    }
-}
+mod tests;
