@@ -2,7 +2,7 @@
 
 use crate::exit::{ExitStatus, Failure, redact};
 use mqtally::endpoint::{Endpoint, EndpointError};
-use mqtally::tls::{Identity, Roots, Tls};
+use mqtally::tls::{Identity, Roots, Tls, TlsError};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -25,17 +25,6 @@ pub(crate) struct TlsArgs {
     /// The private key of our certificate, as PEM
     #[arg(long, value_name = "FILE", requires = "cert")]
     key: Option<PathBuf>,
-}
-
-impl TlsArgs {
-    /// Fails where a file cannot be read: no attempt to connect would change that.
-    pub(crate) fn check(&self) -> Result<(), Failure> {
-        [&self.cafile, &self.cert, &self.key].into_iter().flatten().try_for_each(|file| {
-            let unreadable =
-                |error| Failure::io("cannot read the PEM file", file, &error, "name a file that can be read");
-            File::open(file).map(drop).map_err(unreadable)
-        })
-    }
 }
 
 impl From<&TlsArgs> for Tls {
@@ -62,6 +51,20 @@ pub(crate) fn endpoint(url: &str, password_file: Option<&Path>) -> Result<Endpoi
             Err(Failure::usage("a password without a user name", redact(url), "write mqtt://USER@HOST:PORT"))
         }
     }
+}
+
+/// The same with these files for TLS, which were read once.
+pub(crate) fn endpoint_with(
+    url: &str,
+    password_file: Option<&Path>,
+    tls: &TlsArgs,
+) -> Result<Endpoint, Failure> {
+    let endpoint = endpoint(url, password_file)?.with_tls(tls.into());
+    let wrong = |error: TlsError| match error {
+        TlsError::Plain(_) => Failure::told(ExitStatus::Usage, &error, redact(url)),
+        error => Failure::told(ExitStatus::Io, &error, "--cafile, --cert, --key"),
+    };
+    endpoint.check_tls().map_err(wrong).map(|()| endpoint)
 }
 
 /// The first line of the file, else the password in the environment.

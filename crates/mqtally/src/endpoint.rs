@@ -1,6 +1,6 @@
 //! Where a broker is, and how to reach it: a URL.
 
-use crate::tls::Tls;
+use crate::tls::{Tls, TlsError};
 use fluent_uri::Uri;
 use fluent_uri::component::{Authority, Host};
 use fluent_uri::pct_enc::EStr;
@@ -144,6 +144,19 @@ impl Endpoint {
         &self.tls
     }
 
+    /// Reads the files of [`Self::tls`] as each dial does, so that what is wrong with them shows before the first attempt: no
+    /// further one would change it. Blocks on them.
+    ///
+    /// # Errors
+    /// Also where there are such files and the transport is not encrypted: whoever names them does not want to be heard.
+    pub fn check_tls(&self) -> Result<(), TlsError> {
+        match (self.tls.names_files(), self.transport.is_encrypted()) {
+            (false, _) => Ok(()),
+            (true, false) => Err(TlsError::Plain(self.transport.scheme())),
+            (true, true) => self.tls.check(),
+        }
+    }
+
     /// The URL of the WebSocket, with its query and without credentials.
     pub(crate) fn websocket_url(&self) -> String {
         let query = self.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
@@ -203,6 +216,10 @@ impl Transport {
             Self::WebSocketTls => 443,
             Self::Unix => 0,
         }
+    }
+
+    fn is_encrypted(self) -> bool {
+        matches!(self, Self::Tls | Self::WebSocketTls)
     }
 
     fn is_websocket(self) -> bool {

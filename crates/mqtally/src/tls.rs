@@ -47,7 +47,7 @@ pub struct Identity {
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file is not there, or not ours to read.
-    #[error("cannot read the {what} {}: {error}", path.display())]
+    #[error("cannot read the {what} {}: {error}; name a file that can be read", path.display())]
     Unreadable {
         /// Which option named it.
         what: &'static str,
@@ -74,6 +74,11 @@ pub enum TlsError {
         /// The key.
         key: PathBuf,
     },
+    /// Somebody wants TLS, and the transport has none.
+    #[error(
+        "{0}:// is not encrypted, and a CA file or certificate was given; write mqtts:// or wss://, or give none"
+    )]
+    Plain(&'static str),
     /// The operating system trusts nobody.
     #[error(
         "the system has no trusted certificates ({0}); install ca-certificates, or name the broker's authority with a CA file (ca_file)"
@@ -110,6 +115,18 @@ pub enum TlsError {
     /// Something else that is no lawful TLS.
     #[error("no TLS with the broker: {0}; is this port for TLS?")]
     Protocol(rustls::Error),
+}
+
+impl Tls {
+    /// Whether it names files, and so is of use with TLS only.
+    pub(crate) fn names_files(&self) -> bool {
+        self.roots != Roots::System || self.identity.is_some()
+    }
+
+    /// Reads the files as each dial does. Blocks on them.
+    pub(crate) fn check(&self) -> Result<(), TlsError> {
+        config(self).map(drop)
+    }
 }
 
 /// A TLS client for a connection to `host`; blocks on files.

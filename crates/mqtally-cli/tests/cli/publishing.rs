@@ -203,7 +203,8 @@ fn misuse_is_told_in_a_line() {
     check("-t a -m x --will-topic a/#", 64, "not a topic to publish to");
     check("-t a -m x --will-payload gone", 64, "--will-topic");
     check("-t a -m x --cert ours.pem", 64, "--key");
-    check("-t a -m x --cafile none.pem", 74, "cannot read the PEM file");
+    check("-t a -m x --broker mqtts://h --cafile none.pem", 74, "cannot read the CA file none.pem");
+    check("-t a -m x --cafile none.pem", 64, "mqtt:// is not encrypted");
 }
 
 #[test]

@@ -60,7 +60,9 @@ fn tls_with_an_authority_and_a_certificate_of_our_own_carries_it() {
     refused("", 1, "certificate");
     refused("--cafile stranger --cert cert --key key", 1, "certificate");
     refused("--cafile ca", 1, "certificate");
-    refused("--cafile ca --cert cert --key nothing", 74, "cannot read the PEM file");
+    refused("--cafile ca --cert cert --key nothing", 74, "cannot read the key nothing");
+    refused("--cafile ca --cert cert --key stranger", 74, "the key stranger is not usable");
+    refused("--cafile key", 74, "there is no certificate in it");
     refused("--cafile ca --cert cert", 64, "--key");
     bench.publish(&format!("{url} --cafile ca --cert cert --key key"));
 }

@@ -30,6 +30,7 @@ fn misuse_is_one_line_and_status_64() {
     check("sub -t a --client-id x --listen localhost:80", 64, "is no place to listen");
     check("sub -t a --client-id x --broker http://h", 64, "no transport for MQTT");
     check("sub -t a --client-id x --qos 3", 64, "is no QoS");
+    check("sub -t a --client-id x --cafile ca.pem", 64, "mqtt:// is not encrypted");
 }
 
 #[test]

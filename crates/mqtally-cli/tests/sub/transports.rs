@@ -45,7 +45,9 @@ fn tls_with_an_authority_and_a_certificate_of_our_own_carries_it() {
     refused("", 69, "certificate");
     refused("--cafile stranger --cert cert --key key", 69, "certificate");
     refused("--cafile ca", 69, "certificate");
-    refused("--cafile ca --cert cert --key nothing", 69, "cannot read the key");
+    refused("--cafile ca --cert cert --key nothing", 74, "cannot read the key nothing");
+    refused("--cafile nothing", 74, "name a file that can be read");
+    refused("--cafile key", 74, "there is no certificate in it");
     refused("--cafile ca --cert cert", 64, "--key");
     let running = bench.sub(&format!("-t # --broker {url} --cafile ca --cert cert --key key"), &[]);
     round(&bench, running);

@@ -60,6 +60,7 @@ pub use webhook::WebhookOptions;
 
 use crate::inbox::{Delivery, Outcome};
 use crate::publisher::StartError;
+use crate::tls::TlsError;
 use serde::de::DeserializeOwned;
 use std::fmt;
 use std::io;
@@ -207,6 +208,9 @@ pub enum OpenError {
     /// The outbox cannot be opened.
     #[error(transparent)]
     Outbox(StartError),
+    /// The files for TLS towards a broker cannot be used.
+    #[error(transparent)]
+    Tls(TlsError),
     /// It was opened outside of a tokio runtime.
     #[error("a broker as handler needs a tokio runtime; open it inside of one")]
     NoRuntime,

@@ -164,6 +164,7 @@ impl Republisher {
     pub(super) fn open(target: &Republish, options: &Options) -> Result<Self, OpenError> {
         let outbox = target.outbox_of(options.store.as_deref())?;
         Handle::try_current().map_err(|_| OpenError::NoRuntime)?;
+        target.endpoint.check_tls().map_err(OpenError::Tls)?;
         let publisher = Publisher::builder(target.endpoint.clone())
             .client_id(target.client_id.as_str())
             .store(&outbox)

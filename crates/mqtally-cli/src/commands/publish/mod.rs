@@ -7,7 +7,7 @@ mod source;
 
 use super::Global;
 use super::subscribe::words;
-use crate::broker_url::{TlsArgs, endpoint};
+use crate::broker_url::{TlsArgs, endpoint_with};
 use crate::exit::{self, ExitStatus, Failure};
 use crate::output::{Output, Target};
 use crate::report::{Look, receipts};
@@ -205,8 +205,7 @@ pub(crate) fn run(args: &Args, global: &Global) -> Result<ExitStatus, Failure> {
 }
 
 fn builder(args: &Args) -> Result<Builder, Failure> {
-    args.tls.check()?;
-    let endpoint = endpoint(&args.broker, args.password_file.as_deref())?.with_tls((&args.tls).into());
+    let endpoint = endpoint_with(&args.broker, args.password_file.as_deref(), &args.tls)?;
     let version = version(args);
     let builder = Publisher::builder(endpoint).connection(|settings| {
         let options = &mut settings.options;

@@ -39,7 +39,7 @@ enum Protocol {
 
 impl BrokerArgs {
     pub(super) fn endpoint(&self) -> Result<Endpoint, Failure> {
-        Ok(broker_url::endpoint(&self.broker, self.password_file.as_deref())?.with_tls((&self.tls).into()))
+        broker_url::endpoint_with(&self.broker, self.password_file.as_deref(), &self.tls)
     }
 
     pub(super) fn version(&self) -> Version {
