@@ -296,6 +296,23 @@ fn acknowledgements() {
 }
 
 #[test]
+fn a_failure_that_is_not_listed_is_a_failure_where_that_was_asked_for() {
+    let read = |version, frame: &str| {
+        let mut decoder = Decoder::client(version, SIZE_MAX).taking_any_failure();
+        decoder.decode(&mut bytes(frame).into())
+    };
+    for frame in ["40 03 0001 95", "50 03 0001 95", "90 04 0001 00 95", "20 03 00 8D 00", "E0 01 91"] {
+        assert!(matches!(read(Version::V5_0, frame), Ok(Some(_))), "{frame}");
+        assert!(client(Version::V5_0, SIZE_MAX).decode(&mut bytes(frame).into()).is_err(), "{frame}");
+    }
+    assert!(read(Version::V3_1_1, "90 03 0001 87").is_ok());
+    // No failure, or none that ends what it answers.
+    for frame in ["40 03 0001 01", "62 03 0001 95", "70 03 0001 95", "90 04 0001 00 03"] {
+        assert!(read(Version::V5_0, frame).is_err(), "{frame}");
+    }
+}
+
+#[test]
 fn subscriptions() {
     check(&[
         (ToServer, V3, "82 02 0001", 0x82, "SUBSCRIBE has no topic filter", Seen::Packet),

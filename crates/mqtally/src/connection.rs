@@ -164,7 +164,7 @@ impl Connection {
         let peer = stream.socket().peer()?;
         let reading = match tap {
             Some(_) => Reading::Lenient { packet_size_max },
-            None => Reading::Strict(Decoder::client(version, packet_size_max)),
+            None => Reading::Strict(Decoder::client(version, packet_size_max).taking_any_failure()),
         };
         let (input, output) = (BytesMut::new(), BytesMut::new());
         let connection = Self { stream, number, version, reading, input, held: None, output, tap };

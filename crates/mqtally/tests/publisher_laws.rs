@@ -179,6 +179,28 @@ async fn a_refusal_is_a_failure_and_never_success() {
     assert!(state.frames[frames..].iter().filter_map(published).next().is_none(), "and not tried for ever");
 }
 
+/// mosquitto 2.0 answers what is above its `message_size_limit` with 0x95, which PUBACK may not carry. The connection was ended
+/// for it, and the message sent again, for ever, with all others behind it.
+#[tokio::test]
+async fn a_refusal_that_mqtt_does_not_list_is_a_failure_all_the_same() {
+    let bench = Bench::new().await;
+    let too_large = |publish: &Publish| match publish.payload.as_ref() {
+        b"large" => ReasonCode::PACKET_TOO_LARGE,
+        _ => ReasonCode::SUCCESS,
+    };
+    bench.broker.plan(|plan| plan.answer = Some(too_large));
+    let publisher = bench.stored();
+    for qos in [Qos::AtLeastOnce, Qos::ExactlyOnce] {
+        let refused = publisher.publish("t", "large", qos).await.unwrap();
+        let taken = publisher.publish("t", "small", qos).await.unwrap();
+        let Err(DeliveryError::Failed { failure, .. }) = refused.await else { panic!("it was refused") };
+        assert_eq!(failure.reason, Some(ReasonCode::PACKET_TOO_LARGE));
+        taken.await.unwrap();
+    }
+    assert_eq!(publisher.close(PATIENCE).await, 0);
+    assert_eq!((bench.broker.payloads(), bench.broker.state().connections), (vec!["small".to_owned(); 2], 1));
+}
+
 #[tokio::test]
 async fn no_subscribers_is_a_failure_where_that_was_asked_for() {
     let bench = Bench::new().await;

@@ -42,17 +42,25 @@ pub struct Decoder {
     version: Option<Version>,
     sender: Sender,
     packet_size_max: u32,
+    takes_any_failure: bool,
 }
 
 impl Decoder {
     /// A decoder for a server: the version is learned from CONNECT, which must come first [MQTT-3.1.0-1].
     pub fn server(packet_size_max: u32) -> Self {
-        Self { version: None, sender: Sender::Client, packet_size_max }
+        Self { version: None, sender: Sender::Client, packet_size_max, takes_any_failure: false }
     }
 
     /// A decoder for a client that asked for `version`.
     pub fn client(version: Version, packet_size_max: u32) -> Self {
-        Self { version: Some(version), sender: Sender::Server, packet_size_max }
+        Self { version: Some(version), sender: Sender::Server, packet_size_max, takes_any_failure: false }
+    }
+
+    /// Takes a failure code (from 0x80) for a failure also in a packet that may not carry it. Brokers in use answer a
+    /// PUBLISH with 0x95; a client that ends the connection for it would send the same message again, for ever.
+    #[must_use]
+    pub fn taking_any_failure(self) -> Self {
+        Self { takes_any_failure: true, ..self }
     }
 
     /// The version, once known.
@@ -72,6 +80,7 @@ impl Decoder {
     pub fn decode(&mut self, buffer: &mut BytesMut) -> Result<Option<Packet>, DecodeError> {
         let Some(header) = Header::peek(buffer)? else { return Ok(None) };
         let mut judge = Judge::strict(self.version.unwrap_or(Version::V3_1_1), self.sender);
+        judge.takes_any_failure = self.takes_any_failure;
         let kind = Kind::from_first_byte(header.first)?;
         self.admit(kind, &header)?;
         kind.check(header.first, &mut judge)?;

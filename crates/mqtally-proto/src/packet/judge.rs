@@ -58,18 +58,20 @@ pub(super) struct Judge {
     pub(super) version: Version,
     pub(super) sender: Sender,
     lenient: bool,
+    /// Whether a failure code is taken for a failure where it does not belong, too.
+    pub(super) takes_any_failure: bool,
     irregularities: Vec<String>,
 }
 
 impl Judge {
     /// A judge who stops at the first fault.
     pub(super) fn strict(version: Version, sender: Sender) -> Self {
-        Self { version, sender, lenient: false, irregularities: Vec::new() }
+        Self { version, sender, lenient: false, takes_any_failure: false, irregularities: Vec::new() }
     }
 
     /// A judge who notes every fault and lets the reading go on.
     pub(super) fn lenient(version: Version) -> Self {
-        Self { version, sender: Sender::Unknown, lenient: true, irregularities: Vec::new() }
+        Self { lenient: true, ..Self::strict(version, Sender::Unknown) }
     }
 
     /// A fault after which the packet can still be represented.

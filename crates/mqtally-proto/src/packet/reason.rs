@@ -213,10 +213,19 @@ impl ReasonCode {
 
 /// A code that does not belong in the packet is a protocol error.
 pub(super) fn check_reason(reason: ReasonCode, kind: Kind, judge: &mut Judge) -> Result<(), DecodeError> {
-    if !reason.may_stand_in(kind, judge.version) {
+    let is_failure = reason.is_error() && judge.takes_any_failure && is_answer(kind);
+    if !is_failure && !reason.may_stand_in(kind, judge.version) {
         judge.protocol_error(format!("{} may not carry {reason} (2.4)", kind.name()))?;
     }
     Ok(())
+}
+
+/// Whether the packet ends with a failure what it answers, whatever the failure is called.
+fn is_answer(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::Connack | Kind::Puback | Kind::Pubrec | Kind::Suback | Kind::Unsuback | Kind::Disconnect
+    )
 }
 
 /// Reads the end that PUBACK, PUBREC, PUBREL, PUBCOMP, DISCONNECT and AUTH share.

@@ -145,7 +145,7 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
             if let Some(answer) =
                 answer.filter(|answer| !state.plan.mute || matches!(answer, Packet::Connack(_)))
             {
-                encode(&answer, version, &mut output).unwrap();
+                write(&answer, version, &mut output);
             }
         }
         if stream.write_all(&output.split()).await.is_err() {
@@ -154,6 +154,16 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
         if stream.read_buf(&mut input).await.unwrap_or(0) == 0 {
             return;
         }
+    }
+}
+
+/// Also an answer that MQTT does not know.
+fn write(answer: &Packet, version: Version, output: &mut BytesMut) {
+    match (encode(answer, version, output), answer) {
+        (Ok(()), _) => {}
+        (Err(_), Packet::Puback(ack)) => output.extend([0x40, 3, 0, ack.packet_id as u8, ack.reason.0]),
+        (Err(_), Packet::Pubrec(ack)) => output.extend([0x50, 3, 0, ack.packet_id as u8, ack.reason.0]),
+        (Err(error), _) => panic!("{error}"),
     }
 }
 
