@@ -63,7 +63,7 @@ async fn trouble_passes(fail: impl Fn(&Faults, u32)) {
     let mut status = publisher.status();
     let publishing = tokio::spawn({
         let publisher = publisher.clone();
-        async move { publisher.publish("t", "during", Qos::ExactlyOnce).await.unwrap() }
+        async move { Some(publisher.publish("t", "during", Qos::ExactlyOnce).await.unwrap()) }
     });
     // More than one attempt, so that somebody who was promised something had the time to say so.
     for _ in 0..3 {
@@ -73,7 +73,7 @@ async fn trouble_passes(fail: impl Fn(&Faults, u32)) {
     assert!(!publishing.is_finished(), "it was promised");
     assert_eq!(bench.broker.payloads(), ["before"]);
     fail(&bench.faults, 0);
-    publishing.await.unwrap().await.unwrap();
+    publishing.await.unwrap().unwrap().await.unwrap();
     status.wait_for(|status| status.trouble.is_none()).await.unwrap();
     assert_eq!(publisher.close(PATIENCE).await, 0);
     assert_eq!(bench.broker.payloads(), ["before", "during"]);

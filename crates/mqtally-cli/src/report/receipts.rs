@@ -48,6 +48,8 @@ pub(crate) struct Summary {
     pub(crate) invalid: u64,
     /// Messages of this start and earlier ones that are still to be sent.
     left: u64,
+    /// Whether it ended before all that was to be published had been read.
+    cut_short: bool,
     sessions_lost: u64,
     resent: u64,
     elapsed: Duration,
@@ -70,6 +72,7 @@ impl Summary {
             failed: 0,
             invalid: 0,
             left: 0,
+            cut_short: false,
             sessions_lost: 0,
             resent: 0,
             elapsed: Duration::ZERO,
@@ -98,7 +101,8 @@ impl Summary {
         }
     }
 
-    pub(crate) fn end(&mut self, elapsed: Duration, status: &Status) {
+    pub(crate) fn end(&mut self, elapsed: Duration, status: &Status, cut_short: bool) {
+        self.cut_short = cut_short;
         let settled = status.acknowledged + status.failed;
         self.left = (self.earlier + self.accepted).saturating_sub(settled);
         self.acknowledged = status.acknowledged;
@@ -108,9 +112,9 @@ impl Summary {
         self.elapsed = elapsed;
     }
 
-    /// Whether every message reached its final acknowledgement.
+    /// Whether every message that there was reached its final acknowledgement.
     pub(crate) fn is_complete(&self) -> bool {
-        self.left == 0 && self.failed == 0 && self.invalid == 0
+        !self.cut_short && self.left == 0 && self.failed == 0 && self.invalid == 0
     }
 
     fn percentile(&self, percent: f64) -> u64 {
@@ -223,9 +227,12 @@ pub(crate) fn closing(summary: &Summary, look: Look) -> String {
 }
 
 fn advice(summary: &Summary) -> String {
-    let Some(store) = &summary.store else { return String::new() };
-    let store = words::visible(store);
     let mut text = String::new();
+    if summary.cut_short {
+        text += "it ended before all that there was to publish had been read: the rest was not published\n";
+    }
+    let Some(store) = &summary.store else { return text };
+    let store = words::visible(store);
     if summary.left > 0 {
         text += &format!("send what is left with: mqtally pub --drain --store {store}\n");
     }
@@ -251,6 +258,7 @@ pub(crate) fn json(summary: &Summary) -> Vec<u8> {
         "acknowledged": summary.acknowledged,
         "failed": summary.failed,
         "left": summary.left,
+        "cut_short": summary.cut_short,
         "invalid": summary.invalid,
         "sessions_lost": summary.sessions_lost,
         "resent": summary.resent,

@@ -140,6 +140,16 @@ fn a_rate_is_kept_to() {
     assert!(json["elapsed_ms"].as_u64().is_some_and(|ms| ms >= 247), "{}", ended.stdout);
 }
 
+/// It said "acknowledged" of the few that it had published, and ended with status 0.
+#[test]
+fn a_time_that_is_up_before_all_was_published_is_no_success() {
+    let program = Program::new();
+    let broker = Broker::start(&program, "127.0.0.1:0");
+    let ended = broker.publish(&program, "-t t -m x --count 100 --rate 2 --timeout 1");
+    assert_eq!(ended.status, 1, "{}", ended.stdout);
+    assert!(ended.stdout.contains("the rest was not published"), "{}", ended.stdout);
+}
+
 #[test]
 fn without_a_store_what_was_not_sent_is_lost_and_said_to_be() {
     let ended = Program::new().run(&format!("pub -t t -m x --timeout 1 --broker {NOBODY}"));
@@ -159,7 +169,33 @@ fn a_refusal_that_is_final_ends_it() {
     let ended = broker.publish(&program, "-t t -m x --store o.db");
     assert_eq!(ended.status, 1, "{}", ended.stderr);
     assert!(ended.stderr.contains("the broker refused the connection"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("kept in o.db, check the user name and the password"), "{}", ended.stderr);
     assert!(ended.stdout.contains("1 still stored"), "{}", ended.stdout);
+}
+
+/// Both came back at once for as long as they ran, and took each other's session over.
+#[test]
+fn of_two_on_one_client_id_the_first_ends_and_says_why() {
+    let program = Program::new();
+    let broker = Broker::start(&program, "127.0.0.1:0");
+    let mut command = program.command(&format!(
+        "pub -t t --retain --lines --client-id same --store o.db --broker mqtt://{}",
+        broker.address
+    ));
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut first = command.spawn().expect("it starts");
+    let mut input = first.stdin.take().expect("piped");
+    writeln!(input, "one").expect("taken");
+    // Retained, it arrives when the first one is there, whoever was earlier.
+    let watch = format!("sub -t t --count 1 --client-id w --store w.sub --broker mqtt://{}", broker.address);
+    assert_eq!(program.run(&watch).status, 0);
+    let second = broker.publish(&program, "-t t -m two --client-id same");
+    assert_eq!(second.status, 0, "{}", second.stderr);
+    let ended = Ended::from(first.wait_with_output().expect("it ends"));
+    assert_eq!(ended.status, 1, "{}", ended.stderr);
+    assert!(ended.stderr.contains("another client has our client id"), "{}", ended.stderr);
+    assert!(ended.stdout.contains("the rest was not published"), "{}", ended.stdout);
+    drop(input);
 }
 
 #[test]

@@ -9,8 +9,10 @@
 
 mod driver;
 mod gate;
+mod hopeless;
 
 pub use gate::{Gate, Step, Steps};
+pub use hopeless::hopeless;
 
 use crate::connection::{Closed, Closing, DialError, Tap};
 use crate::endpoint::Endpoint;

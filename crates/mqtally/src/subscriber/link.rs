@@ -7,7 +7,7 @@ use super::builder::Config;
 use super::notice::{Notice, Pause};
 use super::reconnect::{EARLY_ENDS_MAX, Reconnect};
 use super::{Status, SubscriberError, start_client};
-use crate::client::{Client, ConnectError, Connected, Event, Events};
+use crate::client::{Client, ConnectError, Connected, Event, Events, hopeless};
 use crate::connection::{Closed, Closing};
 use crate::inbox::key::{View, replay_epoch};
 use crate::inbox::{Accepted, Arrival, Availability, Exchange, Inbox, InboxError};
@@ -496,20 +496,6 @@ async fn next_stored(stored: &mut VecDeque<Stored>) -> Result<Vec<Accepted>, Inb
     match stored.front_mut() {
         Some(stored) => stored.durable.as_mut().await,
         None => std::future::pending().await,
-    }
-}
-
-/// What to do about a refusal that does not pass by itself.
-fn hopeless(reason: ReasonCode) -> Option<&'static str> {
-    match reason {
-        ReasonCode::BAD_USER_NAME_OR_PASSWORD => Some("check the user name and the password"),
-        ReasonCode::NOT_AUTHORIZED | ReasonCode::BANNED => {
-            Some("check the user name and the password, and what this user may do")
-        }
-        ReasonCode::CLIENT_IDENTIFIER_NOT_VALID => Some("choose another client id"),
-        ReasonCode::UNSUPPORTED_PROTOCOL_VERSION => Some("try the other protocol version"),
-        ReasonCode::BAD_AUTHENTICATION_METHOD => Some("use a user that needs only a password"),
-        _ => None,
     }
 }
 

@@ -35,11 +35,11 @@ impl Progress {
     }
 
     /// What changed, once: not every attempt that fails the same way.
-    pub(super) fn changed(&mut self, status: &Status, keeps: &str) {
+    pub(super) fn changed(&mut self, status: &Status, next: &str) {
         match &status.link {
             Link::Offline { why, .. } if self.offline.as_ref() != Some(why) => {
                 let what = why.split("; ").next().unwrap_or(why); // what to do stands behind it
-                self.notice(&format!("mqtally: offline: {what}; {keeps}, trying again"));
+                self.notice(&format!("mqtally: offline: {what}; {next}"));
                 self.offline = Some(why.clone());
             }
             Link::Online { .. } if self.offline.take().is_some() => self.notice("mqtally: online again"),

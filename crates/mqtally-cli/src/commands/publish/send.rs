@@ -4,10 +4,10 @@ use super::progress::Progress;
 use super::source::Line;
 use super::{super::test::interrupted, Job};
 use crate::report::receipts::{Row, Standing, Summary};
+use mqtally::client::hopeless;
 use mqtally::publisher::{
     Acknowledged, DeliveryError, Link, Message, PublishError, Publisher, Receipt, Status, Uuid,
 };
-use mqtally_proto::packet::ReasonCode;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -20,16 +20,6 @@ const OPEN_MAX: usize = 100_000;
 const TICK: Duration = Duration::from_millis(100);
 /// As long as anybody waits.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
-
-/// Refusals that no further attempt changes: somebody has to look at the credentials or the broker.
-const FINAL: [ReasonCode; 6] = [
-    ReasonCode::UNSUPPORTED_PROTOCOL_VERSION,
-    ReasonCode::CLIENT_IDENTIFIER_NOT_VALID,
-    ReasonCode::BAD_USER_NAME_OR_PASSWORD,
-    ReasonCode::NOT_AUTHORIZED,
-    ReasonCode::BANNED,
-    ReasonCode::BAD_AUTHENTICATION_METHOD,
-];
 
 /// Publishes until the source and everything that was accepted are at their end, or somebody wants it to end. Says
 /// whether that was the user.
@@ -65,7 +55,7 @@ struct Sender<'a> {
     summary: Summary,
     started: Instant,
     source_ended: bool,
-    /// The broker has refused for good.
+    /// The broker has refused us, and would again.
     refused: bool,
 }
 
@@ -115,9 +105,12 @@ impl<'a> Sender<'a> {
             Some(store) => format!("messages are kept in {}", store.display()),
             None => "messages wait in memory".to_owned(),
         };
-        self.progress.changed(&status, &keeps);
-        self.refused =
-            matches!(status.link, Link::Offline { reason: Some(reason), .. } if FINAL.contains(&reason));
+        let what_to_do = match status.link {
+            Link::Offline { reason: Some(reason), .. } => hopeless(reason),
+            _ => None,
+        };
+        self.refused |= what_to_do.is_some();
+        self.progress.changed(&status, &format!("{keeps}, {}", what_to_do.unwrap_or("trying again")));
     }
 
     /// Waits for something without turning a deaf ear to how the publisher fares.
@@ -204,7 +197,7 @@ impl<'a> Sender<'a> {
         }
         let status = self.status.borrow().clone();
         self.progress.end();
-        self.summary.end(self.started.elapsed(), &status);
+        self.summary.end(self.started.elapsed(), &status, !self.source_ended);
         (self.summary, end == End::Interrupted)
     }
 }
