@@ -110,6 +110,9 @@ fn both() -> Vec<Row> {
         ("a graceful restart of a volatile broker", "-S2",
          joined(1) + &published(1, 0) + "broker terminated; sub | closed; pub | closed; broker started; sub > CONNECT clean=0; sub < CONNACK sp=0; sub > SUBSCRIBE 1 a@1; sub < SUBACK 1 1;
           pub > CONNECT clean=0; pub < CONNACK sp=0;" + &drained(1, 1)),
+        ("a volatile broker is killed, has an old session without its filter, and is sent something before the client is back", "",
+         joined(1) + "broker killed; sub | closed; pub | closed; broker started; pub > CONNECT clean=0; pub < CONNACK sp=1;" + &published(1, 0)
+            + "sub > CONNECT clean=0; sub < CONNACK sp=1; sub > SUBSCRIBE 9 a@1; sub < SUBACK 9 1;" + &drained(1, 1)),
         ("a volatile broker forgets the publisher's half of QoS 2", "",
          joined(2) + "pub > PUBLISH qos=2 id=1 m=0/0/0; pub < PUBREC 1;" + &received(2, 0) + "broker killed; sub | closed; pub | closed; broker started;
           sub > CONNECT clean=0; sub < CONNACK sp=0; sub > SUBSCRIBE 1 a@2; sub < SUBACK 1 2; pub > CONNECT clean=0; pub < CONNACK sp=0;

@@ -69,9 +69,9 @@ pub(super) fn judge_missing(
     if let Some(reason) = lifted_by_message(world, it).filter(|_| it.proved.is_none()) {
         return excuse(it, reason, ledger);
     }
-    if let Some((client, at, _)) = it.windows.iter().find(|window| dead.contains(window)) {
+    if let Some((client, at, _)) = sent_to_dead(world, it, dead) {
         excuse(it, "its filter was dead after a resumption (S5)", ledger);
-        return ledger.consequence(PromiseId::S5, window_scope(world, *client, *at), 1);
+        return ledger.consequence(PromiseId::S5, window_scope(world, client, at), 1);
     }
     match (it.proved.or_else(|| sentinel_behind(world, it)), it.why) {
         (Some(at), Owed::Acknowledged) => lost(world, it, at, ledger),
@@ -91,10 +91,29 @@ pub(super) fn broken_off(world: &World, it: &Missing) -> Option<Why> {
 pub(super) fn lifted_by_message(world: &World, it: &Missing) -> Option<&'static str> {
     let reasons = [
         (it.message.expiry().is_some(), "the message may have expired"),
-        (world.excused_since(it.message.first_sent), BROKER_ENDED),
+        (world.excused_since(it.message.first_sent) || sent_in_doubt(world, it), BROKER_ENDED),
         (is_too_large(world, it), "the message was larger than the client takes"),
     ];
     reasons.into_iter().find_map(|(holds, reason)| holds.then_some(reason))
+}
+
+/// The dead filter for which it was sent, also where that was asked for again before the message was acknowledged.
+fn sent_to_dead(world: &World, it: &Missing, dead: &BTreeSet<Window>) -> Option<Window> {
+    let client = world.client(it.client);
+    let after = client.resumes.partition_point(|place| *place < it.message.first_sent);
+    let topic = &world.stream(it.stream).topic;
+    let of_message = |(ix, at, resume): &&Window| {
+        *ix == it.client && resume + 1 == after && client.subscriptions[*at].matches(topic)
+    };
+    dead.iter().find(of_message).copied()
+}
+
+/// Whether nobody could know yet which filters the session had kept: it had not come back since the broker ended in a
+/// way that its profile does not cover.
+fn sent_in_doubt(world: &World, it: &Missing) -> bool {
+    let online = &world.client(it.client).online;
+    let came = online.partition_point(|(from, _)| *from <= it.message.first_sent);
+    came.checked_sub(1).is_some_and(|last| world.excused_since(online[last].0))
 }
 
 pub(super) fn broken_by(why: Why) -> &'static str {
