@@ -261,6 +261,8 @@ pub enum BrokerEvent {
     Paused,
     /// It goes on (SIGCONT).
     Resumed,
+    /// Its machine lost power: what was written and not synced may be gone.
+    PowerLost,
 }
 
 /// What a subscribing application decided about a delivery.

@@ -301,6 +301,7 @@ impl Timeline {
             }
             BrokerEvent::Terminated => self.mark("terminate-broker".into(), None),
             BrokerEvent::Killed => self.mark("kill-broker".into(), None),
+            BrokerEvent::PowerLost => self.mark("power-loss".into(), None),
             BrokerEvent::Paused => self.mark("pause-broker".into(), None),
             BrokerEvent::Exited => {}
         }

@@ -7,7 +7,7 @@
 use super::disk::{Disk, Store};
 use super::net::{Frame, LinkId, Net, Piece};
 use super::tamper::{Crossing, Tamper, Toward};
-use super::{Defect, Happening, time};
+use super::{Defect, Happening, Simulation, time};
 use bytes::{Bytes, BytesMut};
 use mqtally_history::event::BrokerEvent;
 use mqtally_proto::broker::{Broker, Change, Config, ConnectionId, Output, Stored};
@@ -18,6 +18,8 @@ use std::time::Duration;
 
 /// Fed to the core at once.
 const BATCH_MAX: usize = 64;
+/// When what nobody syncs is written to the disk all the same.
+const WRITE_BACK: Duration = Duration::from_secs(5);
 
 impl Store for Stored {
     type Transaction = Vec<Change>;
@@ -52,6 +54,8 @@ struct Line {
 pub(super) struct BrokerNode {
     config: Config,
     defect: Option<Defect>,
+    /// Whether the power fails with whatever kills it.
+    power_fails: bool,
     sync_max: Duration,
     /// Gone while the process is down.
     core: Option<Broker>,
@@ -69,11 +73,12 @@ pub(super) struct BrokerNode {
 }
 
 impl BrokerNode {
-    pub(super) fn new(config: Config, sync_max: Duration, defect: Option<Defect>) -> Self {
+    pub(super) fn new(config: Config, sync_max: Duration, simulation: Simulation) -> Self {
         Self {
             core: Some(Broker::new(config.clone())),
             config,
-            defect,
+            defect: simulation.defect,
+            power_fails: simulation.power_fails,
             sync_max,
             life: 0,
             disk: Disk::default(),
@@ -130,12 +135,16 @@ impl BrokerNode {
         }
     }
 
-    /// SIGKILL: everything is gone but what the disk kept; every client's connection ends.
+    /// SIGKILL, or no power: everything is gone but what the disk kept; every client's connection ends.
     pub(super) fn kill(&mut self, down: Duration, net: &mut Net) {
         if self.core.is_none() {
             return;
         }
-        net.trace.broker(BrokerEvent::Killed);
+        net.trace.broker(if self.power_fails { BrokerEvent::PowerLost } else { BrokerEvent::Killed });
+        if self.defect == Some(Defect::BrokerNeverSyncs) && !self.power_fails {
+            // The machine goes on, and has what was written.
+            while self.disk.sync().is_some() {}
+        }
         self.disk.crash(&mut net.random);
         self.down(down, net);
     }
@@ -250,6 +259,10 @@ impl BrokerNode {
             return self.let_out(outputs, net, tamper);
         }
         self.disk.write(changes);
+        if self.defect == Some(Defect::BrokerNeverSyncs) {
+            self.let_out(outputs, net, tamper);
+            return net.after(WRITE_BACK, Happening::BrokerSynced(self.life));
+        }
         if self.defect == Some(Defect::BrokerAcknowledgesBeforeSync) {
             self.let_out(outputs, net, tamper);
             self.held = Some(Vec::new());

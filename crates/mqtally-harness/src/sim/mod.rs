@@ -57,6 +57,9 @@ const BEGINNING_MS: u64 = 1_700_000_000_000;
 pub enum Defect {
     /// The broker lets its answers out before the changes behind them are synced.
     BrokerAcknowledgesBeforeSync,
+    /// The broker writes its changes and lets its answers out, and never asks for a sync: they are on the disk when the
+    /// operating system thinks of it.
+    BrokerNeverSyncs,
     /// A subscriber sends PUBACK and PUBREC before the message is synced.
     SubscriberAcknowledgesBeforeSync,
     /// A publisher says that a message is accepted before it is synced.
@@ -68,6 +71,7 @@ pub enum Defect {
 pub struct Simulation {
     seed: u64,
     defect: Option<Defect>,
+    power_fails: bool,
 }
 
 /// What came of a simulated run.
@@ -88,7 +92,13 @@ pub struct Simulated {
 impl Simulation {
     /// The run of this seed.
     pub fn new(seed: u64) -> Self {
-        Self { seed, defect: None }
+        Self { seed, defect: None, power_fails: false }
+    }
+
+    /// The same where the power fails with whatever kills the broker: what it has written and not synced may be gone.
+    #[must_use]
+    pub fn without_power(self) -> Self {
+        Self { power_fails: true, ..self }
     }
 
     /// The same with a broken store.
@@ -104,7 +114,7 @@ impl Simulation {
 
     /// Simulates it with a hook on every packet.
     pub fn run_through(self, tamper: &mut dyn Tamper) -> Simulated {
-        World::new(self.seed, Plan::from_seed(self.seed), self.defect, tamper).run()
+        World::new(self, Plan::from_seed(self.seed), tamper).run()
     }
 }
 

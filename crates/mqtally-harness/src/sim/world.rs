@@ -6,7 +6,7 @@ use super::net::{Net, Then};
 use super::plan::{Fault, Plan, RolePlan};
 use super::tamper::{Tamper, Toward};
 use super::trace::Trace;
-use super::{Defect, Happening, Simulated};
+use super::{Happening, Simulated, Simulation};
 use fastrand::Rng;
 use mqtally_history::event::{BrokerEvent, BrokerKind, EventKind, Header};
 use mqtally_history::marker::MessageId;
@@ -57,7 +57,8 @@ pub(super) struct World<'a> {
 }
 
 impl<'a> World<'a> {
-    pub(super) fn new(seed: u64, plan: Plan, defect: Option<Defect>, tamper: &'a mut dyn Tamper) -> Self {
+    pub(super) fn new(simulation: Simulation, plan: Plan, tamper: &'a mut dyn Tamper) -> Self {
+        let Simulation { seed, defect, .. } = simulation;
         // Another stream than the plan's: a change there leaves what happens here as it was.
         let random = Rng::with_seed(seed ^ 0x9E37_79B9_7F4A_7C15);
         let trace = Trace::new(plan.run);
@@ -69,7 +70,7 @@ impl<'a> World<'a> {
         Self {
             seed,
             net: Net::new(random, trace, names, plan.latency_us_max),
-            broker: BrokerNode::new(config, plan.sync_max, defect),
+            broker: BrokerNode::new(config, plan.sync_max, simulation),
             clients: plan.clients.iter().enumerate().map(client).collect(),
             plan,
             tamper,

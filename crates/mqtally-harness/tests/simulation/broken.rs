@@ -1,6 +1,9 @@
 //! Broken on purpose: brokers, by a hook on the packets, and stores.
 
+#![expect(clippy::print_stdout, reason = "the kill matrix is for people")]
+
 use mqtally_harness::sim::{Crossing, Defect, Passed, Simulation, Tamper, Toward};
+use mqtally_history::profile::Profile;
 use mqtally_history::report::{Report, Severity, Verdict};
 use mqtally_proto::packet::{Ack, Packet, Publish, Qos};
 use std::collections::BTreeSet;
@@ -24,6 +27,10 @@ fn check<T: Tamper>(mutant: impl Fn() -> T, promise: &str) {
         broken.iter().any(|(id, _)| *id == promise)
     });
     assert!(flagged, "{promise} was never broken");
+    println!(
+        "{:>20} broken [{promise:?}]",
+        std::any::type_name::<T>().rsplit("::").next().unwrap_or_default()
+    );
 }
 
 /// Acknowledges every seventh QoS 1 delivery in the subscriber's stead and drops it.
@@ -121,6 +128,40 @@ fn a_broker_that_acknowledges_before_it_has_synced_is_caught() {
         simulated.report().verdict == Verdict::Broken
     };
     assert!((0..SEEDS_MAX).any(is_broken));
+}
+
+/// Promises of severity S1 that are broken in a run of a broker that never syncs, which is held to `profile`.
+fn lost_without_sync(simulation: Simulation, profile: Profile) -> Vec<&'static str> {
+    let mut simulated = simulation.with(Defect::BrokerNeverSyncs).run();
+    simulated.header.profile = profile;
+    let broken = broken(&simulated.report()).into_iter();
+    broken.filter(|(_, severity)| *severity == Severity::S1).map(|(id, _)| id).collect()
+}
+
+#[test]
+fn a_broker_that_never_syncs_is_caught_where_the_power_fails() {
+    let lost =
+        |seed: &u64| lost_without_sync(Simulation::new(*seed).without_power(), Profile::PowerSafe) == ["D1"];
+    let seed = (0..SEEDS_MAX).find(lost).expect("D1 alone was never broken");
+    println!("{:>20} power lost: seed {seed} broken [\"D1\"]", "BrokerNeverSyncs");
+    let none: [&str; 0] = [];
+    let unpromised = lost_without_sync(Simulation::new(seed).without_power(), Profile::Durable);
+    assert_eq!(unpromised, none, "the profile ends before that");
+    for seed in seed..seed + 40 {
+        let killed = lost_without_sync(Simulation::new(seed), Profile::PowerSafe);
+        assert_eq!(killed, none, "seed {seed}: kill -9 leaves the machine what was written");
+    }
+}
+
+/// The control: a broker that syncs keeps its promise.
+#[test]
+fn a_broker_that_syncs_survives_the_loss_of_power() {
+    let lost = (0..60).map(|seed| Simulation::new(seed).without_power().run().report());
+    let lost: Vec<Report> = lost.collect();
+    assert!(lost.iter().any(|report| report.faults.iter().any(|fault| fault.kind == "power-loss")));
+    for report in lost {
+        assert_eq!(report.verdict, Verdict::Kept, "seed {}: {:#?}", report.seed, report.findings);
+    }
 }
 
 #[test]

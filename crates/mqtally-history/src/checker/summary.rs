@@ -74,6 +74,7 @@ impl Summary {
             }
             EventKind::Fault { kind, .. } => self.fault(kind, since_ns),
             EventKind::Broker(BrokerEvent::Killed) => self.fault(&"kill-broker".into(), since_ns),
+            EventKind::Broker(BrokerEvent::PowerLost) => self.fault(&"power-loss".into(), since_ns),
             EventKind::Broker(BrokerEvent::Terminated) => self.fault(&"terminate-broker".into(), since_ns),
             EventKind::Broker(BrokerEvent::Paused) => self.fault(&"pause-broker".into(), since_ns),
             _ => {}

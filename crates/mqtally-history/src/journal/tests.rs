@@ -128,6 +128,7 @@ fn samples() -> Vec<EventKind> {
         EventKind::StateWiped { client: "sub-1".into() },
         EventKind::Broker(BrokerEvent::Killed),
         EventKind::Broker(BrokerEvent::Resumed),
+        EventKind::Broker(BrokerEvent::PowerLost),
         EventKind::Fault { kind: "cut".into(), client: Some("sub-1".into()) },
         EventKind::Fault { kind: "cut".into(), client: None },
         EventKind::Labelled { message, label: "alert".into(), shown_id: 1 },

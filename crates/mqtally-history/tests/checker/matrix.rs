@@ -24,6 +24,7 @@ enum On {
     V3,
     V5,
     Durable,
+    PowerSafe,
 }
 
 fn row(id: &'static str, on: On, what: &'static str, expect: &'static str, history: &str) -> Row {
@@ -37,6 +38,7 @@ impl Row {
             On::V3 => (&[Version::V3_1_1], Profile::Volatile),
             On::V5 => (&[Version::V5_0], Profile::Volatile),
             On::Durable => (&[Version::V3_1_1, Version::V5_0], Profile::Durable),
+            On::PowerSafe => (&[Version::V3_1_1, Version::V5_0], Profile::PowerSafe),
         };
         versions.iter().map(|it| (*it, off(&report_on(*it, profile, &self.history)))).collect()
     }
@@ -59,7 +61,7 @@ fn to_two(history: &str) -> String {
 
 #[rustfmt::skip]
 fn delivery() -> Vec<Row> {
-    use On::{Both, Durable, V5};
+    use On::{Both, Durable, PowerSafe, V5};
     let end = |qos, sequence| drained(qos, sequence);
     let only = |qos: u8| {
         both(qos)
@@ -92,8 +94,12 @@ fn delivery() -> Vec<Row> {
             &(joined(1) + &published(1, 0) + "sub < PUBLISH qos=1 id=100 m=0/0/0;" + BACK + &end(1, 1))),
         row("M28", Durable, "acknowledged before it was stored, then killed", "D1 S6",
             &(joined(1) + "sub | fin;" + &published(1, 0) + "broker killed; pub | closed; broker started; pub > CONNECT clean=0; pub < CONNACK sp=1; sub > CONNECT clean=0; sub < CONNACK sp=1;" + &end(1, 1))),
-        row("M29", Both, "acknowledged without fsync, killed: no promise of this profile", "",
+        row("M28a", Both, "the same: no promise of this profile", "",
             &(joined(1) + "sub | fin;" + &published(1, 0) + "broker killed; pub | closed; broker started; pub > CONNECT clean=0; pub < CONNACK sp=1; sub > CONNECT clean=0; sub < CONNACK sp=1;" + &end(1, 1))),
+        row("M29", PowerSafe, "acknowledged without fsync, and the power fails", "D1 S6",
+            &(joined(1) + "sub | fin;" + &published(1, 0) + "broker dark; pub | closed; broker started; pub > CONNECT clean=0; pub < CONNACK sp=1; sub > CONNECT clean=0; sub < CONNACK sp=1;" + &end(1, 1))),
+        row("M29a", Durable, "the same: no promise of this profile", "",
+            &(joined(1) + "sub | fin;" + &published(1, 0) + "broker dark; pub | closed; broker started; pub > CONNECT clean=0; pub < CONNACK sp=1; sub > CONNECT clean=0; sub < CONNACK sp=1;" + &end(1, 1))),
         row("M25", Both, "QoS 2: inbound ids are kept for a connection only", "D3",
             &(joined(2) + "pub > PUBLISH qos=2 id=1 m=0/0/0;" + &received(2, 0) + "pub | rst; pub > CONNECT clean=0; pub < CONNACK sp=1; pub > PUBLISH qos=2 id=1 m=0/0/0 dup; pub < PUBREC 1; pub > PUBREL 1; pub < PUBCOMP 1;" + &received(2, 0).replace("100", "200") + &end(2, 1))),
         row("M25a", Both, "QoS 2: twice, and only behind the second resumption", "D3",

@@ -159,6 +159,7 @@ impl Parser {
             ["group", name] => vec![EventKind::GroupStarted { group: (*name).into(), version: self.version }],
             ["end", rest @ ..] => vec![EventKind::GroupEnded { group: "g".into(), drained: rest.is_empty() }],
             ["broker", "killed"] => vec![EventKind::Broker(BrokerEvent::Killed)],
+            ["broker", "dark"] => vec![EventKind::Broker(BrokerEvent::PowerLost)],
             ["broker", "terminated"] => vec![EventKind::Broker(BrokerEvent::Terminated)],
             ["broker", "exited"] => vec![EventKind::Broker(BrokerEvent::Exited)],
             ["broker", "paused"] => vec![EventKind::Broker(BrokerEvent::Paused)],

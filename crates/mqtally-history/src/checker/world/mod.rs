@@ -385,6 +385,7 @@ impl World {
             BrokerEvent::Paused | BrokerEvent::Resumed => return,
             BrokerEvent::Terminated => Profile::Graceful,
             BrokerEvent::Killed => Profile::Durable,
+            BrokerEvent::PowerLost => Profile::PowerSafe,
             // The end that a signal of ours asked for was taken in with the signal.
             BrokerEvent::Exited if self.broker_stopping => return,
             BrokerEvent::Exited => Profile::Durable,
@@ -393,6 +394,7 @@ impl World {
         let fault = match event {
             BrokerEvent::Terminated => "terminate-broker",
             BrokerEvent::Killed => "kill-broker",
+            BrokerEvent::PowerLost => "power-loss",
             _ => "broker-exited",
         };
         self.fault(&fault.into(), None);

@@ -80,8 +80,15 @@ impl Plain for Closing {
     const ALL: &'static [Self] = &[Self::ByBroker, Self::Fin, Self::Rst, Self::Broken, Self::Vanished];
 }
 impl Plain for BrokerEvent {
-    const ALL: &'static [Self] =
-        &[Self::Started, Self::Terminated, Self::Killed, Self::Exited, Self::Paused, Self::Resumed];
+    const ALL: &'static [Self] = &[
+        Self::Started,
+        Self::Terminated,
+        Self::Killed,
+        Self::Exited,
+        Self::Paused,
+        Self::Resumed,
+        Self::PowerLost,
+    ];
 }
 impl Plain for Outcome {
     const ALL: &'static [Self] = &[Self::Processed, Self::Duplicate, Self::Conflict, Self::Failed];
