@@ -44,11 +44,13 @@ sim-histories:
     MQTALLY_SIM_SEEDS=10000 MQTALLY_SIM_MUTATED=1000 \
         cargo test --release -p mqtally-harness --test simulation
 
-# Every mutant, and what is found of it: as the wire shows it, in simulated runs, and between sockets.
+# Every mutant, and what is found of it: as the wire shows it, in simulated runs, between sockets, over kill -9, and of clients.
 kill-matrix:
     cargo test -p mqtally-history --test checker kill_matrix -- --nocapture
     cargo test -p mqtally-harness --test simulation broken:: -- --nocapture
     cargo test -p mqtally-harness --test run_mutants -- --nocapture
+    cargo test -p mqtally-harness --test run_restart mutant_ -- --nocapture
+    cargo test -p mqtally-harness --test subjects -- --nocapture
 
 # What a message costs: codec, checker, broker, client, outbox and inbox, each beside a rival or a limit.
 bench:

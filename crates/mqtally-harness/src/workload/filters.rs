@@ -1,9 +1,10 @@
-//! Group `qos`, subscriptions that change: overlapping filters, one subscribed again, one given up.
+//! Group `qos`, subscriptions: overlapping filters, one subscribed again, one given up; what wildcards do not match.
 
 use super::Trouble;
+use super::probe::Probe;
 use super::probe::pubrel;
 use super::publisher::Publisher;
-use super::scene::Scene;
+use super::scene::{Lifetime, Scene};
 use mqtally_proto::packet::{Ack, Packet, Publish, Qos};
 
 /// Messages that flow while a subscription is replaced, and how often it is.
@@ -85,6 +86,44 @@ pub(crate) async fn unfinished(scene: Scene) -> Result<(), Trouble> {
     subscriber.ping().await?;
     subscriber.disconnect().await?;
     publisher.disconnect().await
+}
+
+/// A level that begins with `$` is matched by no wildcard [MQTT-4.7.2-1]: neither what clients publish there, nor what
+/// the broker says of itself.
+pub(crate) async fn wildcards(scene: Scene) -> Result<(), Trouble> {
+    let barrier = scene.topic("barrier");
+    let own = scene.topic("#").replacen("mqtally/", "+/", 1);
+    let mut filters = vec![(own.as_str(), Qos::AtMostOnce), ("+/broker/#", Qos::AtMostOnce)];
+    // Elsewhere everybody's messages would come.
+    if scene.broker.lock().await.can_restart() {
+        filters.push(("#", Qos::AtMostOnce));
+    }
+    filters.push((&barrier, Qos::AtLeastOnce));
+    let mut subscriber = Probe::open(&scene, &scene.client("wildcards"), Lifetime::CLEAN).await?;
+    subscriber.subscribe(&filters).await?;
+    publish_aside(&scene).await?;
+    // What comes behind a later message had every chance to.
+    let mut publisher = Publisher::connect(&scene, "wildcards-publisher").await?;
+    let mut source = publisher.stream(&barrier, Qos::AtLeastOnce);
+    subscriber.take(&publisher.send_and_settle(vec![source.sentinel()]).await?).await?;
+    subscriber.ping().await?;
+    subscriber.disconnect().await?;
+    publisher.disconnect().await
+}
+
+/// A message below `$`, at QoS 0, since a broker may do with it whatever it likes: also hang up over it.
+async fn publish_aside(scene: &Scene) -> Result<(), Trouble> {
+    let aside = format!("${}", scene.topic("aside"));
+    let mut publisher = Probe::open(scene, &scene.client("aside-publisher"), Lifetime::CLEAN).await?;
+    publisher.submit(&scene.source(&aside, Qos::AtMostOnce).load(b"aside").publish).await?;
+    match publisher.ping().await {
+        Ok(()) => publisher.disconnect().await,
+        Err(Trouble::Closed { .. } | Trouble::Failed { .. }) => {
+            publisher.ended();
+            Ok(())
+        }
+        Err(trouble) => Err(trouble),
+    }
 }
 
 fn packet_id(publish: &Publish) -> Option<u16> {

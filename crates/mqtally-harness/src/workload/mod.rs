@@ -168,6 +168,7 @@ stages! {
     "qos/filters" in Qos exercises ["Q2", "D10"] plays filters::filters;
     "qos/replaced" in Qos exercises ["Q4"] plays filters::replaced;
     "qos/unfinished" in Qos exercises ["Q5"] plays filters::unfinished, needs(Feature::ExactlyOnce);
+    "qos/wildcards" in Qos exercises ["D9"] plays filters::wildcards;
 
     "session/lesson" in Session exercises ["D1", "S2", "S6"] plays session::away::lesson;
     "session/away" in Session exercises ["D1", "D2", "O1", "S2", "S5", "S6", "L2"] plays session::away::away;
@@ -219,7 +220,7 @@ stages! {
     "duplicates/restarted-publisher" in Duplicates exercises ["D1", "A1", "A2"]
         plays duplicates::restarted_publisher;
 
-    "faults/cut-publisher" in Faults exercises ["D1", "D2", "D3", "O1", "R8", "S2", "L2"] plays faults::play;
+    "faults/cut-publisher" in Faults exercises ["D1", "D2", "D3", "O1", "R6", "R8", "S2", "L2"] plays faults::play;
     "faults/cut-subscriber" in Faults exercises ["D1", "D2", "D3", "O1", "S2", "S5", "L2"] plays faults::play;
     "faults/aborted-connect" in Faults exercises ["D1", "D2", "D3", "O1", "S2", "S5", "L2"] plays faults::play;
     "faults/connect-storm" in Faults exercises ["D1", "D2", "D3", "O1", "S2", "S5", "L2"] plays faults::play;
@@ -230,10 +231,10 @@ stages! {
     "faults/segmentation" in Faults exercises ["D1", "D2", "D3", "D8", "O1"] plays faults::play;
     "faults/windows" in Faults exercises ["D1", "D2", "D3", "O1", "S2", "L2"] plays faults::play;
     "faults/pause-broker" in Faults exercises ["D1", "D2", "D3", "O1"] plays faults::play;
-    "faults/terminate-broker" in Faults exercises ["D1", "D2", "D3", "O1", "S2"] plays faults::play;
-    "faults/kill-broker" in Faults exercises ["D1", "D2", "D3", "O1", "S2"] plays faults::play;
+    "faults/terminate-broker" in Faults exercises ["D1", "D2", "D3", "O1", "S2", "S5"] plays faults::play;
+    "faults/kill-broker" in Faults exercises ["D1", "D2", "D3", "O1", "S2", "S5"] plays faults::play;
 
-    "restart/kill" in Restart exercises ["D1", "D2", "D3", "S2"] plays restart::kill;
+    "restart/kill" in Restart exercises ["D1", "D2", "D3", "S2", "S5"] plays restart::kill;
 
     "subject-sub/rounds" in SubjectSub exercises [] plays subject::subscriber::rounds;
     "subject-pub/rounds" in SubjectPub exercises [] plays subject::publisher::rounds;

@@ -44,6 +44,9 @@ pub(crate) async fn kill(scene: Scene) -> Result<(), Trouble> {
         read_retained(&scene).await?;
     }
     let sentinels = publisher.send_and_settle(streams.iter_mut().map(Source::sentinel).collect()).await?;
+    for subscriber in [&present, &absent] {
+        subscriber.ask_aside(&scene).await?;
+    }
     let owed =
         [&present, &absent].into_iter().flat_map(|to| sentinels.iter().map(|id| (to.name().clone(), *id)));
     scene.drain(owed.collect()).await?;

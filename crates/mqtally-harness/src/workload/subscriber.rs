@@ -82,8 +82,18 @@ impl Subscriber {
 
     /// Asks for its filters.
     pub(crate) async fn subscribe(&self) -> Result<(), Trouble> {
-        let filters =
-            self.filters.iter().map(|(filter, qos)| Subscription::new(filter.as_str(), *qos)).collect();
+        let filters = self.filters.iter().map(|(filter, qos)| Subscription::new(filter.as_str(), *qos));
+        self.ask_for(filters.collect()).await
+    }
+
+    /// Asks for something that nobody sends, and waits for the answer: who hears that and not what it is owed shows a
+    /// filter that is dead, and not a broker that is slow.
+    pub(crate) async fn ask_aside(&self, scene: &Scene) -> Result<(), Trouble> {
+        let aside = scene.topic(&format!("aside/{}", self.name()));
+        self.ask_for(vec![Subscription::new(aside, Qos::AtMostOnce)]).await
+    }
+
+    async fn ask_for(&self, filters: Vec<Subscription>) -> Result<(), Trouble> {
         let asked = self.peer.client.subscribe(filters, Properties::default());
         let failed = |error: &dyn std::fmt::Display| Trouble::Failed {
             client: self.peer.name.to_string(),

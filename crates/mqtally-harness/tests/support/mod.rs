@@ -28,8 +28,13 @@ pub(crate) struct Embedded {
 
 impl Embedded {
     pub(crate) async fn start() -> Self {
+        Self::with(Durability::Volatile).await
+    }
+
+    /// The same that keeps what it is told to.
+    pub(crate) async fn with(durability: Durability) -> Self {
         let (ready, address) = oneshot::channel();
-        let options = Options::new((Ipv4Addr::LOCALHOST, 0).into(), Durability::Volatile);
+        let options = Options::new((Ipv4Addr::LOCALHOST, 0).into(), durability);
         let serving = tokio::spawn(async move {
             let ready = |address| ready.send(address).expect("nobody waits for the embedded broker");
             serve(options, ready, std::future::pending()).await.expect("the embedded broker failed");

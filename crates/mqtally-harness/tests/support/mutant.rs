@@ -3,17 +3,21 @@
 //! It parses both directions and passes everything on as it is, except where its [`Mutant`] strikes. What it has to
 //! answer in the other side's stead it answers, so that nothing but the one promise suffers.
 
+mod delivery;
+mod filters;
 mod kinds;
+mod queue;
 
 pub(crate) use kinds::Mutant;
 
 use bytes::BytesMut;
-use mqtally_history::marker::{Identity, Marker, Purpose};
+use bytestring::ByteString;
+use mqtally_history::marker::{Identity, MessageId};
 use mqtally_proto::packet::{
-    Ack, Connack, Packet, Properties, Property, Publish, Qos, ReasonCode, RetainHandling, Unsuback,
-    Unsubscribe, Version, encode, observe,
+    Ack, Connack, Packet, Properties, Property, Publish, Qos, ReasonCode, RetainHandling, Unsuback, Version,
+    encode, observe,
 };
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -25,8 +29,6 @@ use tokio::task::{AbortHandle, JoinSet};
 const OWN_PACKET_ID: u16 = 60_000;
 /// The packet id of the PUBREL that belongs to nothing.
 const UNKNOWN_PACKET_ID: u16 = 4_711;
-/// The message of a stream that is struck.
-const VICTIM: u64 = 5;
 
 /// The proxy. It ends with its handle.
 pub(crate) struct Proxy {
@@ -37,7 +39,12 @@ pub(crate) struct Proxy {
 
 impl Proxy {
     pub(crate) async fn start(broker: SocketAddr, mutant: Mutant, run: u32) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("no port");
+        Self::listen(0, broker, mutant, run).await
+    }
+
+    /// The same at this port.
+    pub(crate) async fn listen(port: u16, broker: SocketAddr, mutant: Mutant, run: u32) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.expect("no port");
         let address = listener.local_addr().expect("no address");
         let state = Arc::new(Mutex::new(State {
             mutant,
@@ -47,6 +54,10 @@ impl Proxy {
             kept: None,
             filters: Vec::new(),
             torn: HashSet::new(),
+            seen: HashSet::new(),
+            seen_again: HashSet::new(),
+            retained: HashSet::new(),
+            noted: filters::noted(),
         }));
         let accepting = tokio::spawn(accept(listener, broker, state.clone())).abort_handle();
         Self { address, state, accepting }
@@ -73,9 +84,25 @@ struct State {
     /// A delivery that goes to somebody else, or again, later.
     kept: Option<Publish>,
     /// What a client subscribed to.
-    filters: Vec<bytestring::ByteString>,
+    filters: Vec<ByteString>,
     /// Clients whose link ended inside a PUBREC.
     torn: HashSet<String>,
+    /// Messages that were sent to the broker, and those whose first copy there had DUP.
+    seen: HashSet<MessageId>,
+    seen_again: HashSet<MessageId>,
+    /// Topics that have a retained message.
+    retained: HashSet<ByteString>,
+    /// What clients asked for before the process was started again.
+    noted: HashMap<String, Vec<ByteString>>,
+}
+
+impl State {
+    fn see(&mut self, publish: &Publish) {
+        let Identity::Ours(marker) = Identity::of(self.run, &publish.payload) else { return };
+        if self.seen.insert(marker.message) && publish.dup {
+            self.seen_again.insert(marker.message);
+        }
+    }
 }
 
 /// One client's connection through the proxy.
@@ -95,7 +122,10 @@ struct Link {
     delivered: u32,
     answered: u32,
     /// What the client asked for.
-    asked: Vec<bytestring::ByteString>,
+    asked: Vec<ByteString>,
+    /// Publishes that wait, and the places of the client that are taken.
+    waiting: VecDeque<Publish>,
+    taken: usize,
     /// A SUBACK that waits.
     suback: Option<Packet>,
     /// The filters are being given up in the client's stead.
@@ -205,7 +235,18 @@ impl Link {
                 }
             }
             Packet::Puback(_) => self.answered += 1,
+            Packet::Publish(publish) => {
+                state.see(publish);
+                if state.mutant == Mutant::MatchDollar && publish.topic.starts_with('$') {
+                    state.kept = Some(publish.clone());
+                }
+            }
+            Packet::Subscribe(subscribe) => self.asks(subscribe, state),
+            Packet::Pubrec(_) => self.free_place(state),
             _ => {}
+        }
+        if self.acknowledges_early(&packet, state) {
+            return;
         }
         match &packet {
             Packet::Puback(ack) | Packet::Pubrec(ack) | Packet::Pubcomp(ack)
@@ -215,7 +256,7 @@ impl Link {
             }
             _ => {}
         }
-        match self.bend(&mut packet, state.mutant) {
+        match self.bend(&mut packet, state) {
             Bent::Not => state.filters.append(&mut self.asked),
             Bent::Changed => state.strikes += 1,
             Bent::Dropped => {
@@ -227,8 +268,23 @@ impl Link {
     }
 
     /// What a client asks for, and a broker that does not listen.
-    fn bend(&mut self, packet: &mut Packet, mutant: Mutant) -> Bent {
+    fn bend(&mut self, packet: &mut Packet, state: &mut State) -> Bent {
+        let mutant = state.mutant;
         match packet {
+            Packet::Publish(publish)
+                if mutant == Mutant::KeepFirstRetained && publish.retain && self.is("retained-publisher") =>
+            {
+                if state.retained.insert(publish.topic.clone()) {
+                    return Bent::Not;
+                }
+                publish.retain = false;
+            }
+            Packet::Connect(connect) if mutant == Mutant::ExpireEarly && self.is("expiry-long") => {
+                connect.properties.0.iter_mut().for_each(|it| expire_after(it, |seconds| seconds / 2));
+            }
+            Packet::Connect(connect) if mutant == Mutant::NeverExpire && self.is("expiry-short") => {
+                connect.properties.0.iter_mut().for_each(|it| expire_after(it, |_| 600));
+            }
             Packet::Connect(connect) if mutant == Mutant::IgnoreWillDelay && self.is("delay-resumed") => {
                 let Some(will) = &mut connect.will else { return Bent::Not };
                 will.properties.0.clear();
@@ -267,7 +323,10 @@ impl Link {
 
     fn bend_more(&mut self, packet: &mut Packet, mutant: Mutant) -> Bent {
         match packet {
-            Packet::Connect(connect) if mutant == Mutant::IgnoreReceiveMaximum && self.is("slow") => {
+            Packet::Connect(connect)
+                if matches!(mutant, Mutant::IgnoreReceiveMaximum | Mutant::FreeAtPubrec)
+                    && self.is("slow") =>
+            {
                 connect.properties.0.retain(|it| !matches!(it, Property::ReceiveMaximum(_)));
             }
             Packet::Subscribe(subscribe) if mutant == Mutant::Echo && self.is("no-local") => {
@@ -355,6 +414,7 @@ impl Link {
                 self.client(&Packet::Puback(Ack::success(OWN_PACKET_ID)));
                 self.client(&Packet::Puback(ack));
             }
+            Packet::Puback(_) if self.is_early(state.mutant) => {}
             Packet::Suback(mut suback) if state.mutant == Mutant::SwapCodes && self.is("overlapping") => {
                 state.strikes += u32::from(suback.reasons.len() > 1);
                 suback.reasons.reverse();
@@ -368,8 +428,9 @@ impl Link {
             {
                 self.suback = Some(suback);
             }
-            Packet::Unsuback(_)
-                if state.mutant == Mutant::ForgetFilters && std::mem::take(&mut self.forgetting) => {}
+            Packet::Suback(suback) => self.grants(suback, state),
+            Packet::Unsuback(unsuback)
+                if unsuback.packet_id == OWN_PACKET_ID && std::mem::take(&mut self.forgetting) => {}
             Packet::Pubrel(ack)
                 if state.mutant == Mutant::ForgetPubrel && self.is("release-fin") && self.number == 2 =>
             {
@@ -433,14 +494,13 @@ impl Link {
             state.strikes += 1;
             connack.session_present = !connack.session_present;
         }
+        let session_present = connack.session_present;
         self.client(&Packet::Connack(connack));
+        self.keep_filters(state);
+        self.forget_before_restart(session_present, state);
         if state.mutant == Mutant::ForgetFilters && self.is("away-disconnect") && self.number == 2 {
             state.strikes += 1;
-            self.forgetting = true;
-            let filters = std::mem::take(&mut state.filters);
-            let unsubscribe =
-                Unsubscribe { packet_id: OWN_PACKET_ID, properties: Properties::default(), filters };
-            self.broker(&Packet::Unsubscribe(unsubscribe));
+            self.give_up(std::mem::take(&mut state.filters));
         }
         if state.mutant == Mutant::RepeatRefused
             && self.is("declining")
@@ -449,121 +509,6 @@ impl Link {
         {
             state.strikes += 1;
             self.client(&Packet::Publish(Publish { dup: true, ..kept }));
-        }
-    }
-
-    fn publish(&mut self, mut publish: Publish, state: &mut State) {
-        match state.mutant {
-            Mutant::RepeatRefused
-                if self.is("declining") && self.number == 1 && publish.qos == Qos::AtLeastOnce =>
-            {
-                state.kept = Some(publish.clone());
-            }
-            Mutant::MoveQos2 if self.is("holder") && publish.qos == Qos::ExactlyOnce => {
-                state.kept = Some(publish.clone());
-            }
-            Mutant::TwoMembers if self.is("member-a") && publish.qos == Qos::AtLeastOnce => {
-                state.kept.get_or_insert_with(|| publish.clone());
-            }
-            Mutant::TwoMembers if self.is("member-b") && state.strikes == 0 => {
-                if let Some(kept) = state.kept.clone() {
-                    state.strikes += 1;
-                    self.client(&Packet::Publish(Publish { packet_id: Some(OWN_PACKET_ID), ..kept }));
-                }
-            }
-            Mutant::SendAgain if self.is("patience-qos1") && state.strikes == 0 => {
-                state.strikes += 1;
-                self.client(&Packet::Publish(publish.clone()));
-                publish.dup = true;
-            }
-            Mutant::UseAlias if self.is("numbering") && state.strikes == 0 => {
-                state.strikes += 1;
-                publish.properties.0.push(Property::TopicAlias(9));
-            }
-            _ => {}
-        }
-        if let Some(before) = self.held_back.take() {
-            if before.topic == publish.topic {
-                self.client(&Packet::Publish(publish));
-                return self.client(&Packet::Publish(before));
-            }
-            self.held_back = Some(before);
-        }
-        let Identity::Ours(marker) = Identity::of(state.run, &publish.payload) else {
-            return self.client(&Packet::Publish(publish));
-        };
-        let is_fresh = publish.qos == Qos::AtLeastOnce && !publish.dup && marker.purpose == Purpose::Load;
-        if is_fresh && state.torn.remove(&self.client) {
-            state.strikes += 1;
-            return self.broker(&Packet::Puback(Ack::success(publish.packet_id.unwrap_or_default())));
-        }
-        if !self.is_victim(&publish, &marker, state.mutant) {
-            return self.client(&Packet::Publish(publish));
-        }
-        state.strikes += 1;
-        let packet_id = publish.packet_id.unwrap_or_default();
-        match state.mutant {
-            Mutant::DropQos1 | Mutant::DropRetained | Mutant::DropWill => {
-                return self.broker(&Packet::Puback(Ack::success(packet_id)));
-            }
-            Mutant::DropQos2 => {
-                self.renamed = Some(packet_id);
-                return self.broker(&Packet::Pubrec(Ack::success(packet_id)));
-            }
-            Mutant::DeliverQos2Twice => {
-                self.client(&Packet::Publish(publish.clone()));
-                publish.packet_id = Some(OWN_PACKET_ID);
-            }
-            Mutant::ClearDup => publish.dup = false,
-            Mutant::NewPacketId => {
-                self.renamed = Some(packet_id);
-                publish.packet_id = Some(OWN_PACKET_ID + 1);
-            }
-            Mutant::Swap => {
-                self.held_back = Some(publish);
-                return;
-            }
-            Mutant::UpgradeQos => {
-                publish.qos = Qos::AtLeastOnce;
-                publish.packet_id = Some(OWN_PACKET_ID + 2);
-            }
-            Mutant::CorruptPayload => publish.payload = corrupted(&publish),
-            Mutant::SwapUserProperties => publish.properties.0.reverse(),
-            Mutant::Phantom => {
-                self.client(&Packet::Publish(publish.clone()));
-                publish = phantom(publish, marker);
-            }
-            Mutant::ClearRetain => publish.retain = false,
-            Mutant::SetRetain => publish.retain = true,
-            Mutant::RestoreExpiry => publish.properties.0 = vec![Property::MessageExpiryInterval(60)],
-            Mutant::StripIdentifiers => publish.properties.0.clear(),
-            Mutant::WrongTopic => publish.topic = format!("{}x", publish.topic).into(),
-            other => unreachable!("{other:?} strikes no delivery"),
-        }
-        self.client(&Packet::Publish(publish));
-    }
-
-    /// One delivery of one stream to one client.
-    fn is_victim(&self, publish: &Publish, marker: &Marker, mutant: Mutant) -> bool {
-        let window_10 = |qos: u8| publish.topic.ends_with(&format!("window-10/{qos}"));
-        let bulk = |to: &str, qos: u8| self.is(to) && window_10(qos) && marker.message.sequence == VICTIM;
-        let redelivered = self.is("held-qos1-fin") && self.number == 2 && publish.dup;
-        match mutant {
-            Mutant::DropQos1 | Mutant::Swap | Mutant::Phantom => bulk("bulk-granted-1", 1),
-            Mutant::DropQos2 | Mutant::DeliverQos2Twice => bulk("bulk-granted-2", 2),
-            Mutant::UpgradeQos => bulk("bulk-granted-0", 1),
-            Mutant::CorruptPayload => self.is("bulk-granted-2") && window_10(2) && publish.payload.len() > 40,
-            Mutant::SwapUserProperties => self.is("bulk-granted-1") && publish.properties.0.len() > 4,
-            Mutant::WrongTopic => self.is("bulk-exact") && marker.message.sequence == VICTIM,
-            Mutant::ClearDup => redelivered,
-            Mutant::DropRetained => self.is("retained-late-1") && publish.topic.ends_with("state/1"),
-            Mutant::ClearRetain => self.is("retained-late-1") && publish.topic.ends_with("state/1"),
-            Mutant::SetRetain => self.is("retained-live"),
-            Mutant::DropWill => self.is("will-witness") && publish.topic.ends_with("will-fin"),
-            Mutant::RestoreExpiry => self.is("expiry-away") && !publish.properties.is_empty(),
-            Mutant::StripIdentifiers => self.is("numbering") && !publish.properties.is_empty(),
-            Mutant::NewPacketId => redelivered && marker.message.sequence == 0,
-            _ => false,
         }
     }
 
@@ -584,17 +529,8 @@ fn write(packet: &Packet, version: Option<Version>, out: &mut BytesMut) {
     encode(packet, version.expect("CONNECT comes first"), out).expect("what was read can be written");
 }
 
-fn corrupted(publish: &Publish) -> bytes::Bytes {
-    let mut payload = publish.payload.to_vec();
-    *payload.last_mut().expect("it has a body") ^= 0x40;
-    payload.into()
-}
-
-/// The next message but a thousand of the same stream: no publisher gets that far.
-fn phantom(mut publish: Publish, mut marker: Marker) -> Publish {
-    marker.message.sequence += 1_000_000;
-    marker.purpose = Purpose::Load;
-    publish.payload = marker.encode().to_vec().into();
-    publish.packet_id = Some(OWN_PACKET_ID + 3);
-    publish
+fn expire_after(property: &mut Property, seconds: fn(u32) -> u32) {
+    if let Property::SessionExpiryInterval(interval) = property {
+        *interval = seconds(*interval);
+    }
 }

@@ -63,6 +63,14 @@ impl Client {
         &self.peer().name
     }
 
+    /// Hears an answer of the broker, where it subscribes to something.
+    pub(super) async fn ask_aside(&self, scene: &Scene) -> Result<(), Trouble> {
+        match &self.who {
+            Who::Publisher(_) => Ok(()),
+            Who::Subscriber(subscriber) => subscriber.ask_aside(scene).await,
+        }
+    }
+
     /// Its process dies, and its next one knows nothing of a session.
     pub(super) async fn forget(&self, scene: &Scene) -> Result<(), Trouble> {
         let before = self.peer().standing().connections;

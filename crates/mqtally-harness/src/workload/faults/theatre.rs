@@ -136,6 +136,9 @@ impl Cast {
 
     async fn drain(&self, traffic: &mut Traffic) -> Result<(), Trouble> {
         let sentinels = traffic.end().await?;
+        for client in [&self.subscriber, &self.witness] {
+            client.ask_aside(&self.scene).await?;
+        }
         let readers = [self.subscriber.name(), self.witness.name()];
         let owed = readers.into_iter().flat_map(|to| sentinels.iter().map(|id| (to.clone(), *id)));
         self.scene.drain(owed.collect()).await

@@ -12,9 +12,10 @@ use tokio::time::sleep;
 /// Expiry of the session that is waited for, seconds, and what a broker may take beyond it.
 const SHORT_EXPIRY_S: u32 = 1;
 const EXPIRY_GRACE: Duration = Duration::from_millis(2_500);
-/// Expiry of the session that must still be there, seconds, and how much of it is spent away.
-const LONG_EXPIRY_S: u32 = 5;
-const LONG_AWAY: Duration = Duration::from_millis(1_500);
+/// Expiry of the session that must still be there, seconds, and how much of it is spent away: more than half, and so
+/// much less than all of it that a slow machine is back in time.
+const LONG_EXPIRY_S: u32 = 10;
+const LONG_AWAY: Duration = Duration::from_millis(5_500);
 /// Expiry that nothing here waits for, seconds.
 const LASTING_EXPIRY_S: u32 = 600;
 

@@ -107,4 +107,30 @@ pub(crate) enum Mutant {
     SwapCodes,
     /// Uses a topic alias that the client does not take.
     UseAlias,
+    /// Hands the publisher's DUP on.
+    HandOnDup,
+    /// Puts DUP on a message of QoS 0.
+    MarkQos0,
+    /// Delivers a QoS 1 message again as a new one.
+    DeliverQos1Twice,
+    /// Sends what is unacknowledged again in reverse.
+    SendAgainReversed,
+    /// Takes PUBREC for the end of an exchange.
+    FreeAtPubrec,
+    /// Acknowledges what it has in memory only.
+    AcknowledgeEarly,
+    /// Ends a session after half of its time.
+    ExpireEarly,
+    /// Ends no session.
+    NeverExpire,
+    /// Keeps the first retained message of a topic.
+    KeepFirstRetained,
+    /// Keeps filters over a clean start.
+    KeepFiltersAtCleanStart,
+    /// Forgets the filters of every session when it is started again.
+    ForgetFiltersAtRestart,
+    /// Takes `+` for a level that begins with `$`, too.
+    MatchDollar,
+    /// Takes `#` for what it says of itself, too.
+    MatchSys,
 }
