@@ -35,7 +35,7 @@ pub(super) const ENTRIES: &[Entry] = &[
  at = \"5s\"
  lasts = \"8s\"
  again-every = \"20s\"
-Devices keep to their timetable whatever happens: above QoS 0 they keep what they cannot send, at QoS 0 it is lost. Latencies count from when a message was due. A rate that cannot be met is said.
+Devices keep to their timetable whatever happens: above QoS 0 they keep what they cannot send, at QoS 0 it is lost. Latencies count from when a message was due. A rate that cannot be met is said. --faults none plays it without its faults; a broker given by URL is not struck, and that is said.
 At the end everything is healed, late readers come for what only the newest counts of, and every stream is drained. scenarios/scenario.schema.json lets editors complete and check such files.",
     },
     Entry {

@@ -1,5 +1,6 @@
 //! The program from outside: what it prints and what it ends with.
 
+mod brokers;
 mod examples;
 mod help;
 mod judging;

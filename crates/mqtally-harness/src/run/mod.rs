@@ -200,7 +200,7 @@ impl<'a> Play<'a> {
                     skip(&scenario.name, lacking.missing());
                     return Vec::new();
                 }
-                if !self.can_restart && scenario.faults.iter().any(|fault| fault.kind.strikes_broker()) {
+                if !self.can_restart && self.plan.would_strike_broker(&scenario.name) {
                     skip(&format!("{}, faults of the broker", scenario.name), NOT_OURS.to_owned());
                 }
                 let scene = self.scene(&workload::scenario::STAGE, version).playing(scenario);

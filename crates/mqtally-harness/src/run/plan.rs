@@ -2,7 +2,7 @@
 
 use super::{Feature, Offer};
 use crate::nemesis::{Faults, Strike};
-use crate::scenario::Scenario;
+use crate::scenario::{Fault, Scenario};
 use crate::subject::Subject;
 use crate::workload;
 use mqtally_history::event::{Requirement, Side};
@@ -219,13 +219,28 @@ impl Plan {
     /// Groups that have something to play, then scenarios, each with a version, in order.
     pub fn parts(&self) -> impl Iterator<Item = (Part, Version)> {
         let groups = self.groups.iter().copied().map(Part::Group);
-        let parts = groups.chain(self.scenarios.iter().cloned().map(Part::Scenario));
+        let parts = groups.chain(self.scenarios_played().map(Part::Scenario));
         let pairs =
             parts.flat_map(|part| self.versions_of(&part).map(move |version| (part.clone(), version)));
         pairs.filter(|(part, version)| match part {
             Part::Group(group) => workload::of(*group, *version).any(|stage| stage.is_played(&self.faults)),
             Part::Scenario(_) => true,
         })
+    }
+
+    /// The scenarios with the faults that are played: none where none are wanted, and none of a broker that is not
+    /// ours.
+    pub fn scenarios_played(&self) -> impl Iterator<Item = Arc<Scenario>> {
+        let ours = self.offer.has(Feature::Control);
+        let keep = move |fault: &Fault| !self.faults.is_none() && (ours || !fault.kind.strikes_broker());
+        self.scenarios.iter().map(move |scenario| Arc::new(scenario.with_faults(keep)))
+    }
+
+    /// Whether the scenario `name` would strike the broker.
+    pub(super) fn would_strike_broker(&self, name: &str) -> bool {
+        let mut scenarios = self.scenarios.iter().filter(|scenario| scenario.name == name);
+        !self.faults.is_none()
+            && scenarios.any(|scenario| scenario.faults.iter().any(|fault| fault.kind.strikes_broker()))
     }
 
     /// The parts that can be played on this broker, and those that cannot.

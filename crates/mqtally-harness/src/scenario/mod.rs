@@ -229,6 +229,12 @@ impl Scenario {
         self.streams.iter().map(|stream| u64::from(stream.devices) * u64::from(self.count_of(stream))).sum()
     }
 
+    /// The same with those of its faults that `keep` wants.
+    #[must_use]
+    pub fn with_faults(&self, keep: impl Fn(&Fault) -> bool) -> Scenario {
+        Scenario { faults: self.faults.iter().filter(|fault| keep(fault)).cloned().collect(), ..self.clone() }
+    }
+
     /// Messages of one device of `stream`.
     pub fn count_of(&self, stream: &Stream) -> u32 {
         let left = self.duration.as_secs_f64() - stream.from.as_secs_f64();

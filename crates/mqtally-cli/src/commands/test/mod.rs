@@ -175,13 +175,13 @@ pub(crate) fn run(args: &Args, global: &Global) -> Result<ExitStatus, Failure> {
         return Ok(ExitStatus::Success);
     }
     let mut setup = Setup::resolve(args)?;
-    if !global.quiet {
-        setup.advice().for_each(|advice| exit::complain(&advice));
-    }
     let outputs = setup.outputs.take();
     let runtime = tokio::runtime::Runtime::new().map_err(|error| no_runtime(&error))?;
     if setup.undeclared {
-        setup.hold_to(runtime.block_on(measure(&setup, global))?);
+        setup.hold_to_measured(runtime.block_on(measure(&setup, global))?);
+    }
+    if !global.quiet {
+        setup.advice().for_each(|advice| exit::complain(&advice));
     }
     let (judged, status) = runtime.block_on(watched(args, &setup, global))?;
     outputs.map_or(Ok(()), |outputs| outputs.publish(&judged, None, global.quiet))?;

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 const TICK: Duration = Duration::from_millis(100);
 
-/// A bar on a terminal, lines with `-v`, else nothing.
+/// A bar on a terminal, lines with `-v`; what is out of the ordinary always, unless nobody wants to hear anything.
 pub(super) struct Progress {
     bar: ProgressBar,
     verbose: bool,
+    quiet: bool,
 }
 
 impl Progress {
@@ -24,7 +25,7 @@ impl Progress {
             bar.set_style(style());
             bar.enable_steady_tick(TICK);
         }
-        Progress { bar, verbose: global.verbose }
+        Progress { bar, verbose: global.verbose, quiet: global.quiet }
     }
 
     pub(super) fn tell(&self, event: &RunEvent) {
@@ -61,10 +62,11 @@ impl Progress {
         self.bar.finish_and_clear();
     }
 
-    /// For everybody who watches.
     fn notice(&self, line: &str) {
-        self.bar.println(line);
-        self.line(line);
+        match self.bar.is_hidden() {
+            true if !self.quiet => complain(&line),
+            _ => self.bar.println(line),
+        }
     }
 
     fn line(&self, line: &str) {

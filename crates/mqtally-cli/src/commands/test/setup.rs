@@ -61,15 +61,13 @@ impl Setup {
         let undeclared = args.profile.is_none() && matches!(broker, Broker::Command { .. });
         let url = if let Broker::Url(endpoint) = &broker { Some(endpoint) } else { None };
         args.subjects.check(url)?;
-        let mut plan = plan(args, &broker)?;
-        plan.scenarios =
-            plan.scenarios.into_iter().map(|scenario| scenarios::held_to(scenario, profile)).collect();
+        let plan = plan(args, &broker)?;
         let shrinks = args.shrink || (plan.faults.has_drawn() && !args.no_shrink);
         let outputs = Some(args.results.prepare()?);
         let history = args.history.clone();
         history.as_deref().map(fresh_history).transpose()?;
         let subjects = args.subjects.clone();
-        Ok(Setup {
+        let mut setup = Setup {
             runs: args.runs,
             profile,
             undeclared,
@@ -81,13 +79,23 @@ impl Setup {
             plan,
             broker,
             history,
-        })
+        };
+        if !undeclared {
+            setup.hold_to(profile);
+        }
+        Ok(setup)
     }
 
     /// Holds the broker to what it was seen to keep.
-    pub(super) fn hold_to(&mut self, measured: Measured) {
-        self.profile = measured.profile.unwrap_or(self.profile);
+    pub(super) fn hold_to_measured(&mut self, measured: Measured) {
+        self.hold_to(measured.profile.unwrap_or(self.profile));
         self.measured = Some(measured);
+    }
+
+    fn hold_to(&mut self, profile: Durability) {
+        self.profile = profile;
+        let scenarios = std::mem::take(&mut self.plan.scenarios);
+        self.plan.scenarios = scenarios.into_iter().map(|it| scenarios::held_to(it, profile)).collect();
     }
 
     /// The highest QoS that the broker has, as far as somebody said.
@@ -106,7 +114,7 @@ impl Setup {
 
     /// What the advisor says to what is to be played.
     pub(super) fn advice(&self) -> impl Iterator<Item = String> {
-        self.plan.scenarios.iter().flat_map(|scenario| scenarios::advice(scenario))
+        self.plan.scenarios_played().flat_map(|scenario| scenarios::advice(&scenario).collect::<Vec<_>>())
     }
 
     /// A directory for what is not kept.
@@ -178,10 +186,22 @@ fn plan(args: &Args, broker: &Broker) -> Result<Plan, Failure> {
         Protocol::Both => vec![Version::V3_1_1, Version::V5_0],
     };
     plan.faults = faults(args)?;
+    // Found out from the broker itself before the run; the advice is given before that.
+    if matches!(broker, Broker::Url(_)) {
+        plan = plan.adapted_to(Offer::default().without(Feature::Control));
+    }
     plan.groups.retain(|group| has_faults(*group, &plan.faults));
     if plan.groups.is_empty() && plan.scenarios.is_empty() {
         let advice = "name a fault, or another scenario";
         return Err(Failure::usage("without these faults nothing is left to run", "--faults", advice));
+    }
+    let strikes = [Group::Faults, Group::Restart].iter().any(|group| plan.groups.contains(group));
+    if args.faults.is_some() && !plan.faults.is_none() && !strikes {
+        let advice = match plan.scenarios.is_empty() {
+            true => "add group faults",
+            false => "add group faults, or change the scenario's file; none leaves out its faults",
+        };
+        return Err(Failure::usage("nothing that is run has these faults", "--faults", advice));
     }
     plan.messages = args.messages;
     plan.in_flight = args.in_flight;
