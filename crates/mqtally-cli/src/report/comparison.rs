@@ -1,10 +1,11 @@
 //! Two runs beside each other: what got better, what got worse.
 
+use super::needs::outcome;
 use super::style::{BAD, GOOD, PLAIN};
 use super::topics;
 use super::words::{self, count, milliseconds};
 use anstyle::Style;
-use mqtally_history::report::{Percentiles, Report, Stream, Tally, Verdict};
+use mqtally_history::report::{NeedMet, Percentiles, Report, Stream, Tally, Verdict};
 use std::collections::BTreeMap;
 
 /// A latency is worth a line when it changed by this factor, and by this many microseconds.
@@ -16,7 +17,7 @@ const DIFFERENCE_US: u64 = 500;
 pub(crate) struct Comparison {
     /// What the earlier one is called.
     pub(super) name: String,
-    /// Verdicts first, then counts, then latencies.
+    /// Verdicts first, then needs, then counts, then latencies.
     pub(super) changes: Vec<Change>,
 }
 
@@ -40,6 +41,7 @@ impl Comparison {
     /// How `now` differs from `before`, which people know as `name`.
     pub(crate) fn new(name: String, before: &Report, now: &Report) -> Comparison {
         let mut changes = verdicts(before, now);
+        changes.extend(needs(before, now));
         changes.extend(counts(&before.tally, &now.tally));
         changes.extend(latencies(before, now));
         Comparison { name, changes }
@@ -79,6 +81,29 @@ fn verdicts(before: &Report, now: &Report) -> Vec<Change> {
         change(format!("{} {}", promise.id, promise.title), old.verdict, promise.verdict)
     });
     change("verdict".to_owned(), before.verdict, now.verdict).into_iter().chain(of_promises).collect()
+}
+
+/// Needs of the same stream that another run of the scenario met, or did not.
+fn needs<'a>(before: &'a Report, now: &'a Report) -> impl Iterator<Item = Change> + use<'a> {
+    now.needs.needs.iter().filter_map(|need| {
+        let same = |old: &&NeedMet| {
+            (&old.scenario, old.protocol, &old.stream, old.need)
+                == (&need.scenario, need.protocol, &need.stream, need.need)
+        };
+        let old = before.needs.needs.iter().find(same)?;
+        (old.verdict != need.verdict).then(|| Change {
+            what: format!(
+                "{} on MQTT {}: {} {}",
+                need.scenario,
+                need.protocol,
+                need.stream,
+                need.need.word()
+            ),
+            before: outcome(old.verdict, &old.why),
+            now: outcome(need.verdict, &need.why),
+            kind: kind(rank(need.verdict), rank(old.verdict)),
+        })
+    })
 }
 
 /// How bad a verdict is. What was not exercised is worse news than what was kept.
@@ -172,6 +197,20 @@ mod tests {
         let shown: Vec<String> =
             changes.iter().map(|it| format!("{} {} {}→{}", it.sign(), it.what, it.before, it.now)).collect();
         insta::assert_snapshot!(shown.join("\n"));
+    }
+
+    #[test]
+    fn a_need_that_is_no_longer_met_is_told_with_what_happened() {
+        let (mut before, now) = (fixture::needy(), fixture::needy());
+        for need in &mut before.needs.needs {
+            (need.verdict, need.why) = (Verdict::Kept, "100 of 100 arrived".to_owned());
+        }
+        let told: Vec<String> = Comparison::new("a".into(), &before, &now)
+            .changes
+            .iter()
+            .map(|it| format!("{} {}: {} → {}", it.sign(), it.what, it.before, it.now))
+            .collect();
+        insta::assert_snapshot!(told.join("\n"));
     }
 
     #[test]

@@ -225,7 +225,7 @@ fn compared(comparison: &Comparison) -> String {
 
 fn footer(report: &Report) -> String {
     format!(
-        "\n<sub>`mqtally test --seed {}` · `mqtally explain ID` says what a promise means</sub>\n",
+        "\n<sub>`--seed {}` makes the same random choices again · `mqtally explain ID` says what a promise means</sub>\n",
         report.seed
     )
 }

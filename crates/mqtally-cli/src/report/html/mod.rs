@@ -50,7 +50,7 @@ pub(crate) fn render(report: &Report, timeline: &Timeline, comparison: Option<&C
                 footer {
                     p {
                         "Made by mqtally " (env!("CARGO_PKG_VERSION")) ". "
-                        code { "mqtally test --seed " (report.seed) } " makes the same random choices again; "
+                        code { "--seed " (report.seed) } " makes the same random choices again; "
                         code { "mqtally check DIR" } " judges a kept history again; "
                         code { "mqtally explain ID" } " says what a promise means and when it must hold."
                     }
