@@ -114,18 +114,18 @@ impl Access {
         let Some(token) = &self.token else { return Ok(Entry::Open) };
         let bearer = request.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
         let cookies = request.header("cookie").into_iter().flat_map(|value| value.split("; "));
-        let mut shown =
-            cookies.filter_map(|it| it.strip_prefix(&self.cookie)?.strip_prefix('=')).chain(bearer);
-        if shown.any(|it| token.is(it)) {
+        let kept = cookies.filter_map(|it| it.strip_prefix(&self.cookie)?.strip_prefix('='));
+        let shown: Vec<&str> = kept.chain(bearer).collect();
+        if shown.iter().any(|it| token.is(it)) {
             return Ok(Entry::Open);
         }
         let asked = request.query.split('&').find_map(|it| it.strip_prefix("token="));
-        match asked.filter(|it| request.path == "/" && token.is(it)) {
-            Some(text) => {
+        match asked.filter(|_| request.path == "/") {
+            Some(text) if token.is(text) => {
                 Ok(Entry::WithToken(format!("{}={text}; HttpOnly; SameSite=Strict; Path=/", self.cookie)))
             }
-            None => Err(Answer::new("401 Unauthorized", "open the URL with the token that was printed\n")
-                .with_header("WWW-Authenticate", "Bearer")),
+            None if shown.is_empty() => Err(unauthorized("a token is needed")),
+            _ => Err(unauthorized("this token is not the right one")),
         }
     }
 }
@@ -176,6 +176,13 @@ fn names_loopback(host: &str) -> bool {
         None => host.split(':').next().unwrap_or_default(),
     };
     name.eq_ignore_ascii_case("localhost") || name.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+}
+
+/// Also read by a person in a browser.
+fn unauthorized(why: &str) -> Answer {
+    let advice =
+        "open the page by the URL that mqtally printed, or with ?token= and the token that it was given";
+    Answer::new("401 Unauthorized", format!("{why}; {advice}\n")).with_header("WWW-Authenticate", "Bearer")
 }
 
 fn forbidden(why: &str) -> Answer {

@@ -7,7 +7,7 @@ use serde_json::json;
 use std::fs;
 
 /// The page's URL, as the program printed it.
-fn page(running: &Running) -> String {
+pub(crate) fn page(running: &Running) -> String {
     running.says("live view on ");
     let said = running.said();
     let rest = said.split_once("live view on ").expect("an address").1;

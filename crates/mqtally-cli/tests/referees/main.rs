@@ -7,6 +7,7 @@ mod laws;
 mod live;
 mod reports;
 mod subjects;
+mod token;
 mod webdriver;
 
 #[path = "../broker/process.rs"]
