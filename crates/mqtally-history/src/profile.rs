@@ -74,6 +74,17 @@ impl Measured {
 }
 
 impl Survival {
+    /// Two ends of the same kind, taken together.
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            acknowledged: self.acknowledged + other.acknowledged,
+            lost: self.lost + other.lost,
+            lost_ms: self.lost_ms.max(other.lost_ms),
+            retained_lost: self.retained_lost || other.retained_lost,
+            session_present: self.session_present && other.session_present,
+        }
+    }
+
     fn said(self, end: &str) -> String {
         let Self { acknowledged, lost, lost_ms, .. } = self;
         match lost {

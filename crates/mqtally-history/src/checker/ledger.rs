@@ -96,8 +96,20 @@ impl Ledger {
         scope: Scope,
         evidence: impl FnOnce() -> Evidence,
     ) {
+        self.broken_by(world, id, scope, world.now.place, evidence);
+    }
+
+    /// The same, where it shows now and was so at `place` already: a fault behind that has no part in it.
+    pub(crate) fn broken_by(
+        &mut self,
+        world: &World,
+        id: PromiseId,
+        scope: Scope,
+        place: Place,
+        evidence: impl FnOnce() -> Evidence,
+    ) {
         let verdict = if self.gap { Verdict::Unknown } else { Verdict::Broken };
-        self.find(world, id, verdict, scope, evidence);
+        self.find(world, id, verdict, scope, place, evidence);
     }
 
     /// Something odd that no normative statement forbids.
@@ -108,7 +120,7 @@ impl Ledger {
         scope: Scope,
         evidence: impl FnOnce() -> Evidence,
     ) {
-        self.find(world, id, Verdict::Warn, scope, evidence);
+        self.find(world, id, Verdict::Warn, scope, world.now.place, evidence);
     }
 
     /// It could not be decided.
@@ -119,7 +131,7 @@ impl Ledger {
         scope: Scope,
         evidence: impl FnOnce() -> Evidence,
     ) {
-        self.find(world, id, Verdict::Unknown, scope, evidence);
+        self.find(world, id, Verdict::Unknown, scope, world.now.place, evidence);
     }
 
     /// `count` more losses that follow from what was found broken in this scope.
@@ -152,6 +164,7 @@ impl Ledger {
         id: PromiseId,
         verdict: Verdict,
         scope: Scope,
+        by: Place,
         evidence: impl FnOnce() -> Evidence,
     ) {
         let at = &mut self.verdicts[id as usize];
@@ -169,7 +182,7 @@ impl Ledger {
             return;
         }
         self.of_key.insert((id, verdict, scope), findings.len());
-        findings.push(Found { finding: finding(world, id, verdict, scope, evidence()), consequences: 0 });
+        findings.push(Found { finding: finding(world, id, verdict, scope, by, evidence()), consequences: 0 });
     }
 
     /// Requires that what a run set out to exercise was exercised.
@@ -244,7 +257,14 @@ impl Found {
     }
 }
 
-fn finding(world: &World, id: PromiseId, verdict: Verdict, scope: Scope, evidence: Evidence) -> Finding {
+fn finding(
+    world: &World,
+    id: PromiseId,
+    verdict: Verdict,
+    scope: Scope,
+    by: Place,
+    evidence: Evidence,
+) -> Finding {
     let group = world.group(scope.group);
     let here = world.now.place;
     let places = || evidence.lines.iter().map(|line| line.place);
@@ -254,7 +274,7 @@ fn finding(world: &World, id: PromiseId, verdict: Verdict, scope: Scope, evidenc
         verdict,
         protocol: scope.version.as_str(),
         group: group.name.to_string(),
-        fault: fault_in_force(world, scope.group),
+        fault: fault_in_force(world, scope.group, by),
         count: 1,
         events: [places().min().unwrap_or(here), places().max().unwrap_or(here)].map(u64::from),
         excerpt: excerpt(&evidence.lines),
@@ -278,8 +298,10 @@ fn excerpt(lines: &[Line]) -> Vec<String> {
     lines.into_iter().map(|(_, text)| text.to_owned()).collect()
 }
 
-fn fault_in_force(world: &World, group: GroupIx) -> String {
-    let Some(fault) = &world.group(group).last_fault else { return String::new() };
+/// The last fault up to `place`.
+fn fault_in_force(world: &World, group: GroupIx, place: Place) -> String {
+    let mut faults = world.group(group).faults.iter().rev();
+    let Some(fault) = faults.find(|fault| fault.at.place <= place) else { return String::new() };
     let at = seconds(fault.at.at_ns);
     match &fault.client {
         Some(client) => format!("{} of {client} at {at}", fault.kind),

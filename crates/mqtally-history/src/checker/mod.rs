@@ -17,6 +17,7 @@ mod liveness;
 mod need;
 mod order;
 mod qos;
+mod release;
 mod resumption;
 mod retained;
 mod routing;
@@ -150,6 +151,7 @@ impl Checker {
                     self.flow.closed(&self.world, at, *closing, &mut self.ledger);
                     self.subjects.closed(&self.world, at, &mut self.ledger);
                     self.unfinished.closed(&self.world, at, &mut self.ledger);
+                    release::closed(&self.world, at, &mut self.ledger);
                     self.liveness.closed(&self.world, at, *closing, &mut self.ledger);
                     self.wills.closed(&self.world, at, *closing, &mut self.ledger);
                     self.retained.closed(&self.world, at, *closing, &mut self.ledger);
@@ -258,7 +260,10 @@ impl Checker {
             }
             Packet::Suback(id, codes) => qos::judge_suback(world, at, *id, codes, ledger),
             Packet::Connack(connack) => self.resumption.accepted(world, at, connack),
-            Packet::Pubrel(id, _) => resumption::judge_release(world, at, *id, ledger),
+            Packet::Pubrel(id, _) => {
+                resumption::judge_release(world, at, *id, ledger);
+                release::received(world, at, *id, ledger);
+            }
             Packet::Puback(..) | Packet::Pubrec(..) | Packet::Disconnect(..) => {
                 qos::judge_unsupported(world, at, packet, ledger);
             }
@@ -318,6 +323,7 @@ impl Checker {
         self.shared.judge_group(world, group, ledger);
         self.subjects.judge_group(world, group, ledger);
         self.unfinished.judge_group(world, group, ledger);
+        release::judge_group(world, group, ledger);
         self.liveness.judge_group(world, group, self.header.broker_kind, ledger);
         self.session.judge_group(world, group, ledger);
         self.application.judge_group(world, group, ledger);

@@ -43,6 +43,7 @@ struct Sent {
 
 #[derive(Debug)]
 struct Descent {
+    at: Place,
     sequence: u64,
     after: u64,
     lines: Vec<Line>,
@@ -68,7 +69,7 @@ impl Order {
             let descents = self.descents.entry((delivery.client, known.stream)).or_default();
             if descents.len() < DESCENTS_MAX {
                 let lines = world.out_of_order_lines(delivery, &known, after);
-                descents.push(Descent { sequence: sent.sequence, after, lines });
+                descents.push(Descent { at: delivery.now.place, sequence: sent.sequence, after, lines });
             }
         }
     }
@@ -255,7 +256,7 @@ fn report(world: &World, client: ClientIx, stream: StreamIx, descents: Vec<Desce
     };
     for descent in certain {
         let (late, early) = (descent.sequence, descent.after);
-        ledger.broken(world, PromiseId::O1, scope, || Evidence {
+        ledger.broken_by(world, PromiseId::O1, scope, descent.at, || Evidence {
             message: format!(
                 "{topic} at QoS {qos} reached session {session} out of order: message {early} before message \
                  {late}, which was sent first; {count} steps back, and {moved} messages would have to be moved"

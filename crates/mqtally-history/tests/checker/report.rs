@@ -104,6 +104,23 @@ fn findings_of_one_cause_are_one_finding_that_shows_its_packets() {
     assert!(report.findings[0].excerpt[0].contains("sub  <  PUBLISH id=100"), "{:?}", report.findings[0]);
 }
 
+/// Streams are judged at the end of their part, and every finding was put down to the part's last fault.
+#[test]
+fn a_fault_behind_what_was_found_has_no_part_in_it() {
+    let behind = "fault takeover sub\n";
+    let cut = joined(1) + "fault cut-subscriber sub\n" + &published(1, 0) + &published(1, 1);
+    let swapped = cut.clone() + &received(1, 1) + &received(1, 0) + behind + &drained(1, 2);
+    let end = sentinel(1, 2) + &received_sentinel(1, 2);
+    let killed = "broker killed\nsub | closed\npub | closed\nbroker started\n";
+    let lost = cut + &received(1, 0) + &end + behind + killed + "end\n";
+    for (history, promise) in [(swapped, "O1"), (lost, "D1")] {
+        let report = report_on(Version::V5_0, Profile::Durable, &history);
+        let finding = report.findings.iter().find(|it| it.promise == promise).expect("found");
+        assert!(finding.fault.starts_with("cut-subscriber of sub"), "{finding:?}");
+        assert!(!finding.message.contains("after an end of the broker"), "{finding:?}");
+    }
+}
+
 #[test]
 fn a_finding_reads_as_a_sentence() {
     let again = "sub < PUBLISH qos=2 id=9 m=0/0/0\nsub > PUBREC 9\nsub < PUBREL 9\nsub > PUBCOMP 9\n";

@@ -207,3 +207,40 @@ fn what_comes_late_on_a_connection_that_was_taken_over_is_not_sent_again() {
         check(&(unmarked + &drained(qos, 1)), "R5");
     }
 }
+
+fn released(id: u16) -> String {
+    format!("sub < PUBREL {id}\nsub > PUBCOMP {id}\n")
+}
+
+/// One real broker answers two PUBRECs that come together with the PUBREL of the second, twice. The first exchange is
+/// never finished, and a receiver that hands a message on at PUBREL has lost it.
+#[test]
+fn a_pubrec_is_answered_with_the_pubrel_of_its_id() {
+    let two =
+        open(2) + &published(2, 1) + "sub > PUBREC 9\nsub < PUBLISH qos=2 id=10 m=0/0/1\nsub > PUBREC 10\n";
+    check(&(two.clone() + &released(10) + &released(10) + &drained(2, 2)), "R10");
+    check(&(two.clone() + &released(10) + &drained(2, 2)), "R10");
+    check(&(two.clone() + &released(9) + &released(10) + &drained(2, 2)), "+R10");
+    // When it answers is its own affair, as long as it does.
+    let end = sentinel(2, 2) + &received_sentinel(2, 2);
+    check(&(two.clone() + &released(10) + &end + &released(9) + "end\n"), "+R10");
+    check(&(two + &released(10) + BACK + &released(9) + &end + "end\n"), "+R10");
+}
+
+/// A broker that stores before it sends PUBREL may answer PINGREQ in the meantime.
+#[test]
+fn a_pubrel_may_be_on_its_way_until_a_later_exchange_is_released() {
+    let sentinel_came = sentinel(2, 1) + "sub < PUBLISH qos=2 id=11 m=0/0/1 sentinel\n";
+    let acked = open(2) + "sub > PUBREC 9\n" + &sentinel_came + "sub > PUBREC 11\n";
+    let pinged = acked.clone() + "sub > PINGREQ\nsub < PINGRESP\n";
+    for cut in [acked.clone(), pinged] {
+        check(&(cut.clone() + BACK + &released(9) + &released(11) + "end\n"), "+R10");
+        check(&(cut + BACK + &released(11) + "end\n"), "+R10");
+    }
+    check(&(acked + &released(11) + BACK + &released(9) + "end\n"), "R10");
+}
+
+#[test]
+fn a_message_that_was_refused_is_owed_no_pubrel() {
+    check_5(&(open(2) + "sub > PUBREC 9 rc=0x87\n" + &drained(2, 1)), "+R10");
+}

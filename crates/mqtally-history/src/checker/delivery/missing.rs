@@ -181,13 +181,13 @@ pub(super) fn lost(world: &World, it: &Missing, sentinel: Place, ledger: &mut Le
     oblige(ledger, client, &it.message, it.qos);
     let scope =
         Scope { cause: u64::from(it.client) << 32 | u64::from(it.stream), ..world.client_scope(it.client) };
-    ledger.broken(world, id, scope, || loss(world, it, sentinel));
+    ledger.broken_by(world, id, scope, sentinel, || loss(world, it, sentinel));
     if was_asked_again(client, world.stream(it.stream), &it.message) {
         ledger.oblige(PromiseId::Q4, client.version);
-        ledger.broken(world, PromiseId::Q4, scope, || loss(world, it, sentinel));
+        ledger.broken_by(world, PromiseId::Q4, scope, sentinel, || loss(world, it, sentinel));
     }
     if !client.was_online(it.message.first_sent) {
-        ledger.broken(world, PromiseId::S6, scope, || loss(world, it, sentinel));
+        ledger.broken_by(world, PromiseId::S6, scope, sentinel, || loss(world, it, sentinel));
     }
 }
 
@@ -203,7 +203,7 @@ pub(super) fn missing_here_only(world: &World, it: &Missing, sentinel: Place, le
     };
     if it.message.state == State::Owned {
         ledger.tally.lost += 1;
-        ledger.broken(world, loss_id(it.qos), scope, evidence);
+        ledger.broken_by(world, loss_id(it.qos), scope, sentinel, evidence);
     } else {
         ledger.warn(world, loss_id(it.qos), scope, evidence);
     }
@@ -221,7 +221,7 @@ pub(super) fn loss(world: &World, it: &Missing, sentinel: Place) -> Evidence {
             it.sequence,
             stream.topic,
             client.name,
-            world.after_restart(it.message.first_sent)
+            world.after_restart_by(stream.group, it.message.first_sent, sentinel)
         ),
         lines: missing_lines(world, it),
     }

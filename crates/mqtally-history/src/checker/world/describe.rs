@@ -1,9 +1,11 @@
 //! What is known, put into words.
 
 use super::delivery::{Delivery, Known};
-use super::{ClientIx, Moment, Place, World};
+use super::{ClientIx, GroupIx, Moment, Place, World};
 use crate::checker::excerpt::{self, Direction, Line};
 use crate::checker::ledger::Scope;
+
+const AFTER_RESTART: &str = ", after an end of the broker that its profile covers";
 
 impl World {
     /// Where something about a delivery counts: its session and stream.
@@ -30,7 +32,12 @@ impl World {
 
     /// What to add about a violation that a restart of the broker may explain, though the profile covers it.
     pub(crate) fn after_restart(&self, since: Place) -> &'static str {
-        if self.restarted_since(since) { ", after an end of the broker that its profile covers" } else { "" }
+        if self.restarted_since(since) { AFTER_RESTART } else { "" }
+    }
+
+    /// The same about one that was there at `until`.
+    pub(crate) fn after_restart_by(&self, group: GroupIx, since: Place, until: Place) -> &'static str {
+        if self.restarted_between(group, since, until) { AFTER_RESTART } else { "" }
     }
 
     /// The delivery itself.

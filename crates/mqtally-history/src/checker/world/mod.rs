@@ -23,6 +23,7 @@ use crate::profile::Profile;
 use client::{Client, Connection, Expected, Phase};
 use message::{Message, State, Stream};
 use rustc_hash::{FxHashMap, FxHashSet};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Number of an event in the history, from 1. Larger means later only as [`event`](crate::event) says.
@@ -32,6 +33,8 @@ pub(crate) const NEVER: Place = u32::MAX;
 
 /// Messages that devices took and have not sent; the timetable of those beyond is not remembered.
 const UNSENT_MAX: usize = 1 << 20;
+/// Faults of a part that findings can name.
+const FAULTS_MAX: usize = 1_024;
 
 pub(crate) type ClientIx = u32;
 pub(crate) type ConnIx = u32;
@@ -53,7 +56,8 @@ pub(crate) struct Group {
     pub(crate) began: Moment,
     pub(crate) ended: Option<Moment>,
     pub(crate) drained: bool,
-    pub(crate) last_fault: Option<FaultSeen>,
+    /// The last [`FAULTS_MAX`] faults.
+    pub(crate) faults: VecDeque<FaultSeen>,
 }
 
 /// A fault as findings name it.
@@ -180,6 +184,13 @@ impl World {
         self.covered_fault.is_some_and(|fault| fault.place > place)
     }
 
+    /// Whether it did after `since` and no later than `until`, as far as the faults of the part are remembered.
+    pub(crate) fn restarted_between(&self, group: GroupIx, since: Place, until: Place) -> bool {
+        let ends = ["terminate-broker", "kill-broker", "broker-exited"];
+        let mut faults = self.group(group).faults.iter().filter(|fault| ends.contains(&&*fault.kind));
+        self.restarted_since(since) && faults.any(|fault| fault.at.place > since && fault.at.place <= until)
+    }
+
     /// What a CONNACK without refusal has to say about the session; none for a clean start.
     pub(crate) fn expected(&self, connection: &Connection) -> Option<Expected> {
         connection.connect.as_ref().filter(|connect| !connect.clean_start)?;
@@ -249,7 +260,7 @@ impl World {
             began: self.now,
             ended: None,
             drained: false,
-            last_fault: None,
+            faults: VecDeque::new(),
         });
     }
 
@@ -413,7 +424,11 @@ impl World {
         }
         let fault = FaultSeen { kind: Arc::clone(kind), client, at: self.now };
         if let Some(group) = self.current_group {
-            self.groups[group as usize].last_fault = Some(fault);
+            let faults = &mut self.groups[group as usize].faults;
+            if faults.len() == FAULTS_MAX {
+                faults.pop_front();
+            }
+            faults.push_back(fault);
         }
     }
 }

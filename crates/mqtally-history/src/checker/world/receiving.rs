@@ -41,9 +41,12 @@ impl World {
 
     pub(super) fn inbound_released(&mut self, at: ConnIx, id: u16) {
         let now = self.now;
-        let client = self.connections[at as usize].client;
-        let Some(entry) = self.clients[client as usize].inbound.get_mut(&id) else { return };
+        let connection = &mut self.connections[at as usize];
+        let Some(entry) = self.clients[connection.client as usize].inbound.get_mut(&id) else { return };
         if entry.qos == 2 {
+            if entry.phase == Phase::Acked && entry.connection == at {
+                connection.released_up_to = connection.released_up_to.max(entry.acked);
+            }
             entry.phase = Phase::Release;
             entry.last = now;
             entry.connection = at;
