@@ -160,7 +160,8 @@ fn distrusted(error: CertificateError, host: &str) -> TlsError {
     }
 }
 
-fn config(tls: &Tls) -> Result<ClientConfig, TlsError> {
+/// Reads the files.
+pub(crate) fn config(tls: &Tls) -> Result<ClientConfig, TlsError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

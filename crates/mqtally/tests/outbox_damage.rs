@@ -116,14 +116,22 @@ async fn a_sync_that_fails_while_it_is_closed_breaks_no_promise() {
     let bench = Bench::new().await;
     bench.broker.plan(|plan| plan.refuse = Some(ReasonCode::SERVER_BUSY));
     let publisher = bench.publisher(OnFull::Wait);
-    bench.faults.fail_syncs(1);
-    let (stored, left) =
-        tokio::join!(publisher.publish("t", "x", Qos::AtLeastOnce), publisher.close(Duration::ZERO));
-    stored.unwrap();
-    assert!(left <= 1);
+    // While the first one is tried again, the second one and the end gather: they are one turn then.
+    bench.faults.fail_commits(1);
+    let first = tokio::spawn({
+        let publisher = publisher.clone();
+        async move { publisher.publish("t", "first", Qos::AtLeastOnce).await.map(drop) }
+    });
+    publisher.status().wait_for(|status| status.trouble.is_some()).await.unwrap();
+    bench.faults.fail_syncs(2);
+    let (second, left) =
+        tokio::join!(publisher.publish("t", "second", Qos::AtLeastOnce), publisher.close(Duration::ZERO));
+    first.await.unwrap().unwrap();
+    second.unwrap();
+    assert!(left <= 2);
     bench.broker.plan(|plan| plan.refuse = None);
     assert_eq!(bench.publisher(OnFull::Wait).close(PATIENCE).await, 0);
-    assert_eq!(bench.broker.payloads(), ["x"]);
+    assert_eq!(bench.broker.payloads(), ["first", "second"]);
 }
 
 #[tokio::test]

@@ -72,6 +72,9 @@ impl Postgres {
         if inside.is_some() {
             return Ok(Self::Inside(table));
         }
+        if let Some(observer) = options.observer.as_ref().filter(|_| url.is_exposed()) {
+            observer.tell(&format!("{url}: {}", postgres::EXPOSED));
+        }
         let database = Database {
             url: url.clone(),
             table,

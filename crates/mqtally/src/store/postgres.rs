@@ -3,13 +3,18 @@
 //! A [`Url`] names the server, the database and, with `schema=`, the schema in which the store's tables are; whoever names
 //! the same three shares the store. Everything else, such as version and access, is checked when it is opened.
 //!
-//! The connection is not encrypted: use a Unix socket, a trusted network or a tunnel. Passwords are not sent in clear where
-//! the server asks for SCRAM, which is its default.
+//! `sslmode=require` encrypts the connection, and checks whose certificate the server has. Without it nothing is encrypted, and
+//! who uses such a store over a network is told so, unless `sslmode=disable` says that it is meant.
+
+mod protection;
 
 use super::StoreError;
+use crate::tls::TlsError;
 use fluent_uri::pct_enc::encoder::Query;
 use fluent_uri::pct_enc::{DecodedChunk, EStr};
+use protection::{Asked, Connector, Protection};
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
 use tokio_postgres::config::{Host, SslMode};
@@ -26,6 +31,9 @@ pub(crate) const LOCK_TABLES: &str =
 const SERVER_VERSION_MIN: u32 = 150_000;
 /// Where Debian's, Red Hat's and the project's own packages put the server's socket.
 const SOCKET_DIRECTORY: &str = "/var/run/postgresql";
+/// What to say of a connection that [is exposed](Url::is_exposed).
+pub(crate) const EXPOSED: &str = "the connection to the database is not encrypted: add sslmode=require to its URL, or \
+                                  sslmode=disable where nobody can listen";
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
 /// How soon either side notices that the other's machine is gone.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
@@ -33,6 +41,10 @@ const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// Where a store or a table is: `postgres://USER[:PASSWORD]@HOST[:PORT]/DATABASE[?schema=NAME][&table=NAME]`.
 ///
 /// `HOST` may be left out for the local socket, or be given as `?host=/DIRECTORY`. Shown without its password.
+///
+/// `sslmode=require` (or `verify-ca`, `verify-full`, which mean the same here) is TLS, with a certificate of the server that is for
+/// `HOST` and that the system's authorities vouch for, or those in `sslrootcert=FILE`. `sslcert=FILE` and `sslkey=FILE` are
+/// ours. A local socket is never encrypted.
 ///
 /// ```
 /// use mqtally::store::postgres::Url;
@@ -43,6 +55,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(30);
 #[derive(Clone, PartialEq, Eq)]
 pub struct Url {
     config: Box<Config>,
+    protection: Protection,
     schema: Option<String>,
     table: Option<String>,
     shown: String,
@@ -54,11 +67,17 @@ pub enum UrlError {
     /// It cannot be read.
     #[error("the database's URL cannot be read ({0}); write postgres://USER@HOST/DATABASE")]
     Syntax(String),
-    /// It asks for an encrypted connection.
+    /// It leaves to the server whether the connection is encrypted, or says nothing that is known.
     #[error(
-        "sslmode={0}: TLS to the database is not supported; use a Unix socket, a trusted network or a tunnel with sslmode=disable"
+        "sslmode={0} does not say whether the connection to the database is encrypted; use require or disable"
     )]
-    Tls(String),
+    Mode(String),
+    /// A file for TLS, without TLS.
+    #[error("the database's URL names a file for TLS, and asks for none; add sslmode=require")]
+    FilesWithoutTls,
+    /// A certificate without its key, or the other way round.
+    #[error("the database's URL has sslcert without sslkey, or sslkey without sslcert; give both")]
+    HalfIdentity,
     /// A name that cannot be one.
     #[error("{0:?} cannot be a {1}; use letters, digits and _, at most 63")]
     Name(String, &'static str),
@@ -70,6 +89,11 @@ pub enum Problem {
     /// No connection.
     #[error("cannot be reached ({0}); check host and port, and that the server runs")]
     Unreachable(String),
+    /// No TLS.
+    #[error(
+        "{0}; check sslmode and sslrootcert, and that the server's certificate is for the host in the URL"
+    )]
+    Unprotected(String),
     /// The server has no such database.
     #[error("the server says: {0}; make it with createdb, or name another")]
     NoDatabase(String),
@@ -138,6 +162,17 @@ impl Url {
         self.table.as_deref()
     }
 
+    /// Whether anybody on the way can read and change what is sent, and nobody said that this is meant.
+    pub fn is_exposed(&self) -> bool {
+        let is_far = |host: &Host| match host {
+            Host::Tcp(name) => {
+                name != "localhost" && !name.parse().is_ok_and(|address: IpAddr| address.is_loopback())
+            }
+            Host::Unix(_) => false,
+        };
+        self.protection == Protection::Unsaid && self.config.get_hosts().iter().any(is_far)
+    }
+
     /// Whether both lead to one database, as one user. Two names of one server count as two.
     pub fn is_same_database(&self, other: &Self) -> bool {
         let place = |url: &Self| {
@@ -167,26 +202,26 @@ impl FromStr for Url {
             return Err(UrlError::Syntax("another scheme".into()));
         }
         let (base, query) = text.split_once('?').unwrap_or((text, ""));
-        let (mut schema, mut table, mut others) = (None, None, Vec::new());
+        let (mut schema, mut table, mut asked, mut others) = (None, None, Asked::default(), Vec::new());
         for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
             match parameter.split_once('=').unwrap_or((parameter, "")) {
                 ("schema", name) => schema = Some(checked(name, "schema")?),
                 ("table", name) => table = Some(checked(name, "table")?),
-                ("sslmode", "disable" | "allow" | "prefer") => {}
-                ("sslmode", mode) => return Err(UrlError::Tls(mode.to_owned())),
+                (name, value) if asked.take(name, decoded(value).unwrap_or_default()) => {}
                 _ => others.push(parameter),
             }
         }
         let rest = if others.is_empty() { String::new() } else { format!("?{}", others.join("&")) };
         let config = format!("{base}{rest}").parse::<Config>();
         let mut config = config.map_err(|error| UrlError::Syntax(said(&error)))?;
-        complete(&mut config);
-        Ok(Self { config: Box::new(config), schema, table, shown: without_password(text) })
+        let protection = asked.protection()?;
+        complete(&mut config, &protection);
+        Ok(Self { config: Box::new(config), protection, schema, table, shown: without_password(text) })
     }
 }
 
 /// What the URL leaves open.
-fn complete(config: &mut Config) {
+fn complete(config: &mut Config, protection: &Protection) {
     if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
         config.host_path(SOCKET_DIRECTORY);
     }
@@ -200,7 +235,10 @@ fn complete(config: &mut Config) {
         config.keepalives_idle(SILENCE_MAX / 3).keepalives_interval(SILENCE_MAX / 3).keepalives_retries(3);
         config.tcp_user_timeout(SILENCE_MAX);
     }
-    config.ssl_mode(SslMode::Disable);
+    let is_local = config.get_hosts().iter().all(|host| matches!(host, Host::Unix(_)));
+    let encrypts =
+        matches!(protection, Protection::Tls(_)) && !(is_local && config.get_hostaddrs().is_empty());
+    config.ssl_mode(if encrypts { SslMode::Require } else { SslMode::Disable });
 }
 
 fn checked(encoded: &str, what: &'static str) -> Result<String, UrlError> {
@@ -264,6 +302,8 @@ impl StoreError {
                 | &SqlState::INSUFFICIENT_PRIVILEGE,
             ) => Problem::Denied(text),
             Some(_) => Problem::Failed(text),
+            // The driver has no other way to tell.
+            None if text.starts_with("error performing TLS handshake") => Problem::Unprotected(text),
             None => Problem::Unreachable(text),
         };
         Self::postgres(url, problem)
@@ -289,8 +329,21 @@ pub(crate) fn said(error: &tokio_postgres::Error) -> String {
 /// Connects, and checks that the server will do. The current runtime drives the connection.
 pub(crate) async fn connect(url: &Url) -> Result<Client, StoreError> {
     let failed = |error: tokio_postgres::Error| StoreError::from_postgres(url, &error);
-    let (client, connection) = url.config.connect(NoTls).await.map_err(failed)?;
-    tokio::spawn(connection);
+    let client = match &url.protection {
+        Protection::Tls(tls) => {
+            let unusable =
+                |error: TlsError| StoreError::postgres(url, Problem::Unprotected(error.to_string()));
+            let connector = Connector::new(tls).map_err(unusable)?;
+            let (client, connection) = url.config.connect(connector).await.map_err(failed)?;
+            tokio::spawn(connection);
+            client
+        }
+        Protection::Unsaid | Protection::Plain => {
+            let (client, connection) = url.config.connect(NoTls).await.map_err(failed)?;
+            tokio::spawn(connection);
+            client
+        }
+    };
     let sql = "SELECT current_setting('server_version_num')::int, current_setting('server_version'),
                current_setting('server_encoding')";
     let row = client.query_one(sql, &[]).await.map_err(failed)?;
@@ -325,8 +378,8 @@ mod tests {
             ("mqtally", Some("a b"), "postgresql:///d?host=/tmp&table=a%20b"),
         );
         check(
-            "postgres://u@h/d?password=secret&schema=s&sslmode=prefer",
-            ("s", None, "postgres://u@h/d?schema=s&sslmode=prefer"),
+            "postgres://u@h/d?password=secret&schema=s&sslmode=require",
+            ("s", None, "postgres://u@h/d?schema=s&sslmode=require"),
         );
     }
 
@@ -336,12 +389,35 @@ mod tests {
             let error = text.parse::<Url>().unwrap_err().to_string();
             assert!(error.contains(expect) && !error.contains("secret"), "{error}");
         };
-        check("postgres://u:secret@h/d?sslmode=require", "TLS to the database is not supported");
+        check("postgres://u:secret@h/d?sslmode=prefer", "use require or disable");
+        check("postgres://u:secret@h/d?sslmode=", "use require or disable");
+        check("postgres://u:secret@h/d?sslrootcert=ca.pem", "add sslmode=require");
+        check("postgres://u:secret@h/d?sslmode=disable&sslrootcert=ca.pem", "add sslmode=require");
+        check("postgres://u:secret@h/d?sslmode=require&sslcert=c.pem", "give both");
         check("postgres://u:secret@h:port/d", "cannot be read");
         check("postgres://u:secret@h/d?schema=", "cannot be a schema");
         check("postgres://u:secret@h/d?table=pg_class", "cannot be a table");
         check("postgres://u:secret@h/d?nonsense=1", "cannot be read");
         check("mysql://u:secret@h/d", "another scheme");
+    }
+
+    #[test]
+    fn what_is_said_decides_who_can_listen() {
+        let check = |text: &str, mode: SslMode, exposed: bool| {
+            let url: Url = text.parse().unwrap();
+            assert_eq!((url.config.get_ssl_mode(), url.is_exposed()), (mode, exposed), "{text}");
+        };
+        check("postgres://u@db.example/d", SslMode::Disable, true);
+        check("postgres://u@10.0.0.1/d", SslMode::Disable, true);
+        check("postgres://u@db.example/d?sslmode=disable", SslMode::Disable, false);
+        check("postgres://u@localhost/d", SslMode::Disable, false);
+        check("postgres://u@127.0.0.1/d", SslMode::Disable, false);
+        check("postgres://u@/d", SslMode::Disable, false);
+        check("postgres://u@/d?sslmode=require", SslMode::Disable, false);
+        for mode in ["require", "verify-ca", "verify-full"] {
+            check(&format!("postgres://u@db.example/d?sslmode={mode}"), SslMode::Require, false);
+        }
+        check("postgres://u@h/d?sslmode=require&sslrootcert=%2Fetc%2Fca.pem", SslMode::Require, false);
     }
 
     #[test]

@@ -63,3 +63,42 @@ fn what_cannot_be_opened_says_why_and_what_to_do() {
     assert!(missing.contains("no inbox in the schema \"nowhere\""), "{missing}");
     assert_eq!(server.count("SELECT count(*) FROM pg_namespace WHERE nspname = 'nowhere'"), 0);
 }
+
+#[tokio::test]
+async fn a_connection_that_is_to_be_encrypted_is_encrypted_or_refused() {
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    let Some(mut server) = Server::start_encrypted(&certificate, &key) else { return };
+    let port = server.port();
+    let directory = tempfile::tempdir().unwrap();
+    let [ca, stranger] = ["ca", "stranger"].map(|name| directory.path().join(name));
+    std::fs::write(&ca, certificate).unwrap();
+    let other = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    std::fs::write(&stranger, other.cert.pem()).unwrap();
+    let url = |host: &str, more: &str| format!("postgres://app@{host}:{port}/postgres?schema=s{more}");
+    let secured = format!("&sslmode=require&sslrootcert={}", ca.display());
+    let encrypted = "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
+                     WHERE application_name = 'mqtally' AND ssl";
+
+    let (inbox, _) =
+        Inbox::open_shared(&url("127.0.0.1", &secured).parse().unwrap(), "a", settings()).unwrap();
+    assert_eq!(server.count(encrypted), 1);
+    inbox.close().await;
+    let (inbox, _) = Inbox::open_shared(&url("127.0.0.1", "").parse().unwrap(), "a", settings()).unwrap();
+    assert_eq!(server.count(encrypted), 0);
+    inbox.close().await;
+
+    let check = |host: &str, more: &str, expect: &str| {
+        let error = refused(&url(host, more));
+        assert!(error.contains(expect) && error.contains("sslrootcert"), "{error}");
+    };
+    check("localhost", &secured, "not valid for name");
+    check(
+        "127.0.0.1",
+        &format!("&sslmode=require&sslrootcert={}", stranger.display()),
+        "invalid peer certificate",
+    );
+    check("127.0.0.1", "&sslmode=require&sslrootcert=nowhere", "cannot read the CA file nowhere");
+    server.stop_encrypting();
+    check("127.0.0.1", &secured, "server does not support TLS");
+}

@@ -3,7 +3,8 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, chown};
+use std::net::TcpListener;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -18,6 +19,7 @@ pub struct Server {
     directory: TempDir,
     programs: PathBuf,
     settings: Vec<String>,
+    port: u16,
     child: Option<Child>,
 }
 
@@ -41,6 +43,39 @@ impl Server {
         Some(server)
     }
 
+    /// On a port of this machine as well, with this certificate (PEM) for those who ask for TLS.
+    pub fn start_encrypted(certificate: &str, key: &str) -> Option<Self> {
+        let mut server = Self::start_with(SETTINGS)?;
+        server.crash();
+        for (name, content) in [("server.crt", certificate), ("server.key", key)] {
+            let path = server.data().join(name);
+            fs::write(&path, content).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+            if let Some((user, group)) = owner() {
+                chown(&path, Some(user), Some(group)).unwrap();
+            }
+        }
+        // Free a moment ago; the server itself can take none that it would tell.
+        let free = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
+        server.port = free.unwrap().port();
+        server.settings[0] = "listen_addresses=127.0.0.1".to_owned();
+        server.settings.push("ssl=on".to_owned());
+        server.resume();
+        Some(server)
+    }
+
+    /// From here on it speaks no TLS.
+    pub fn stop_encrypting(&mut self) {
+        self.crash();
+        self.settings.retain(|setting| setting != "ssl=on");
+        self.resume();
+    }
+
+    /// Where it listens, where it was [started for that](Self::start_encrypted).
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     #[allow(clippy::print_stderr, reason = "a test that did not run must not look like one that passed")]
     fn start_with(settings: &[&str]) -> Option<Self> {
         let Some(programs) = programs() else {
@@ -54,7 +89,7 @@ impl Server {
             chown(directory.path(), Some(user), Some(group)).unwrap();
         }
         let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
-        let mut server = Self { directory, programs, settings, child: None };
+        let mut server = Self { directory, programs, settings, port: 5_432, child: None };
         let made = server
             .program("initdb")
             .args(["--no-sync", "--auth=trust", "--username=app", "--encoding=UTF8", "--locale=C", "-D"])
@@ -88,7 +123,7 @@ impl Server {
     pub fn resume(&mut self) {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.directory.path().join("log"));
         let mut command = self.program("postgres");
-        command.arg("-D").arg(self.data()).arg("-k").arg(self.socket());
+        command.arg("-D").arg(self.data()).arg("-k").arg(self.socket()).args(["-p", &self.port.to_string()]);
         for setting in &self.settings {
             command.args(["-c", setting]);
         }
@@ -115,6 +150,7 @@ impl Server {
         Command::new(self.programs.join("psql"))
             .args(["-X", "-U", "app", "-d", "postgres", "-v", "ON_ERROR_STOP=1", "-Atqc", sql, "-h"])
             .arg(self.socket())
+            .args(["-p", &self.port.to_string()])
             .output()
             .unwrap()
     }

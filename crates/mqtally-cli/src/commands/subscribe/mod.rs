@@ -57,7 +57,8 @@ program, lines of JSON), http(s)://URL (POST), sqlite:FILE?table=NAME, postgres:
 mqtt(s)://HOST:PORT (another broker).
 
 A store at postgres:// is shared by all who name it: members of a '$share' group, each with its own --client-id and the
-same routes. ?schema=NAME keeps several stores in one database apart. The URL may come from MQTALLY_STORE.
+same routes. ?schema=NAME keeps several stores in one database apart, &sslmode=require (and &sslrootcert=FILE) encrypts the
+connection. The URL may come from MQTALLY_STORE.
 
 Exit status: 0 stopped in order, or --count reached; 64 usage; 69 broker not reachable at the start, refused us, or
 another client has our id; 74 store or file; 130 stopped at once."

@@ -108,7 +108,8 @@ impl Desk {
         if !joined {
             return Err(StoreError::postgres(url, Problem::InUse(member.to_owned())));
         }
-        let notices = desk.prepare_work().await.map_err(|error| error.into_store_error(url))?;
+        let mut notices = desk.prepare_work().await.map_err(|error| error.into_store_error(url))?;
+        notices.extend(url.is_exposed().then(|| Notice(postgres::EXPOSED.into())));
         Ok((desk, notices))
     }
 
