@@ -45,7 +45,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .observer(|notice| eprintln!("{notice}"))
         .open("factory.sub")?;
     let ended = subscriber.run(async { tokio::signal::ctrl_c().await.unwrap_or_default() }).await?;
-    let s = ended.statistics;
+    let s = ended.statistics.ok_or("the store cannot be read")?;
     let duplicates = s.redelivered + s.published_again;
     println!(
         "received {}, duplicates {duplicates}, failed {}, processed {}",

@@ -90,6 +90,11 @@ fn files_that_must_not_grow_stop_the_reading_and_lose_nothing() {
     running.says("mqtally: subscribed to");
     bench.publish(a_megabyte_and_more());
     running.says("not reading: the store cannot be written");
+    // It is opened again and again, and can be asked for that moment.
+    eventually("it says that it has no numbers", || {
+        running.signal("USR1");
+        running.said().contains("no statistics: the store cannot be read")
+    });
     let id = running.id().to_string();
     let lifted = Command::new("prlimit").args(["--fsize=unlimited", "--pid", &id]).output();
     if !lifted.is_ok_and(|output| output.status.success()) {

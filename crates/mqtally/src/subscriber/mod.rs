@@ -82,8 +82,8 @@ pub struct Ended {
     pub settled: u64,
     /// Deliveries whose handlers had not finished at the deadline; they are handed out again by the next run.
     pub unfinished: usize,
-    /// What was counted, since the store was made; zeros where the store could not be read at the end.
-    pub statistics: Statistics,
+    /// What was counted, since the store was made; `None` where the store could not be read at the end.
+    pub statistics: Option<Statistics>,
 }
 
 /// Where a subscriber stands with its broker.
@@ -202,7 +202,7 @@ impl Subscriber {
         for handler in &self.config.handlers {
             handler.close().await;
         }
-        let statistics = self.inbox.statistics().await.unwrap_or_default();
+        let statistics = self.inbox.statistics().await.ok();
         self.inbox.close().await;
         outcome.map(|()| Ended { settled: progress.settled(), unfinished, statistics })
     }

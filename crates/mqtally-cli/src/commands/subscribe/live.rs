@@ -122,12 +122,12 @@ impl Live {
     }
 
     /// Shows how it ended to those who watch.
-    pub(super) async fn end(&self, ended: Result<&Statistics, String>) {
+    pub(super) async fn end(&self, ended: Result<Option<Statistics>, String>) {
         self.ticking.abort();
         let mut desk = self.desk.lock().await;
         let why = match ended {
             Ok(statistics) => {
-                desk.statistics = *statistics;
+                desk.statistics = statistics.unwrap_or(desk.statistics);
                 "it was stopped in order, or has settled the number of messages that it was asked to"
                     .to_owned()
             }

@@ -408,24 +408,28 @@ impl Session {
 
     async fn ended(&self, ended: Result<Ended, SubscriberError>) -> Result<ExitStatus, Failure> {
         if let Some(live) = &self.live {
-            let last = ended.as_ref().map(|ended| &ended.statistics);
+            let last = ended.as_ref().map(|ended| ended.statistics);
             live.end(last.map_err(|error| exit::redact(&error.to_string()))).await;
         }
         let ended = ended.map_err(|error| subscriber_failure(&error))?;
-        self.print(&ended.statistics);
+        self.print(ended.statistics.as_ref());
         Ok(ExitStatus::Success)
     }
 
     async fn print_now(&self) {
-        // While the store cannot be written nothing can be counted; the notices say why.
-        if let Ok(statistics) = self.monitor.statistics().await {
-            self.print(&statistics);
-        }
+        self.print(self.monitor.statistics().await.ok().as_ref());
     }
 
-    fn print(&self, statistics: &inbox::Statistics) {
-        if !self.quiet {
-            exit::complain(&table::render(statistics, &self.monitor.status()).trim_end());
+    /// While the store cannot be read there are no numbers, which is not to say that they are 0.
+    fn print(&self, statistics: Option<&inbox::Statistics>) {
+        if self.quiet {
+            return;
+        }
+        match statistics {
+            Some(statistics) => {
+                exit::complain(&table::render(statistics, &self.monitor.status()).trim_end());
+            }
+            None => tell("no statistics: the store cannot be read"),
         }
     }
 }
