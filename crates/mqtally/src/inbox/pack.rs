@@ -63,12 +63,14 @@ impl Pack {
 
     /// Ends the row; the next one is empty.
     pub(super) fn seal(&mut self) -> Packed {
-        let Self { first, mut bytes, entries } = std::mem::take(self);
-        let count = entries.len() / ENTRY_BYTES;
-        let start = bytes.len();
-        bytes.extend_from_slice(&entries);
-        bytes.extend_from_slice(&crc(first, &entries).to_le_bytes());
-        Packed { first, count, bytes: bytes.into(), entries: Some(start) }
+        let (first, count, start) = (self.first, self.count(), self.bytes.len());
+        self.bytes.extend_from_slice(&self.entries);
+        self.bytes.extend_from_slice(&crc(first, &self.entries).to_le_bytes());
+        let bytes = Bytes::copy_from_slice(&self.bytes);
+        self.bytes.clear();
+        self.bytes.shrink_to(2 * BYTES_MAX);
+        self.entries.clear();
+        Packed { first, count, bytes, entries: Some(start) }
     }
 }
 
