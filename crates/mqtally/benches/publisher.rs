@@ -8,7 +8,7 @@
 
 use bytes::BytesMut;
 use mqtally::endpoint::Endpoint;
-use mqtally::publisher::{Message, Publisher};
+use mqtally::publisher::{Message, PublishError, Publisher};
 use mqtally_proto::packet::{
     Ack, Connack, Decoder, Packet, Properties, Publish, Qos, ReasonCode, Version, encode,
 };
@@ -17,6 +17,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -24,6 +25,8 @@ const PAYLOAD: [u8; 100] = [b'x'; 100];
 const TOPIC: &str = "bench/topic";
 /// Messages that become safe together, and are handed over while the last are on their way.
 const BATCH: usize = 100;
+/// Callers of an outbox: what one prepares while the other's batch is synced.
+const CALLERS: u64 = 2;
 const OURS: u64 = 200_000;
 const MOSQUITTO: u64 = 100_000;
 const PAHO: u64 = 20_000;
@@ -147,14 +150,14 @@ async fn publish(publisher: Publisher, qos: Qos) -> Result<()> {
     Ok(())
 }
 
-/// What an outbox takes in while nobody listens, and what the disk gives: in turns, because a disk is shared with
-/// whatever else the machine does. The median counts.
+/// What an outbox takes in from two callers while nobody listens, and what the disk gives: in turns, because a disk is
+/// shared with whatever else the machine does. The median counts.
 fn intake() -> Result<()> {
     const MESSAGES: u64 = 50_000;
     const ROUNDS: u32 = 7;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     for batch in [16, 128, 1_024] {
-        let messages = MESSAGES.min(batch as u64 * 400);
+        let messages = MESSAGES.min(batch as u64 * 400) / (CALLERS * batch as u64) * (CALLERS * batch as u64);
         let directory = tempfile::tempdir_in(".")?;
         let mut rounds = Vec::new();
         for round in 0..ROUNDS {
@@ -179,13 +182,23 @@ fn intake() -> Result<()> {
 async fn take_in(store: &std::path::Path, messages: u64, batch: usize) -> Result<Duration> {
     let publisher = Publisher::builder(Endpoint::new("127.0.0.1", 9)).store(store).start()?;
     let started = Instant::now();
-    for _ in 0..messages / batch as u64 {
-        let message = || (publisher.next_id(), Message::new(TOPIC, &PAYLOAD[..], Qos::AtLeastOnce));
-        drop(publisher.publish_all((0..batch).map(|_| message()).collect()).await?);
+    let batches = messages / batch as u64 / CALLERS;
+    let mut callers: JoinSet<_> = (0..CALLERS).map(|_| call(publisher.clone(), batches, batch)).collect();
+    while let Some(ended) = callers.join_next().await {
+        ended??;
     }
     let elapsed = started.elapsed();
     publisher.close(Duration::ZERO).await;
     Ok(elapsed)
+}
+
+/// A caller waits for a batch to be durable before it begins the next.
+async fn call(publisher: Publisher, batches: u64, batch: usize) -> std::result::Result<(), PublishError> {
+    for _ in 0..batches {
+        let message = || (publisher.next_id(), Message::new(TOPIC, &PAYLOAD[..], Qos::AtLeastOnce));
+        drop(publisher.publish_all((0..batch).map(|_| message()).collect()).await?);
+    }
+    Ok(())
 }
 
 /// One append and one fdatasync a batch: what no store of one writer can beat.
