@@ -2,7 +2,9 @@
 
 mod publisher_support;
 
+use mqtally::outbox::FailedMessages;
 use mqtally::publisher::{Backoff, Builder, DeliveryError, Link, Message, OnFull, PublishError, Publisher};
+use mqtally_proto::Time;
 use mqtally_proto::packet::{Packet, Properties, Property, Publish, Qos, ReasonCode, Version};
 use publisher_support::Broker;
 use std::path::PathBuf;
@@ -199,6 +201,42 @@ async fn a_refusal_that_mqtt_does_not_list_is_a_failure_all_the_same() {
     }
     assert_eq!(publisher.close(PATIENCE).await, 0);
     assert_eq!((bench.broker.payloads(), bench.broker.state().connections), (vec!["small".to_owned(); 2], 1));
+}
+
+/// The only refusal that 3.1.1 has. All that was behind such a message waited for ever, and nobody was told why.
+#[tokio::test]
+async fn a_message_that_the_broker_ends_each_connection_for_is_named_and_can_be_set_aside() {
+    for (version, qos) in [
+        (Version::V3_1_1, Qos::AtLeastOnce),
+        (Version::V3_1_1, Qos::ExactlyOnce),
+        (Version::V5_0, Qos::ExactlyOnce),
+    ] {
+        let bench = Bench::new().await;
+        bench.broker.plan(|plan| plan.poison = Some("1"));
+        let start = || {
+            let builder =
+                bench.builder().client_id("me").connection(|settings| settings.options.version = version);
+            builder.store(bench.store()).start().unwrap()
+        };
+        let publisher = start();
+        publish(&publisher, "t", qos, 0..4).await;
+        let mut status = publisher.status();
+        let suspect = tokio::time::timeout(PATIENCE, status.wait_for(|status| status.suspect.is_some()));
+        assert_eq!(suspect.await.unwrap().unwrap().suspect, Some(2), "{version:?} {qos:?}");
+        publisher.close(Duration::ZERO).await;
+        let outbox = FailedMessages::attach(&bench.store()).unwrap();
+        assert_eq!(outbox.give_up(&[2, 9], Time::from_ms(1), "by hand").unwrap(), [2]);
+        assert_eq!(outbox.give_up(&[2], Time::from_ms(1), "by hand").unwrap(), [0; 0], "once");
+        let publisher = start();
+        assert_eq!(publisher.close(PATIENCE).await, 0);
+        let copies = bench.broker.copies();
+        assert_eq!(copies.keys().collect::<Vec<_>>(), ["0", "2", "3"], "{version:?} {qos:?}");
+        let kept = outbox.show(2).unwrap().unwrap();
+        assert_eq!(
+            (kept.failure.detail.as_str(), kept.stored.unwrap().message.payload.as_ref()),
+            ("by hand", &b"1"[..])
+        );
+    }
 }
 
 #[tokio::test]

@@ -12,13 +12,18 @@ use std::path::PathBuf;
 
 /// Messages that are read, put back or deleted at once.
 const PAGE: usize = 256;
+/// Why a message failed that the user gave up.
+const GIVEN_UP: &str = "given up by hand";
 
 /// Work on messages that the broker refused or that could not be sent: list, show, retry, purge
 ///
 /// 'mqtally pub' keeps them in its store with the reason, and does not send them again by itself. What is put back by
 /// retry is sent by the next 'mqtally pub' with that store, under its id, after all that waits there.
 ///
-/// Listing goes while 'mqtally pub' runs on the store; retry and purge wait for nobody: end it first.
+/// A broker that speaks MQTT 3.1.1 can refuse a message in one way only: it ends the connection, each time. 'mqtally pub' names such a
+/// message, and give-up sets it aside, so that those behind it are sent.
+///
+/// Listing goes while 'mqtally pub' runs on the store; retry, purge and give-up wait for nobody: end it first.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -62,6 +67,8 @@ enum Action {
     Retry,
     /// Delete some for good
     Purge,
+    /// Give up some that still wait: the broker ends the connection for them
+    GiveUp,
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitStatus, Failure> {
@@ -70,7 +77,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitStatus, Failure> {
     match args.action {
         Action::Ls => list(args, &messages),
         Action::Show => show(args, &messages),
-        Action::Retry | Action::Purge => change(args, &messages),
+        Action::Retry | Action::Purge | Action::GiveUp => change(args, &messages),
     }
 }
 
@@ -85,6 +92,10 @@ impl Args {
         match self.action {
             Action::Show if self.numbers.is_empty() => {
                 Err(Failure::usage("no message named", "outbox show", "give its number, as 'ls' shows it"))
+            }
+            Action::GiveUp if self.numbers.is_empty() || self.dry_run => {
+                let advice = "give the number that 'mqtally pub' named, and no --dry-run";
+                Err(Failure::usage("no message named", "outbox give-up", advice))
             }
             Action::Retry | Action::Purge if !selects => {
                 Err(Failure::usage("nothing selected", "outbox", "give numbers, --filter or --all"))
@@ -150,7 +161,7 @@ fn show(args: &Args, messages: &FailedMessages) -> Result<ExitStatus, Failure> {
         match messages.show(*number).map_err(|error| args.told(&error))? {
             Some(found) if args.json => exit::print(format!("{}\n", failed::json(&found)).as_bytes())?,
             Some(found) => exit::print(failed::details(&found).as_bytes())?,
-            None => status = missing(*number),
+            None => status = missing(*number, args.action),
         }
     }
     Ok(status)
@@ -161,7 +172,7 @@ fn change(args: &Args, messages: &FailedMessages) -> Result<ExitStatus, Failure>
     let mut act = |numbers: &[u64]| {
         let done = act_on(args, messages, numbers).map_err(|error| args.told(&error))?;
         for number in numbers.iter().filter(|number| !done.contains(number)) {
-            status = missing(*number);
+            status = missing(*number, args.action);
         }
         total += done.len();
         let line = |number: &u64| match args.json {
@@ -178,6 +189,7 @@ fn change(args: &Args, messages: &FailedMessages) -> Result<ExitStatus, Failure>
     let did = match (args.action, args.dry_run) {
         (Action::Retry, false) => "to be sent by the next 'mqtally pub' with this store",
         (Action::Retry, true) => "would be sent again",
+        (Action::GiveUp, _) => "given up; see 'mqtally outbox ls'",
         (_, false) => "purged",
         (_, true) => "would be purged",
     };
@@ -192,13 +204,16 @@ fn act_on(args: &Args, messages: &FailedMessages, numbers: &[u64]) -> Result<Vec
             numbers.iter().filter_map(|number| there(number).transpose()).collect()
         }
         Action::Retry => messages.retry(numbers, wall_clock()),
+        Action::GiveUp => messages.give_up(numbers, wall_clock(), GIVEN_UP),
         _ => messages.purge(numbers),
     }
 }
 
-fn missing(number: u64) -> ExitStatus {
-    exit::complain(&format!(
-        "mqtally: {number}: no such failed message, or its row is damaged; see 'mqtally outbox ls'"
-    ));
+fn missing(number: u64, action: Action) -> ExitStatus {
+    let what = match action {
+        Action::GiveUp => "no such message waits, or the broker has it",
+        _ => "no such failed message, or its row is damaged",
+    };
+    exit::complain(&format!("mqtally: {number}: {what}; see 'mqtally outbox ls'"));
     ExitStatus::Broken
 }

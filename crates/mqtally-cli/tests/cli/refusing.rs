@@ -303,8 +303,8 @@ fn the_outbox_of_a_running_publisher_is_listed_and_not_changed() {
     let mut first = [0];
     child.stderr.take().expect("piped").read_exact(&mut first).expect("it says that it is offline");
     assert_eq!(program.run("outbox ls --store o.db").status, 0);
-    for action in ["retry", "purge"] {
-        let ended = program.run(&format!("outbox {action} --all --store o.db"));
+    for action in ["retry --all", "purge --all", "give-up 1"] {
+        let ended = program.run(&format!("outbox {action} --store o.db"));
         assert_eq!(ended.status, 74);
         assert!(ended.stderr.contains("'mqtally pub' is at work on this store"), "{}", ended.stderr);
     }
@@ -330,4 +330,7 @@ fn what_an_outbox_command_makes_no_sense_of_is_told_in_a_line() {
     check("ls --store text", 74, "not a store");
     check("show 7 --store o.db", 1, "no such failed message");
     check("retry 7 --store o.db", 1, "no such failed message");
+    check("give-up --all --store o.db", 64, "give the number");
+    check("give-up 7 --dry-run --store o.db", 64, "no --dry-run");
+    check("give-up 7 --store o.db", 1, "no such message waits");
 }

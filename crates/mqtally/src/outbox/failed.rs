@@ -1,14 +1,16 @@
 //! Messages that were given up: what can be done about them while no publisher runs.
 
-use super::pack::pack;
+use super::held::{Finder, Leaving};
+use super::pack::{Record, pack};
 use super::tables::{self, LAYOUT, Tally};
-use super::{Failed, StoreError, Stored, held};
+use super::{Failed, Failure, StoreError, Stored, held};
 use crate::store::sqlite::{self, Store};
 use mqtally_proto::Time;
+use mqtally_proto::inflight::Stage;
 use rusqlite::Transaction;
 use std::path::{Path, PathBuf};
 
-/// The failed messages of an outbox. Reading goes beside its owner; changing takes the outbox for this process as
+/// The failed messages of an outbox, and those that are to join them. Reading goes beside its owner; changing takes the outbox for this process as
 /// long as it lasts, and fails with [`StoreError::InUse`] where a publisher has it: that one counts what is there.
 #[derive(Debug)]
 pub struct FailedMessages {
@@ -58,25 +60,65 @@ impl FailedMessages {
         })
     }
 
-    /// One synced transaction that does `act` to each that is there; returns those to which it was done.
+    /// Gives up messages that wait, for the reason `why`: those that a broker refuses by ending the connection. Returns those
+    /// that waited, and that no PUBREC had come for.
+    ///
+    /// One that was in flight at QoS 2 costs the session, because the broker may have its packet id: the next publisher begins
+    /// another, in which others that were in flight are sent as new.
+    pub fn give_up(&self, seqs: &[u64], now: Time, why: &str) -> Result<Vec<u64>, StoreError> {
+        self.transact(|transaction, tally| {
+            let flights = tables::flights(transaction, tally.session_epoch)?;
+            let (mut leaving, mut finder, mut done) = (Leaving::default(), Finder::default(), Vec::new());
+            for seq in seqs {
+                let flight = flights.iter().find(|flight| flight.seq == *seq);
+                let is_taken = flight.is_some_and(|flight| flight.stage == Stage::Released);
+                if is_taken || !leaving.take(transaction, *seq)? {
+                    continue;
+                }
+                if flight.is_some() {
+                    tally.session_of.clear();
+                }
+                let record = finder.record(transaction, *seq)?;
+                let record = record.unwrap_or(Record { seq: *seq, crc: 0, body: &[] });
+                tables::fail(transaction, record, now, &Failure { reason: None, detail: why.into() })?;
+                tally.failed += 1;
+                done.push(*seq);
+            }
+            leaving.write(transaction)?;
+            Ok(done)
+        })
+    }
+
+    /// Does `act` to each that is there; returns those to which it was done.
     fn change(
         &self,
         seqs: &[u64],
         mut act: impl FnMut(&Transaction<'_>, &mut Tally, Failed) -> rusqlite::Result<bool>,
     ) -> Result<Vec<u64>, StoreError> {
+        self.transact(|transaction, tally| {
+            let mut done = Vec::new();
+            for seq in seqs {
+                let found = tables::failed(transaction, *seq, 1)?.pop();
+                if let Some(found) = found.filter(|found| found.seq == *seq)
+                    && act(transaction, tally, found)?
+                {
+                    done.push(*seq);
+                }
+            }
+            Ok(done)
+        })
+    }
+
+    /// One synced transaction.
+    fn transact<T>(
+        &self,
+        act: impl FnOnce(&Transaction<'_>, &mut Tally) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
         let failed = |error| StoreError::from_sqlite(&self.path, error);
         let (mut store, _) = Store::open(&self.path, &LAYOUT, &sqlite::Options::default())?;
         let transaction = store.begin().map_err(failed)?;
         let mut tally = Tally::load(&transaction).map_err(failed)?;
-        let mut done = Vec::new();
-        for seq in seqs {
-            let found = tables::failed(&transaction, *seq, 1).map_err(failed)?.pop();
-            if let Some(found) = found.filter(|found| found.seq == *seq)
-                && act(&transaction, &mut tally, found).map_err(failed)?
-            {
-                done.push(*seq);
-            }
-        }
+        let done = act(&transaction, &mut tally).map_err(failed)?;
         tally.commits += 1;
         tally.save(&transaction).map_err(failed)?;
         transaction.commit().map_err(failed)?;

@@ -149,6 +149,11 @@ impl Lineup {
         self.flights.insert(*seq, Flight { id: *id, topic, qos: message.qos, bytes, ticket });
     }
 
+    /// The first of the messages that the session has.
+    pub(crate) fn first_in_flight(&self) -> Option<u64> {
+        self.flights.keys().min().copied()
+    }
+
     /// The session is done with this message.
     pub(crate) fn land(&mut self, seq: u64) -> Option<Flight> {
         let flight = self.flights.remove(&seq)?;

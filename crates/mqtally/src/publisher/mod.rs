@@ -38,6 +38,7 @@ mod capacity;
 mod lineup;
 mod outgoing;
 mod receipt;
+mod suspect;
 mod task;
 
 pub use crate::outbox::{Failure, Message, Notice, StoreError, Uuid};
@@ -104,6 +105,9 @@ pub struct Status {
     pub resent: u64,
     /// Why the outbox cannot be written at the moment; it is tried again.
     pub trouble: Option<String>,
+    /// Number of the message that the broker may be ending connections for: several in a row ended while it was the first without
+    /// an answer. It is tried on; [`FailedMessages::give_up`](crate::outbox::FailedMessages::give_up) sets it aside.
+    pub suspect: Option<u64>,
 }
 
 /// Whether there is a connection.

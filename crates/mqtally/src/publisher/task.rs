@@ -6,6 +6,7 @@ use super::capacity::{Capacity, Room};
 use super::lineup::{Flight, LOAD_MAX, Lineup, failure_of};
 use super::outgoing::Outgoing;
 use super::receipt::Ticket;
+use super::suspect::Suspect;
 use super::{Backoff, Link, Status, wall_clock};
 use crate::client::{Client, ConnectError, Event, Events};
 use crate::connection::Closed;
@@ -61,6 +62,9 @@ struct Course {
     online_since: Option<Instant>,
     retry_at: Option<Instant>,
     begun: u64,
+    /// Whether the broker has answered anything on this connection.
+    answered: bool,
+    suspect: Suspect,
     /// Number of the next message where no outbox gives one.
     next_seq: u64,
     settled: Vec<Settled>,
@@ -197,6 +201,7 @@ impl Task {
             match event {
                 Event::Session(session::Event::Completed { token, reason }) => {
                     course.failures = 0;
+                    self.answered(course);
                     match failure_of(reason, self.subscribers_required) {
                         None => self.acknowledged(token, reason, now, course, &mut freed),
                         Some(failure) => self.give_up(token, failure, course),
@@ -217,8 +222,10 @@ impl Task {
                         Some(disconnect.reason),
                     );
                 }
+                Event::Session(session::Event::Received { .. }) => self.answered(course),
                 Event::Session(_) => {}
                 Event::Closed { how, error } => {
+                    self.suspect(&how, course);
                     course.online = false;
                     if course.connecting.is_none() {
                         let why = error.map_or_else(|| ended(&how), |error| error.to_string());
@@ -295,8 +302,29 @@ impl Task {
             self.ask(Command::Began(course.begun));
         }
         course.online = true;
+        course.answered = false;
         course.online_since = Some(Instant::now());
         self.status.send_modify(|status| status.link = Link::Online { session_present });
+    }
+
+    fn answered(&self, course: &mut Course) {
+        if !std::mem::replace(&mut course.answered, true) {
+            course.suspect.clear();
+            self.status.send_if_modified(|status| status.suspect.take().is_some());
+        }
+    }
+
+    /// The connection is gone: it may be because of the message that was to be answered first.
+    fn suspect(&self, how: &Closed, course: &mut Course) {
+        let by_us = matches!(how, Closed::ByUs(_));
+        if let Some(first) = self.lineup.first_in_flight()
+            && course.online
+            && !course.answered
+            && !by_us
+            && course.suspect.ended(first)
+        {
+            self.status.send_modify(|status| status.suspect = Some(first));
+        }
     }
 
     /// An attempt to connect came to nothing.
@@ -362,6 +390,8 @@ impl Course {
             online_since: None,
             retry_at: None,
             begun: 0,
+            answered: false,
+            suspect: Suspect::default(),
             next_seq: 1,
             settled: Vec::new(),
             closing: None,

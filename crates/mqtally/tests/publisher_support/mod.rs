@@ -26,6 +26,8 @@ pub(crate) struct Plan {
     pub(crate) lose_session: bool,
     /// Packets after CONNECT that each connection takes before it is cut without an answer to the last.
     pub(crate) cut_after: Option<fn(u64) -> usize>,
+    /// A PUBLISH with this payload ends the connection.
+    pub(crate) poison: Option<&'static str>,
     /// Nothing but CONNECT is answered.
     pub(crate) mute: bool,
     /// The answer to a PUBLISH: PUBACK's or PUBREC's reason.
@@ -124,6 +126,11 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
                 return;
             }
             left -= 1;
+            let poison = state.lock().unwrap().plan.poison;
+            if matches!(&packet, Packet::Publish(publish) if poison.is_some_and(|it| it == publish.payload)) {
+                let _ = stream.write_all(&output).await; // what was before it is answered
+                return;
+            }
             let mut state = state.lock().unwrap();
             state.frames.push(packet.clone());
             let answer = match packet {

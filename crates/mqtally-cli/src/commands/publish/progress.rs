@@ -4,6 +4,7 @@ use crate::commands::Global;
 use crate::exit::complain;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use mqtally::publisher::{Link, Status};
+use std::path::Path;
 use std::time::Duration;
 
 const TICK: Duration = Duration::from_millis(100);
@@ -15,6 +16,8 @@ pub(super) struct Progress {
     /// What was last said of the connection, and of the store.
     offline: Option<String>,
     trouble: Option<String>,
+    /// The message that was last said to be one that the broker may not take.
+    suspect: Option<u64>,
 }
 
 impl Progress {
@@ -26,7 +29,7 @@ impl Progress {
             bar.set_style(style());
             bar.enable_steady_tick(TICK);
         }
-        Progress { bar, quiet: global.quiet, offline: None, trouble: None }
+        Progress { bar, quiet: global.quiet, offline: None, trouble: None, suspect: None }
     }
 
     pub(super) fn tell(&self, accepted: u64, status: &Status) {
@@ -35,7 +38,7 @@ impl Progress {
     }
 
     /// What changed, once: not every attempt that fails the same way.
-    pub(super) fn changed(&mut self, status: &Status, next: &str) {
+    pub(super) fn changed(&mut self, status: &Status, next: &str, store: Option<&Path>) {
         match &status.link {
             Link::Offline { why, .. } if self.offline.as_ref() != Some(why) => {
                 let what = why.split("; ").next().unwrap_or(why); // what to do stands behind it
@@ -44,6 +47,16 @@ impl Progress {
             }
             Link::Online { .. } if self.offline.take().is_some() => self.notice("mqtally: online again"),
             _ => {}
+        }
+        if let Some(seq) = status.suspect.filter(|seq| self.suspect.replace(*seq) != Some(*seq)) {
+            let way_out = store.map_or_else(
+                || "look into the broker's log".to_owned(),
+                |store| format!("'mqtally outbox give-up {seq} --store {}' sets it aside", store.display()),
+            );
+            self.notice(&format!(
+                "mqtally: the broker ends each connection without an answer to message {seq}: it may be one that it does not take; \
+                 {way_out}"
+            ));
         }
         if self.trouble != status.trouble {
             let notice = match &status.trouble {

@@ -110,7 +110,8 @@ impl<'a> Sender<'a> {
             _ => None,
         };
         self.refused |= what_to_do.is_some();
-        self.progress.changed(&status, &format!("{keeps}, {}", what_to_do.unwrap_or("trying again")));
+        let next = format!("{keeps}, {}", what_to_do.unwrap_or("trying again"));
+        self.progress.changed(&status, &next, self.job.store.as_deref());
     }
 
     /// Waits for something without turning a deaf ear to how the publisher fares.
