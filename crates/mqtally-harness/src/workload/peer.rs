@@ -15,6 +15,8 @@ use tokio::time::timeout;
 const EVENTS_AT_ONCE: usize = 256;
 /// Messages that a client takes at a time, where that is not what a stage is about.
 const RECEIVE_MAXIMUM: u16 = 1_024;
+/// Connections in a row without an acknowledgement after which nobody waits for one any more.
+const FRUITLESS_MAX: u64 = 100;
 
 /// What a client's events have come to.
 #[derive(Debug, Clone, Default)]
@@ -130,7 +132,8 @@ impl Peer {
         }
     }
 
-    /// The same, whether or not connections end meanwhile, with a bound of its own.
+    /// The same, whether or not connections end meanwhile, with a bound of its own, and one on connections that come to
+    /// nothing: a broker that a client cannot work with would be tried for ever.
     pub(crate) async fn until_across(
         &self,
         limit: Duration,
@@ -138,10 +141,18 @@ impl Peer {
         wanted: impl Fn(&Standing) -> bool,
     ) -> Result<Standing, Trouble> {
         let mut standing = self.standing.clone();
+        let mut progress = self.standing();
         loop {
             let now = standing.borrow_and_update().clone();
             if wanted(&now) {
                 return Ok(now);
+            }
+            if now.completed > progress.completed {
+                progress = now.clone();
+            }
+            if now.connections > progress.connections + FRUITLESS_MAX {
+                let client = self.name.to_string();
+                return Err(Trouble::Fruitless { client, awaited, connections: FRUITLESS_MAX });
             }
             if !matches!(timeout(limit, standing.changed()).await, Ok(Ok(()))) {
                 let seconds = limit.as_secs();

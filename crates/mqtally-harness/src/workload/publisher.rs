@@ -82,7 +82,11 @@ impl Publisher {
     }
 
     fn accepted(&self, settled: Result<Standing, Trouble>) -> Result<(), Trouble> {
-        match settled.map_err(|_| self.unacknowledged())?.refused {
+        let why = |trouble| match trouble {
+            Trouble::Fruitless { .. } => trouble,
+            _ => self.unacknowledged(),
+        };
+        match settled.map_err(why)?.refused {
             Some(reason) => {
                 Err(Trouble::NotAccepted { client: self.peer.name.to_string(), what: "PUBLISH", reason })
             }

@@ -15,6 +15,8 @@ pub(crate) enum Trouble {
     Silent { client: String, awaited: &'static str, seconds: u64 },
     #[error("{client}: the broker closed the connection while {awaited} was awaited")]
     Closed { client: String, awaited: &'static str },
+    #[error("{client}: {connections} connections in a row, and no {awaited}")]
+    Fruitless { client: String, awaited: &'static str, connections: u64 },
     #[error("{client}: the connection failed: {error}")]
     Failed { client: String, error: String },
     #[error("{client}: the broker did not accept {what}: {reason}")]

@@ -79,7 +79,9 @@ impl Resumption {
         }
         let unanswered = held.phase == Phase::Publish;
         let sent_once = delivery.known.is_some_and(|known| known.message.sends == 1);
-        if unanswered || (certain && sent_once) {
+        // A broker that fell back to an older state does not know that it has sent it.
+        let known_to_broker = unanswered || (certain && sent_once);
+        if known_to_broker && !world.excused_since(held.last.place) {
             ledger.oblige(PromiseId::R5, delivery.version);
             if !delivery.publish.dup {
                 broken(world, delivery, PromiseId::R5, "delivered again without DUP", held, ledger);

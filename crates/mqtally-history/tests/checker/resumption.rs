@@ -244,3 +244,30 @@ fn a_pubrel_may_be_on_its_way_until_a_later_exchange_is_released() {
 fn a_message_that_was_refused_is_owed_no_pubrel() {
     check_5(&(open(2) + "sub > PUBREC 9 rc=0x87\n" + &drained(2, 1)), "+R10");
 }
+
+/// It may have an older state again, from before its last steps.
+#[test]
+fn a_broker_that_fell_back_does_not_know_what_it_did_since() {
+    let killed = "broker killed\nsub | closed\npub | closed\nbroker started\npub > CONNECT clean=0\npub < CONNACK sp=1\n\
+                  sub > CONNECT clean=0\nsub < CONNACK sp=1\n";
+    for qos in [1, 2] {
+        let ack = if qos == 1 { "sub > PUBACK 9\n" } else { "sub > PUBREC 9\n" };
+        let rest = if qos == 1 { String::new() } else { released(9) };
+        let again = format!("sub < PUBLISH qos={qos} id=9 m=0/0/0\n{ack}{rest}");
+        check(&(open(qos) + killed + &again + &drained(qos, 1)), "-R5");
+        check(&(open(qos) + ack + killed + &again + &drained(qos, 1)), "-R5");
+        check_durable(&(open(qos) + killed + &again + &drained(qos, 1)), "R5");
+    }
+    let given_up = joined(1) + "sub > UNSUBSCRIBE 2 a\nsub < UNSUBACK 2 0\n" + killed;
+    check(&(given_up.clone() + &published(1, 0) + &received(1, 0) + "end\n"), "");
+    check(
+        &(joined(2)
+            + "sub > SUBSCRIBE 2 a@1\nsub < SUBACK 2 1\n"
+            + killed
+            + &published(2, 0)
+            + &received(2, 0)
+            + "end\n"),
+        "",
+    );
+    check_durable(&(given_up + &published(1, 0) + &received(1, 0) + "end\n"), "D10");
+}

@@ -388,7 +388,8 @@ impl Client {
     }
 
     /// What was owed at the broker's end may be forgotten there.
-    pub(crate) fn forgive(&mut self) {
+    pub(crate) fn forgive(&mut self, now: Place) {
+        self.subscriptions.iter_mut().for_each(|it| it.fell_back = now);
         for entry in self.inbound.values_mut() {
             entry.phase = match entry.phase {
                 Phase::Publish | Phase::Acked => Phase::Acked,

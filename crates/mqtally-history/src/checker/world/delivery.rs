@@ -253,7 +253,7 @@ impl Routes {
     }
 
     fn add(&mut self, subscription: &Subscription, (sent, complete): (Place, Place), now: Place) {
-        let over = subscription.gone <= now;
+        let over = subscription.is_over(now);
         match subscription.end {
             End::Unsubscribed if over && sent > subscription.gone => {
                 self.given_up = self.given_up.saturating_add(1);

@@ -414,7 +414,8 @@ impl World {
             return;
         }
         self.uncovered_fault = Some(self.now);
-        self.clients.iter_mut().for_each(Client::forgive);
+        let now = self.now.place;
+        self.clients.iter_mut().for_each(|client| client.forgive(now));
     }
 
     fn fault(&mut self, kind: &Arc<str>, client: Option<Arc<str>>) {

@@ -17,6 +17,8 @@ pub(crate) struct Subscription {
     /// Certainly over.
     pub(crate) gone: Place,
     pub(crate) end: End,
+    /// The broker ended last in a way that its profile does not cover: what was answered before may be undone.
+    pub(crate) fell_back: Place,
     /// What was asked for and granted, one entry a SUBSCRIBE.
     pub(crate) grants: Vec<Grant>,
 }
@@ -62,6 +64,7 @@ impl Subscription {
             until: NEVER,
             gone: NEVER,
             end: End::Open,
+            fell_back: 0,
             grants: Vec::new(),
         };
         it.ask_again(filter, identifier, now);
@@ -118,6 +121,11 @@ impl Subscription {
         }
     }
 
+    /// Whether it was over at `now`, and nothing may have brought it back.
+    pub(crate) fn is_over(&self, now: Place) -> bool {
+        self.gone <= now && self.gone > self.fell_back
+    }
+
     /// Whether its filter matches.
     pub(crate) fn matches(&self, topic: &str) -> bool {
         topic::matches(topic::unshared(&self.filter).0, topic)
@@ -130,7 +138,8 @@ impl Subscription {
             .iter()
             .enumerate()
             .filter(move |(at, grant)| {
-                let replaced = self.grants[at + 1..].iter().any(|next| next.answered <= from);
+                let mut later = self.grants[at + 1..].iter();
+                let replaced = later.any(|next| next.answered <= from && next.answered > self.fell_back);
                 grant.asked <= now && !replaced
             })
             .map(|(_, grant)| grant)
