@@ -97,11 +97,18 @@ impl Case {
         arguments
     }
 
-    /// The command line that does it again, for a shell in this repository.
-    pub(crate) fn command_line(&self, seed: &str) -> String {
-        let quoted = |word: String| if word.contains([' ', '$']) { format!("\"{word}\"") } else { word };
+    /// What a bash in this repository needs to do it again: the arguments as an array `broker`.
+    pub(crate) fn preparation(&self, seed: &str) -> String {
+        let quoted = |word: String| if word.contains([' ', '$', '{']) { format!("\"{word}\"") } else { word };
         let arguments: Vec<String> = self.arguments("$PWD").into_iter().map(quoted).collect();
-        format!("mqtally test --skip faults --seed {seed} {}", arguments.join(" "))
+        let mut lines = format!("broker=(--seed {seed} {})\n", arguments.join(" "));
+        if self.flags.contains(&"--user") {
+            lines += "export MQTALLY_PASSWORD=secret\n";
+        }
+        if self.needs_epmd {
+            lines += "export ERL_EPMD_PORT=43690; epmd -address 127.0.0.1 -port $ERL_EPMD_PORT &\n";
+        }
+        lines
     }
 }
 

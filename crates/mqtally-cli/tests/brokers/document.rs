@@ -17,8 +17,11 @@ specification before it was believed. That is not a ranking: a broker that was p
 findings, promises of severity S3 are flags and bookkeeping, and one cause can break several promises. **broken** is
 something that the specification forbids; **limit** follows from a limit of the configuration, which MQTT 3.1.1 gives a
 broker no way to announce; **documented** is what the broker's own documentation says. MQTT promises no durability, so
-what a restart lost counts against the measured **profile** only. *Once* and *n of m* say how often a promise was broken,
-and how often it was put to the test. The group `faults` was left out. Everything here is about these versions; later ones may differ.
+what a restart lost counts against the measured **profile** only. *n of m* says how often a promise was broken, and how
+often it was put to the test. Everything here is about these versions; later ones may differ.
+
+Each finding ends with the command that shows it again, in bash in this repository, behind those of its section;
+what depends on how a broker's tasks meet may take another seed. `mqtally explain D1` says what a promise is.
 
 ";
 
@@ -33,7 +36,8 @@ pub(crate) fn page(reports: &[(&Case, Value)], readings: &Readings, seed: &str) 
 
 fn section(case: &Case, report: &Value, readings: &Readings, seed: &str) -> String {
     let mut text = format!("## {}\n\n{} {}.\n\n", case.name, case.about, case.version);
-    let _ = write!(text, "```sh\n{}\n```\n\n", case.command_line(seed));
+    let prepared = case.preparation(seed);
+    let _ = write!(text, "```bash\n{prepared}mqtally test --no-shrink \"${{broker[@]}}\"\n```\n\n");
     let measured = report["profile_measured"]["because"].as_str().unwrap_or("nothing was measured");
     let profile = report["broker"]["profile"].as_str().unwrap_or_default();
     let found = if report["profile_measured"]["profile"].is_null() { "not measured, held to " } else { "" };
@@ -56,25 +60,24 @@ fn findings(case: &Case, report: &Value, readings: &Readings) -> String {
     if broken.is_empty() {
         return "No promise was broken.\n\n".to_owned();
     }
-    let mut table =
-        "| | promise | what it does | | how often | where |\n| --- | --- | --- | --- | --- | --- |\n"
-            .to_owned();
+    let mut list = String::new();
     for promise in broken {
         let id = promise["id"].as_str().unwrap_or_default();
         let reading = readings.of(case, id);
         let _ = writeln!(
-            table,
-            "| {id} | {} | {} {} | {} | {} of {} | {} |",
+            list,
+            "- **{id}, {}**: {}, {} of {}. {} *{}* {}  \n  `mqtally test {} \"${{broker[@]}}\"`",
             promise["title"].as_str().unwrap_or_default(),
-            reading.map_or("not read yet", |it| it.says.as_str()),
-            statements(promise),
-            reading.map_or("", kind),
+            reading.map_or("not read yet", kind),
             promise["violations"],
             promise["obligations"],
-            places(report, id)
+            reading.map_or("", |it| it.says.as_str()),
+            readings.rule(id).unwrap_or_default(),
+            statements(promise),
+            again(report, id)
         );
     }
-    table + "\n"
+    list + "\n"
 }
 
 fn kind(reading: &Reading) -> &'static str {
@@ -96,12 +99,22 @@ fn statements(promise: &Value) -> String {
     ids.join(" ")
 }
 
-/// The groups that show it, as one gives them to `mqtally test`.
-fn places(report: &Value, id: &str) -> String {
+/// The groups that show it, as one gives them to `mqtally test`; of the strikes of `faults` those that come in the
+/// findings, if nothing else shows it.
+fn again(report: &Value, id: &str) -> String {
     let findings = report["findings"].as_array().into_iter().flatten();
-    let here = findings.filter(|it| it["promise"] == id && it["verdict"] == "broken");
-    let groups: BTreeSet<&str> = here.filter_map(|it| it["group"].as_str()).collect();
-    groups.into_iter().map(|group| format!("`{group}`")).collect::<Vec<_>>().join(" ")
+    let here: Vec<&Value> = findings.filter(|it| it["promise"] == id && it["verdict"] == "broken").collect();
+    let groups: BTreeSet<&str> = here.iter().filter_map(|it| it["group"].as_str()).collect();
+    if !groups.iter().eq(["faults"].iter()) {
+        let quick: Vec<&str> = groups.into_iter().filter(|group| *group != "faults").collect();
+        return quick.join(" ");
+    }
+    let kind = |it: &&Value| it["fault"].as_str()?.split(' ').next().map(str::to_owned);
+    let kinds: BTreeSet<String> = here.iter().filter_map(kind).filter(|kind| !kind.is_empty()).collect();
+    match kinds.is_empty() {
+        true => "faults --no-shrink".to_owned(),
+        false => format!("faults --no-shrink --faults {}", kinds.into_iter().collect::<Vec<_>>().join(",")),
+    }
 }
 
 /// What has no verdict, and why.

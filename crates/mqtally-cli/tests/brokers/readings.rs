@@ -2,11 +2,14 @@
 
 use super::cases::Case;
 use serde::Deserialize;
+use std::collections::BTreeMap;
 
 /// All of them.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Readings {
+    /// What the specification says, by promise.
+    rule: BTreeMap<String, String>,
     reading: Vec<Reading>,
 }
 
@@ -40,6 +43,17 @@ pub(crate) enum Kind {
 impl Readings {
     pub(crate) fn load() -> Self {
         toml::from_str(include_str!("readings.toml")).unwrap_or_else(|error| panic!("readings.toml: {error}"))
+    }
+
+    /// Why it is a breach, where a rule was written down.
+    pub(crate) fn rule(&self, promise: &str) -> Option<&str> {
+        self.rule.get(promise).map(String::as_str)
+    }
+
+    /// Promises that a reading speaks of, and no rule.
+    pub(crate) fn without_rule(&self) -> Vec<&str> {
+        let promises = self.reading.iter().map(|it| it.promise.as_str());
+        promises.filter(|promise| !self.rule.contains_key(*promise)).collect()
     }
 
     /// Whether somebody has read this.
