@@ -203,6 +203,24 @@ async fn a_refusal_that_mqtt_does_not_list_is_a_failure_all_the_same() {
     assert_eq!((bench.broker.payloads(), bench.broker.state().connections), (vec!["small".to_owned(); 2], 1));
 }
 
+/// Each acknowledgement made all failures before it forgotten: two publishers on one client id took each other's session over ten times
+/// a second, and neither said why.
+#[tokio::test]
+async fn connections_that_end_early_are_told_of_and_come_less_and_less_often() {
+    let bench = Bench::new().await;
+    // The first of two messages is acknowledged, on each connection.
+    bench.broker.plan(|plan| plan.cut_after = Some(|_| 2));
+    let publisher = bench.stored();
+    publish(&publisher, "t", Qos::AtLeastOnce, 0..50).await;
+    let told = |status: &mqtally::publisher::Status| matches!(&status.link, Link::Offline { why, .. } if why.contains("is another client using our client id?"));
+    let mut status = publisher.status();
+    tokio::time::timeout(PATIENCE, status.wait_for(told)).await.unwrap().unwrap();
+    let connections = bench.broker.state().connections;
+    assert!(connections >= 4 && !bench.broker.payloads().is_empty(), "{connections}");
+    bench.broker.plan(|plan| plan.cut_after = None);
+    assert_eq!(publisher.close(PATIENCE).await, 0);
+}
+
 /// The only refusal that 3.1.1 has. All that was behind such a message waited for ever, and nobody was told why.
 #[tokio::test]
 async fn a_message_that_the_broker_ends_each_connection_for_is_named_and_can_be_set_aside() {

@@ -24,6 +24,10 @@ use tokio::time::Instant;
 const EVENTS_MAX: usize = 256;
 /// Grace for what is still to be written to the outbox and the socket when nothing more is waited for.
 const GRACE: Duration = Duration::from_secs(2);
+/// A connection that the broker ends sooner than this after accepting it ended early.
+const EARLY: Duration = Duration::from_secs(5);
+/// Early ends in a row that are no accident any more.
+const EARLY_ENDS_MIN: u32 = 4;
 
 /// What reaches the loop from the handles.
 pub(super) enum Input {
@@ -60,6 +64,8 @@ struct Course {
     /// Connections that failed or ended soon, in a row.
     failures: u32,
     online_since: Option<Instant>,
+    /// Connections in a row that ended early, whatever was acknowledged on them.
+    early_ends: u32,
     retry_at: Option<Instant>,
     begun: u64,
     /// Whether the broker has answered anything on this connection.
@@ -346,9 +352,18 @@ impl Task {
         }
     }
 
-    fn pause(&mut self, why: String, reason: Option<ReasonCode>, course: &mut Course) {
-        let lasted = course.online_since.take().map_or(Duration::ZERO, |since| since.elapsed());
+    fn pause(&mut self, mut why: String, reason: Option<ReasonCode>, course: &mut Course) {
+        let since = course.online_since.take();
+        let lasted = since.map_or(Duration::ZERO, |since| since.elapsed());
         course.failures = if lasted >= self.backoff.longest { 1 } else { course.failures.saturating_add(1) };
+        if since.is_some() {
+            course.early_ends = if lasted < EARLY { course.early_ends.saturating_add(1) } else { 0 };
+        }
+        if course.early_ends >= EARLY_ENDS_MIN {
+            // Two that take each other's session over get something done each time, and would never pause for longer.
+            course.failures = course.failures.max(course.early_ends);
+            why += ", as several times in a row: is another client using our client id?";
+        }
         course.online = false;
         course.retry_at = Some(Instant::now() + self.backoff.pause(course.failures, self.random.f64()));
         self.offline(why, reason);
@@ -388,6 +403,7 @@ impl Course {
             online: false,
             failures: 0,
             online_since: None,
+            early_ends: 0,
             retry_at: None,
             begun: 0,
             answered: false,
