@@ -14,12 +14,18 @@ const CONNECTIONS_MAX: usize = 16;
 const HEAD_BYTES_MAX: usize = 8 << 10;
 /// Nor its body.
 const BODY_BYTES_MAX: usize = 64 << 10;
-/// From the first byte to the last of a request and its answer.
-const TIME_MAX: Duration = Duration::from_secs(5);
 /// Streams at once; one more is refused.
 const STREAMS_MAX: usize = 16;
-/// A stream's reader takes an event within this time, or is let go.
-const EVENT_TIME_MAX: Duration = Duration::from_secs(15);
+/// How long a client may take before it is let go.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    /// From the first byte to the last of a request and its answer.
+    request: Duration,
+    /// Until the reader of a stream has taken an event.
+    event: Duration,
+}
+
+const PATIENCE: Patience = Patience { request: Duration::from_secs(5), event: Duration::from_secs(15) };
 const PLAIN: &str = "text/plain; charset=utf-8";
 
 /// A request, as far as anybody here looks at it.
@@ -114,6 +120,16 @@ pub(crate) async fn serve<F>(listener: TcpListener, answer: impl Fn(Request) -> 
 where
     F: Future<Output = Answer> + Send,
 {
+    serve_within(PATIENCE, listener, answer).await;
+}
+
+async fn serve_within<F>(
+    patience: Patience,
+    listener: TcpListener,
+    answer: impl Fn(Request) -> F + Clone + Send + 'static,
+) where
+    F: Future<Output = Answer> + Send,
+{
     let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let streams = Arc::new(Semaphore::new(STREAMS_MAX));
     while let Ok(permit) = Arc::clone(&connections).acquire_owned().await {
@@ -125,10 +141,10 @@ where
         let (answer, streams) = (answer.clone(), Arc::clone(&streams));
         tokio::spawn(async move {
             // Whoever is slower than that, or hangs up, goes without an answer.
-            let conversed = tokio::time::timeout(TIME_MAX, converse(stream, answer, streams)).await;
+            let conversed = tokio::time::timeout(patience.request, converse(stream, answer, streams)).await;
             drop(permit);
             if let Ok(Ok(Some(streaming))) = conversed {
-                drop(streaming.run().await);
+                drop(streaming.run(patience.event).await);
             }
         });
     }
@@ -174,12 +190,12 @@ struct Streaming {
 
 impl Streaming {
     /// Until the last event, or until the reader hangs up, is too slow, or says something.
-    async fn run(mut self) -> io::Result<()> {
+    async fn run(mut self, patience: Duration) -> io::Result<()> {
         self.stream.write_all(b"retry: 1000\n\n").await?;
         loop {
             let Event { data, is_last } = self.events.borrow_and_update().clone();
             let text = format!("data: {data}\n\n");
-            tokio::time::timeout(EVENT_TIME_MAX, self.stream.write_all(text.as_bytes())).await??;
+            tokio::time::timeout(patience, self.stream.write_all(text.as_bytes())).await??;
             if is_last {
                 return self.stream.shutdown().await;
             }
@@ -259,90 +275,4 @@ fn malformed() -> Answer {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_head_is_taken_apart_or_refused() {
-        let check = |head: &str, expect: Result<(&str, &str, usize, bool), &str>| {
-            let parsed = parse_head(head);
-            let parsed = parsed.as_ref().map(|(request, len)| {
-                (request.method.as_str(), request.path.as_str(), *len, request.is_from_page())
-            });
-            assert_eq!(parsed.map_err(|answer| answer.status), expect, "{head}");
-        };
-        check("GET /metrics?x=1 HTTP/1.1\r\nHost: a\r\n\r\n", Ok(("GET", "/metrics", 0, false)));
-        check("POST /rules HTTP/1.1\r\ncontent-length: 7\r\n\r\n", Ok(("POST", "/rules", 7, false)));
-        check("POST /rules HTTP/1.1\r\nOrigin: http://evil\r\n\r\n", Ok(("POST", "/rules", 0, true)));
-        check("GET /\r\n\r\n", Err("400 Bad Request"));
-        check("POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n", Err("400 Bad Request"));
-        check("POST / HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n", Err("413 Content Too Large"));
-        check("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", Err("411 Length Required"));
-    }
-
-    #[test]
-    fn a_header_that_is_repeated_says_nothing() {
-        let request = Request::of("GET /a?b=c HTTP/1.1\r\nHost: one\r\nhost: two\r\nX-Y:  z \r\n\r\n");
-        assert_eq!((request.header("host"), request.header("x-y")), (None, Some("z")));
-        assert_eq!(request.query, "b=c");
-    }
-
-    #[tokio::test]
-    async fn a_slow_reader_gets_the_latest_event_and_holds_up_nobody() {
-        let event =
-            |n: usize| Event { data: format!("{n} {}", "x".repeat(1 << 20)).into(), is_last: n == 99 };
-        let (latest, _) = watch::channel(event(0));
-        let latest = Arc::new(latest);
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
-        let address = listener.local_addr().expect("bound");
-        let source = Arc::clone(&latest);
-        tokio::spawn(serve(listener, move |_| std::future::ready(Answer::streaming(source.subscribe()))));
-        let mut reader = TcpStream::connect(address).await.expect("it listens");
-        reader.write_all(b"GET /events HTTP/1.1\r\n\r\n").await.expect("it reads");
-        while latest.receiver_count() == 0 {
-            tokio::task::yield_now().await;
-        }
-        // It does not read: what is between takes a few of these at most.
-        for n in 1..100 {
-            latest.send_replace(event(n));
-            tokio::task::yield_now().await;
-        }
-        let mut bytes = Vec::new();
-        reader.read_to_end(&mut bytes).await.expect("it ends by itself");
-        let text = String::from_utf8(bytes).expect("UTF-8");
-        let seen: Vec<&str> =
-            text.lines().filter_map(|it| it.strip_prefix("data: ")?.split(' ').next()).collect();
-        assert_eq!(seen.last(), Some(&"99"));
-        assert!(seen.len() < 20, "no queue: {seen:?}");
-    }
-
-    #[tokio::test]
-    async fn no_more_than_so_many_watch() {
-        let (latest, _) = watch::channel(Event { data: "x".into(), is_last: false });
-        let latest = Arc::new(latest);
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
-        let address = listener.local_addr().expect("bound");
-        let source = Arc::clone(&latest);
-        tokio::spawn(serve(listener, move |_| std::future::ready(Answer::streaming(source.subscribe()))));
-        let ask = async || {
-            let mut stream = TcpStream::connect(address).await.expect("it listens");
-            stream.write_all(b"GET /events HTTP/1.1\r\n\r\n").await.expect("it reads");
-            let mut status = [0; 12];
-            stream.read_exact(&mut status).await.expect("an answer");
-            (stream, String::from_utf8_lossy(&status).into_owned())
-        };
-        let mut watching = Vec::new();
-        for _ in 0..STREAMS_MAX {
-            let (stream, status) = ask().await;
-            assert_eq!(status, "HTTP/1.1 200");
-            watching.push(stream);
-        }
-        assert_eq!(ask().await.1, "HTTP/1.1 503");
-        // One that hangs up makes room.
-        drop(watching.pop());
-        while latest.receiver_count() >= STREAMS_MAX {
-            tokio::task::yield_now().await;
-        }
-        assert_eq!(ask().await.1, "HTTP/1.1 200");
-    }
-}
+mod tests;

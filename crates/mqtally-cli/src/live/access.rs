@@ -19,7 +19,7 @@ const TOKEN_LEN_MIN: usize = 16;
 const TOKEN_LEN_MAX: usize = 256;
 
 /// The token, as it may be given.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub(crate) struct TokenArgs {
     /// Read the token of the live view from the first line of this file instead of MQTALLY_LIVE_TOKEN; one is made up
     /// and printed where it is needed (elsewhere than on loopback) and not given
@@ -251,6 +251,10 @@ mod tests {
         check("GET /", "X: y", Err("401"));
         check("GET /?token=0123456789abcdee", "X: y", Err("401"));
         check("GET /?token=", "X: y", Err("401"));
+        check(&format!("GET /?token={}", &TOKEN[1..]), "X: y", Err("401"));
+        check(&format!("GET /?token={}", &TOKEN[..15]), "X: y", Err("401"));
+        check(&format!("GET /?token={TOKEN}0"), "X: y", Err("401"));
+        check(&format!("GET /?token={}", TOKEN.to_uppercase()), "X: y", Err("401"));
         check(&format!("GET /?a=b&token={TOKEN}"), "X: y", Ok(Entry::WithToken(cookie)));
         check(&format!("GET /events?token={TOKEN}"), "X: y", Err("401"));
         check("GET /events", &format!("Cookie: a=b; mqtally-live-80={TOKEN}"), Ok(Entry::Open));

@@ -111,6 +111,22 @@ fn event(view: &View, is_last: bool) -> Event {
 mod tests {
     use super::*;
 
+    #[tokio::test]
+    async fn the_end_waits_for_those_who_watch_and_not_for_ever() {
+        let access = |text: &str| Access::new(text.parse().unwrap(), &TokenArgs::default()).unwrap();
+        let hub = Hub::new(access("127.0.0.1:80"), &View::default());
+        let mut watching = hub.latest.subscribe();
+        assert!(hub.is_watched());
+        let ending = Arc::clone(&hub);
+        let end = tokio::spawn(async move { ending.end(&View::default()).await });
+        watching.changed().await.expect("the last view");
+        assert!(watching.borrow_and_update().is_last && !end.is_finished(), "it waits for this one");
+        // This one never hangs up.
+        tokio::time::timeout(FAREWELL_MAX * 30, end).await.expect("it ends all the same").expect("in order");
+        drop(watching);
+        assert!(!hub.is_watched());
+    }
+
     #[test]
     fn a_port_alone_is_on_loopback() {
         let check = |text: &str, expect: &str| assert_eq!(place(text), Ok(expect.parse().unwrap()));
