@@ -79,9 +79,12 @@ async fn no_more_than_so_many_watch() {
     assert_eq!(ask().await.1, "HTTP/1.1 503");
     // One that hangs up makes room.
     drop(watching.pop());
-    while latest.receiver_count() >= STREAMS_MAX {
-        tokio::task::yield_now().await;
-    }
+    let room = async {
+        while latest.receiver_count() >= STREAMS_MAX {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(LONG, room).await.expect("it makes room");
     assert_eq!(ask().await.1, "HTTP/1.1 200");
 }
 

@@ -7,6 +7,7 @@ use super::{Need, Scenario, Session, Stream, Subscriber, qos};
 pub use mqtally_history::need::{Advice, Weight};
 use mqtally_history::profile::Profile;
 use mqtally_proto::packet::Qos;
+use mqtally_proto::topic;
 
 /// Everything to change, what is unmet first.
 pub fn advise(scenario: &Scenario) -> Vec<Advice> {
@@ -33,6 +34,7 @@ fn of_stream(scenario: &Scenario, stream: &Stream) -> Vec<Advice> {
             about.absence(subscriber),
             about.queue(subscriber, effective),
             about.repetition(subscriber, effective),
+            about.overlap(subscriber),
         ];
         needs.into_iter().flatten().collect::<Vec<_>>()
     });
@@ -162,6 +164,26 @@ impl About<'_> {
         }
     }
 
+    /// Of overlapping subscriptions a broker may serve each (3.3.5 in 3.1.1, 3.3.4 in 5.0).
+    fn overlap(&self, subscriber: &Subscriber) -> Option<Advice> {
+        if !self.stream.has(Need::MustNotHappenTwice) || subscriber.recognises(self.stream) {
+            return None;
+        }
+        let filters = (1..=self.stream.devices).map(|device| {
+            let topic = self.stream.topic_of(device);
+            subscriber.subscriptions().filter(|(filter, _)| topic::matches(filter, &topic)).count()
+        });
+        let filters = filters.max().filter(|filters| *filters > 1)?;
+        Some(self.unmet(
+            Need::MustNotHappenTwice,
+            Some(subscriber),
+            format!(
+                "it must not happen twice, and {filters} filters match its topic, each of which may bring a copy"
+            ),
+            "one filter for its topic, or dedup = true".to_owned(),
+        ))
+    }
+
     /// Whoever comes late sees the newest only where it is retained.
     fn newest(&self) -> Option<Advice> {
         (self.stream.has(Need::NewestOnly) && !self.stream.retained).then(|| {
@@ -278,7 +300,85 @@ mod tests {
         check("needs = [\"newest-only\"]", "", "", "retained = true");
         check("retained = true\nneeds = [\"newest-only\"]", "", "", "");
         check("qos = 2\nneeds = [\"may-lose\"]", "", "", "qos = 0");
+        check("qos = 1\nneeds = [\"may-lose\"]", "", "", "qos = 0");
         check("needs = [\"may-lose\"]", "", cut, "");
+    }
+
+    /// What is told of `text` with one part of it exchanged.
+    fn changes(text: &str, from: &str, to: &str) -> Vec<String> {
+        assert!(text.contains(from), "{from}");
+        let scenario = Scenario::parse(&text.replacen(from, to, 1)).expect(to);
+        advise(&scenario).iter().map(|advice| advice.change.to_string()).collect()
+    }
+
+    /// Everything about it is just enough.
+    const ENOUGH: &str = r#"
+name = "s"
+duration = "1m"
+[broker]
+profile = "graceful"
+queue-max = 20
+[[streams]]
+name = "it"
+topic = "a/{device}"
+devices = 2
+qos = 1
+every = "2s"
+expiry = "21s"
+needs = ["must-arrive", "must-not-happen-twice"]
+[[streams]]
+name = "other"
+topic = "a/b/c"
+every = "1s"
+[[subscribers]]
+name = "sub"
+filters = ["a/+@1", "a/b/c@2"]
+session = "persistent"
+expiry = "21s"
+dedup = true
+[[faults]]
+kind = "leave"
+of = "sub"
+at = "1s"
+lasts = "20s"
+[[faults]]
+kind = "restart-broker"
+at = "50s"
+"#;
+
+    #[test]
+    fn what_is_just_enough_is_enough_and_a_little_less_is_not() {
+        let check = |from: &str, to: &str, expect: &str| {
+            let told = changes(ENOUGH, from, to);
+            assert!(matches!(&told[..], [one] if one.contains(expect)), "{from} → {to}: {told:?}");
+        };
+        assert_eq!(advise(&Scenario::parse(ENOUGH).expect("a scenario")), []);
+        check("queue-max = 20", "queue-max = 19", "queue-max = 20 or more");
+        // What comes at QoS 0 is not kept for who is away.
+        check("topic = \"a/b/c\"", "topic = \"a/b/c\"\nqos = 1", "queue-max = 40 or more");
+        check("expiry = \"21s\"\nneeds", "expiry = \"20s\"\nneeds", "or none");
+        check("expiry = \"21s\"\ndedup", "expiry = \"20s\"\ndedup", "expiry longer than \"20s\"");
+        check("\"a/+@1\"", "\"a/+@0\"", "\"…@1\" in its filters");
+        check("qos = 1", "qos = 0", "qos = 1");
+        check("\"graceful\"", "\"volatile\"", "profile = \"graceful\"");
+        check("restart-broker", "kill-broker", "profile = \"durable\"");
+        check("dedup = true", "dedup = false", "or dedup = true");
+        check("qos = 1", "qos = 1\npayload = '{\"n\": 1}'", "\"message_id\": {number} in its payload");
+    }
+
+    #[test]
+    fn filters_that_overlap_may_bring_a_message_several_times() {
+        // On a stream at QoS 0 as well: the copies are those of the subscriptions, and no second delivery of one.
+        for qos in ["0", "1", "2"] {
+            let text = ENOUGH.replace("\"must-arrive\", ", "").replace("qos = 1", &format!("qos = {qos}"));
+            let expect = ["one filter for its topic, or dedup = true"];
+            let alone = text.replace("dedup = true", "dedup = false");
+            // Of all devices the second alone has two filters.
+            let told = changes(&alone, "\"a/b/c@2\"", "\"a/2@2\"");
+            assert!(told.iter().any(|change| change == expect[0]), "{qos}: {told:?}");
+            assert!(!changes(&alone, "a/b/c@2", "a/3@2").contains(&expect[0].to_owned()), "{qos}");
+            assert_eq!(changes(&text, "\"a/b/c@2\"", "\"a/2@2\""), [""; 0], "{qos}: it recognises them");
+        }
     }
 
     #[test]

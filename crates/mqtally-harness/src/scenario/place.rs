@@ -74,3 +74,21 @@ pub(super) fn position(text: &str, offset: usize) -> (usize, usize) {
     let column = before.rsplit('\n').next().map_or(0, |line| line.chars().count()) + 1;
     (line, column)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_there_is_found_at_what_it_would_stand_in() {
+        let text = "a = 1\n[[list]]\nkey = [1, 2]\n  [[list]]\n";
+        let places = Places::new(text, DeTable::parse(text).expect("a file").into_inner());
+        let check = |spot: Spot, expect: (usize, usize)| assert_eq!(places.find(spot), expect);
+        check(Spot::of("list", 0, "key").item(1), (3, 11));
+        check(Spot::of("list", 0, "key").item(2), (3, 7));
+        check(Spot::of("list", 0, "other"), (2, 1));
+        check(Spot::of("list", 1, "key"), (4, 3));
+        check(Spot::of("list", 2, "key"), (1, 1));
+        check(Spot::top("a").key("b"), (1, 1));
+    }
+}

@@ -303,8 +303,14 @@ impl Checks<'_> {
         let (it, messages) = (self.scenario, self.scenario.messages());
         let clients = it.streams.iter().map(|stream| u64::from(stream.devices)).sum::<u64>()
             + it.subscribers.len() as u64;
-        let many = format!("{clients} clients are more than {CLIENTS_MAX}; use fewer devices");
-        self.ensure(clients <= CLIENTS_MAX, Spot::of("streams", 0, "devices"), &many)?;
+        let many =
+            format!("{clients} clients are more than {CLIENTS_MAX}; use fewer devices and subscribers");
+        let largest = it.streams.iter().enumerate().max_by_key(|(_, stream)| stream.devices);
+        let spot = match largest.filter(|(_, stream)| stream.devices as usize > it.subscribers.len()) {
+            Some((place, _)) => Spot::of("streams", place, "devices"),
+            None => Spot::top("subscribers"),
+        };
+        self.ensure(clients <= CLIENTS_MAX, spot, &many)?;
         let what = format!(
             "{messages} messages are more than {MESSAGES_MAX}; shorten the duration or lengthen 'every'"
         );

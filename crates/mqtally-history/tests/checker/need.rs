@@ -65,6 +65,44 @@ fn what_must_arrive_and_does_not_is_broken_where_mqtt_owes_nothing() {
 }
 
 #[test]
+fn a_gap_between_messages_that_arrived_is_a_loss() {
+    let gap = declared(0, "must-arrive") + &away(0, 0) + &taken(0, 1) + &acted_on(0, 1) + &ended(0, 2);
+    check(&gap, "N2");
+    assert_eq!(needs(&gap)[0].why, "1 of 2 arrived");
+}
+
+#[test]
+fn who_comes_late_is_owed_the_newest_alone() {
+    let history = declared(1, "must-arrive,must-not-happen-twice,newest-only late")
+        + &taken(1, 0).replace("m=0/0/0", "m=0/0/0 retain")
+        + &acted_on(1, 0)
+        + &ended(1, 1);
+    check(&history, "+N2 +N3 ?N4");
+    assert_eq!(needs(&history)[0].obligations, 1);
+}
+
+/// Streams are judged at the end of their part, and every finding was put down to the part's last fault.
+#[test]
+fn a_fault_behind_what_befell_a_message_has_no_part_in_it() {
+    let cut = "fault cut sub\n".to_owned();
+    let behind = "fault stall sub\n".to_owned();
+    let lost = declared(0, "must-arrive") + &cut + &away(0, 0) + &behind + &ended(0, 1);
+    let unsent = declared(0, "must-arrive") + "fault cut pub\ntake 0/0/0\n" + &behind + &ended(0, 1);
+    // It was there when the message was sent, and was cut before the next came.
+    let under_way = declared(0, "must-arrive") + &taken(0, 0) + &cut + &taken(0, 1) + &acted_on(0, 1);
+    let under_way = under_way + &behind + &ended(0, 2);
+    let again = "sub < PUBLISH qos=1 id=100 dup m=0/0/0\nsub > PUBACK 100\n";
+    let twice = declared(1, "must-not-happen-twice") + &taken(1, 0) + &acted_on(1, 0) + &cut;
+    let twice = twice + "sub | fin\nsub > CONNECT clean=0\nsub < CONNACK sp=1\n" + again + &settled(0);
+    let twice = twice + &behind + &ended(1, 1);
+    for (history, promise) in [(lost, "N2"), (unsent, "N2"), (under_way, "N2"), (twice, "N3")] {
+        let report = report(&history);
+        let finding = report.findings.iter().find(|it| it.promise == promise).expect("found");
+        assert!(finding.fault.starts_with("cut of "), "{finding:?}");
+    }
+}
+
+#[test]
 fn an_excuse_of_mqtt_is_none_for_a_need() {
     let killed = declared(1, "must-arrive")
         + &taken(1, 0)

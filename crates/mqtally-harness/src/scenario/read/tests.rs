@@ -122,6 +122,22 @@ fn what_was_left_out_is_told_at_the_head_of_its_entry() {
 }
 
 #[test]
+fn too_many_clients_are_told_at_what_has_the_most() {
+    let stream = |name: &str, devices: &str| {
+        format!("[[streams]]\nname = \"{name}\"\ntopic = \"{name}/{{device}}\"\nevery = \"1s\"\n{devices}\n")
+    };
+    let all = [stream("a", ""), stream("b", "devices = ¶1000"), stream("c", "devices = 999")].concat();
+    let room = "[[subscribers]]\nname = \"s\"\nfilters = [\"a\"]\n";
+    wrong_at_the_mark(&format!("name = \"p\"\nduration = \"9s\"\n{all}{room}"), "2001 clients");
+    let crowd = vec!["{ name = \"NAME\", filters = [\"a\"] }"; 2_000];
+    let crowd: Vec<String> =
+        crowd.iter().enumerate().map(|(n, it)| it.replace("NAME", &format!("s{n}"))).collect();
+    let text =
+        format!("name = \"p\"\nduration = \"9s\"\nsubscribers = ¶[{}]\n{}", crowd.join(","), stream("a", ""));
+    wrong_at_the_mark(&text, "2001 clients");
+}
+
+#[test]
 fn columns_count_characters_and_neither_a_bom_nor_the_end_of_a_line() {
     let file = |mark: &str| {
         let stream = format!("payload = \"ä日本🦀\", topic = \"a\", every = \"1s\", name = \"a\", {mark}");

@@ -4,7 +4,7 @@ use super::{Device, Seen, Stream, Taken};
 use crate::checker::excerpt::{Direction, Line, line};
 use crate::checker::ledger::{Evidence, Ledger, Scope};
 use crate::checker::world::message::{Message, State};
-use crate::checker::world::{ClientIx, Moment, StreamIx, World};
+use crate::checker::world::{ClientIx, Moment, Place, StreamIx, World};
 use crate::marker::MessageId;
 use crate::need::{Need, ReceiverKind};
 use crate::promise::PromiseId;
@@ -13,6 +13,8 @@ use std::collections::BTreeMap;
 
 /// Messages that have to be sent to an application that is there before it certainly has to hear some.
 const HEARD_FROM: u64 = 5;
+/// Messages behind one that is missing among which the next that arrived is looked for.
+const LATER_MAX: u64 = 1_000;
 
 /// What a need of a stream came to.
 #[derive(Debug, Clone, Copy)]
@@ -125,7 +127,7 @@ impl<'a> Bench<'a> {
         let (first, taken) = pair.device.messages().next().unwrap_or_default();
         let lines = self.lines(pair, first, taken);
         match pair.seen.end.is_some() || self.world.group(self.stream.group).drained {
-            true => self.broken(pair, Evidence { message, lines }),
+            true => self.broken(pair, self.world.now.place, Evidence { message, lines }),
             false => self.undecided(pair, Evidence { message, lines }),
         }
     }
@@ -146,8 +148,10 @@ impl<'a> Bench<'a> {
             let lines = self.lines(pair, sequence, taken);
             match pair.seen.end {
                 Some(end) => {
-                    let end = line(end, self.client(pair), Direction::None, "is given the end of the stream");
-                    self.broken(pair, Evidence { message, lines: [lines, vec![end]].concat() });
+                    let end_line =
+                        line(end, self.client(pair), Direction::None, "is given the end of the stream");
+                    let by = self.lost_by(pair, sequence, taken, end);
+                    self.broken(pair, by, Evidence { message, lines: [lines, vec![end_line]].concat() });
                 }
                 None => {
                     let message =
@@ -176,7 +180,7 @@ impl<'a> Bench<'a> {
                     line(at, self.client(pair), Direction::None, format!("acts on message {sequence}"))
                 });
                 let lines = [self.lines(pair, sequence, taken), acts.to_vec()].concat();
-                self.broken(pair, Evidence { message, lines });
+                self.broken(pair, acted.again.place, Evidence { message, lines });
             }
         }
         self.stands_right(pair, distinct);
@@ -202,7 +206,7 @@ impl<'a> Bench<'a> {
                 self.name(pair),
             );
             let read = line(at, self.client(pair), Direction::None, format!("stands at {position}"));
-            self.broken(pair, Evidence { message, lines: vec![read] });
+            self.broken(pair, at.place, Evidence { message, lines: vec![read] });
         }
     }
 
@@ -238,7 +242,7 @@ impl<'a> Bench<'a> {
         let end = pair.seen.end.map(|at| (at, "is given the end of the stream".to_owned()));
         let told = seen.into_iter().chain(end);
         lines.extend(told.map(|(at, text)| line(at, self.client(pair), Direction::None, text)));
-        self.broken(pair, Evidence { message, lines });
+        self.broken(pair, self.world.now.place, Evidence { message, lines });
     }
 
     fn oblige(&mut self, count: u64) {
@@ -251,11 +255,12 @@ impl<'a> Bench<'a> {
         };
     }
 
-    fn broken(&mut self, pair: Pair<'_>, evidence: Evidence) {
+    /// It was so at `by`: no fault behind that has a part in it.
+    fn broken(&mut self, pair: Pair<'_>, by: Place, evidence: Evidence) {
         self.count.violations += 1;
         self.count.verdict = Verdict::Broken;
         let scope = self.scope(pair);
-        self.ledger.broken(self.world, promise(self.need), scope, || evidence);
+        self.ledger.broken_by(self.world, promise(self.need), scope, by, || evidence);
     }
 
     fn undecided(&mut self, pair: Pair<'_>, evidence: Evidence) {
@@ -276,6 +281,23 @@ impl<'a> Bench<'a> {
         (message.state != State::NeverSent).then_some(message)
     }
 
+    /// Where a message that did not arrive was lost at the latest.
+    fn lost_by(&self, pair: Pair<'a>, sequence: u64, taken: Taken, end: Moment) -> Place {
+        let Some(message) = self.message(pair, sequence) else { return taken.at.place };
+        if !self.is_there(pair, message) {
+            return message.first_sent;
+        }
+        // A later one has overtaken it.
+        let range = sequence.saturating_add(1)..=sequence.saturating_add(LATER_MAX);
+        let mut later = range.filter_map(|later| pair.seen.of(later));
+        later.next().map_or(end.place, |later| later.first.place)
+    }
+
+    /// Whether the receiver was connected when the message was sent.
+    fn is_there(&self, pair: Pair<'a>, message: &Message) -> bool {
+        pair.client.is_some_and(|ix| self.world.client(ix).was_online(message.first_sent))
+    }
+
     /// What became of a message that did not arrive.
     fn fate(&self, pair: Pair<'a>, sequence: u64) -> String {
         let Some(message) = self.message(pair, sequence) else {
@@ -284,12 +306,11 @@ impl<'a> Bench<'a> {
                 _ => "its device never sent it".to_owned(),
             };
         };
-        let there = pair.client.is_some_and(|ix| self.world.client(ix).was_online(message.first_sent));
         let mut fate = format!(
             "sent at QoS {} while {} was {}",
             self.stream.it.qos,
             self.receiver(pair),
-            if there { "connected" } else { "away" }
+            if self.is_there(pair, message) { "connected" } else { "away" }
         );
         if self.stream.it.qos > 0 && message.acked == 0 {
             fate += ", never acknowledged";
