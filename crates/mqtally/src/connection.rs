@@ -80,6 +80,16 @@ pub enum Closed {
     Broken(io::ErrorKind),
 }
 
+impl std::fmt::Display for Closed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::ByUs(_) => f.write_str("the connection was ended"),
+            Self::ByPeer => f.write_str("the broker ended the connection"),
+            Self::Broken(kind) => write!(f, "the connection broke ({kind})"),
+        }
+    }
+}
+
 /// What [`Connection::read`] came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Read {

@@ -4,7 +4,8 @@
 //! every dial, so that renewed certificates are taken up by the next connection; the system's roots are read once.
 //!
 //! Deliberately absent: switching verification off. A broker with a certificate of its own making is trusted by
-//! naming that certificate, or its issuer's, as [`Roots::CaFile`].
+//! naming that certificate, or its issuer's, as [`Roots::CaFile`]. One that is marked as an authority's, as `openssl req -x509`
+//! does it, is trusted to issue others only.
 
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -95,6 +96,12 @@ pub enum TlsError {
     /// The broker's certificate was valid once.
     #[error("the broker's certificate has expired; renew it, or check this machine's clock")]
     Expired,
+    /// The broker shows a certificate that is for issuing others.
+    #[error(
+        "the broker's certificate is marked as an authority's (CA:TRUE), which a server's may not be; make one with \
+         basicConstraints=CA:FALSE"
+    )]
+    Authority,
     /// The broker's certificate will be valid.
     #[error("the broker's certificate is not valid yet; check the clocks of both machines")]
     NotValidYet,
@@ -152,6 +159,8 @@ fn distrusted(error: CertificateError, host: &str) -> TlsError {
         CertificateError::UnknownIssuer | CertificateError::BadSignature => TlsError::UnknownIssuer,
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => TlsError::Expired,
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => TlsError::NotValidYet,
+        // rustls has no word of its own for it, and passes on what webpki says.
+        CertificateError::Other(other) if other.to_string() == "CaUsedAsEndEntity" => TlsError::Authority,
         CertificateError::NotValidForName => TlsError::WrongName { host, names: Vec::new() },
         CertificateError::NotValidForNameContext { presented, .. } => {
             TlsError::WrongName { host, names: presented }

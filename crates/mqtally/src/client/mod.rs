@@ -93,7 +93,7 @@ pub enum ConnectError {
     #[error("the broker refused the connection: {}", .0.reason)]
     Refused(Connack),
     /// The connection ended before the server had answered.
-    #[error("the connection ended before the broker answered ({how:?}){}", detail(.error.as_ref()))]
+    #[error("the connection ended before the broker answered{}", detail(how, .error.as_ref()))]
     Closed {
         /// How it ended.
         how: Closed,
@@ -321,6 +321,10 @@ fn advice(error: &DialError) -> &'static str {
     }
 }
 
-fn detail(error: Option<&ProtocolError>) -> String {
-    error.map(|error| format!(": {error}")).unwrap_or_default()
+fn detail(how: &Closed, error: Option<&ProtocolError>) -> String {
+    match (error, how) {
+        (Some(error), _) => format!(": {error}"),
+        (None, Closed::Broken(kind)) => format!(": {kind}"),
+        (None, Closed::ByPeer | Closed::ByUs(_)) => String::new(),
+    }
 }

@@ -234,7 +234,7 @@ impl Task {
                     self.suspect(&how, course);
                     course.online = false;
                     if course.connecting.is_none() {
-                        let why = error.map_or_else(|| ended(&how), |error| error.to_string());
+                        let why = error.map_or_else(|| how.to_string(), |error| error.to_string());
                         self.lost(why, course);
                     }
                 }
@@ -412,14 +412,6 @@ impl Course {
             settled: Vec::new(),
             closing: None,
         }
-    }
-}
-
-fn ended(how: &Closed) -> String {
-    match how {
-        Closed::ByPeer => "the broker ended the connection".into(),
-        Closed::Broken(kind) => format!("the connection broke: {kind}"),
-        Closed::ByUs(_) => "the connection was ended".into(),
     }
 }
 

@@ -500,12 +500,7 @@ async fn next_stored(stored: &mut VecDeque<Stored>) -> Result<Vec<Accepted>, Inb
 }
 
 fn what_ended(how: &Closed, error: Option<&ProtocolError>) -> String {
-    match (error, how) {
-        (Some(error), _) => format!("the broker broke the protocol: {error}"),
-        (None, Closed::ByPeer) => "the broker ended the connection".to_owned(),
-        (None, Closed::Broken(kind)) => format!("the connection broke ({kind})"),
-        (None, Closed::ByUs(_)) => "the connection was closed".to_owned(),
-    }
+    error.map_or_else(|| how.to_string(), |error| format!("the broker broke the protocol: {error}"))
 }
 
 fn now() -> Time {

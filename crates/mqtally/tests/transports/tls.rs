@@ -182,6 +182,9 @@ async fn a_broker_that_cannot_be_trusted_is_not_spoken_to() {
     let address =
         "the broker's certificate is not for 127.0.0.1 but for localhost; dial a name that it is for";
     check(ours.issue("localhost", Valid::Now), "127.0.0.1", ours.trusted(), address).await;
+    let own = Issued { certificate: ours.issuer.pem(), key: ours.issuer.key().serialize_pem() };
+    let authority = "the broker's certificate is marked as an authority's (CA:TRUE), which a server's may not be; make one with basicConstraints=CA:FALSE";
+    check(own, "localhost", ours.trusted(), authority).await;
 }
 
 #[tokio::test]
