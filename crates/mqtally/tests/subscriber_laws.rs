@@ -6,7 +6,7 @@ use mqtally::handler::Handler;
 use mqtally::inbox::{self, Delivery, Outcome, RetryPolicy};
 use mqtally::store::fail::Faults;
 use mqtally::store::sqlite;
-use mqtally::subscriber::{BuildError, Builder, Credit, Ended, SubscriberError};
+use mqtally::subscriber::{BuildError, Builder, Credit, Ended, Pause, SubscriberError};
 use mqtally_proto::packet::{Packet, Publish, Qos, ReasonCode, Version};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -109,6 +109,35 @@ async fn spent_credit_delays_and_loses_nothing() {
     })
     .await;
     assert_eq!(ended.settled, 500);
+}
+
+#[tokio::test]
+async fn no_more_is_read_than_the_credit_allows_while_nothing_can_be_stored() {
+    let (place, peer) = (Place::new(), Peer::bind().await);
+    let credit = Credit { messages: 4, bytes: 1 << 20 };
+    let builder = peer.builder().subscribe("#", Qos::AtLeastOnce).credit(credit).otherwise(done());
+    let subscriber = builder.count(100).open(place.store()).unwrap();
+    let monitor = subscriber.monitor();
+    let script = async {
+        let mut link = peer.accept(false).await;
+        // Another process writes to the store, and takes its time.
+        let other = rusqlite::Connection::open(place.store()).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        for packet_id in 1..=100 {
+            link.send(publish("a", packet_id, Qos::AtLeastOnce, "x")).await;
+        }
+        while monitor.status().paused != Some(Pause::Credit) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        other.execute_batch("ROLLBACK").unwrap();
+        for packet_id in 1..=100 {
+            assert_eq!(puback_of(&link.read().await), Some(packet_id));
+        }
+        link.read_to_disconnect().await;
+    };
+    let (script, ended) = tokio::join!(timeout(PATIENCE, script), subscriber.run(std::future::pending()));
+    script.expect("the script ends");
+    assert_eq!(ended.unwrap().settled, 100);
 }
 
 /// Each of the deliveries that were handed out at once could be a packet of the largest size: gigabytes in all.
