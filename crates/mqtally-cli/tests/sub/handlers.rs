@@ -105,7 +105,9 @@ fn a_handler_that_cannot_start_is_one_line_and_status_74() {
     check("sqlite:s.sub?table=inbox", "is the inbox's own");
     check("mqtt://127.0.0.1:1?outbox=/nowhere/x", "the directory is missing");
     check("mqtts://127.0.0.1:1?cafile=nothing", "cannot read the CA file nothing");
-    check("mqtt://127.0.0.1:1?cafile=nothing", "mqtt:// is not encrypted");
+    let ended = bench.start("-t #", &["--handler", "mqtt://127.0.0.1:1?cafile=nothing"]).ended();
+    assert_eq!(ended.code, Some(64), "{}", ended.stderr);
+    assert!(ended.stderr.contains("mqtt:// is not encrypted"), "{}", ended.stderr);
     std::fs::write(bench.path("letter"), "to a friend").expect("written");
     check("mqtts://127.0.0.1:1?outbox=letter", "not a store of mqtally");
 }

@@ -13,13 +13,14 @@ use broker::BrokerArgs;
 use clap::ValueEnum;
 use live::{Heard, Live};
 use mqtally::endpoint::Endpoint;
-use mqtally::handler::{self, Format, Observer, Printer, Routes, Spec, SpecError};
+use mqtally::handler::{self, Format, Observer, OpenError, Printer, Routes, Spec, SpecError};
 use mqtally::inbox::dead_letter::DeadLetters;
 use mqtally::inbox::{self, ConflictPolicy, RetryPolicy, key::Scope};
 use mqtally::store::{self, StoreError};
 use mqtally::subscriber::{
     BuildError, Builder, Ended, Monitor, Notice, Order, Pause, Settled, Subscriber, SubscriberError,
 };
+use mqtally::tls::TlsError;
 use mqtally_proto::packet::Qos;
 use std::io;
 use std::net::SocketAddr;
@@ -258,9 +259,8 @@ impl Args {
         global: &Global,
     ) -> Result<Builder, Failure> {
         let routes = self.routes(broker)?;
-        let handlers = routes
-            .open(&self.handler_options(store, global)?)
-            .map_err(|error| Failure::told(ExitStatus::Io, &error, "handler"))?;
+        let handlers =
+            routes.open(&self.handler_options(store, global)?).map_err(|error| handler_failure(&error))?;
         let mut handlers = handlers.into_iter();
         for (route, handler) in routes.routes.iter().zip(handlers.by_ref()) {
             builder = builder.on(&route.filter, handler);
@@ -465,6 +465,14 @@ impl Signals {
 
 fn spec_failure(error: &SpecError, flag: &str) -> Failure {
     Failure::told(ExitStatus::Usage, error, flag)
+}
+
+fn handler_failure(error: &OpenError) -> Failure {
+    let status = match error {
+        OpenError::Tls(TlsError::Plain(_)) => ExitStatus::Usage,
+        _ => ExitStatus::Io,
+    };
+    Failure::told(status, error, "handler")
 }
 
 fn build_failure(error: &BuildError) -> Failure {
