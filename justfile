@@ -20,7 +20,7 @@ referees:
 client-mutants:
     cargo test -p mqtally-harness --test subjects -- --nocapture
 
-# Brokers that are not ours, judged in full; writes docs/brokers.md. A quarter of an hour.
+# Brokers that are not ours, judged in full; writes docs/brokers.md. Some twenty minutes.
 brokers:
     .ci/install-referees
     .ci/install-brokers

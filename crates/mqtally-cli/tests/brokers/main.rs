@@ -18,11 +18,15 @@ use std::process::{Child, Command, Stdio};
 /// The seed of every run.
 const SEED: &str = "42";
 
+/// What a run may take, seconds; the longest takes a third of it on a quiet machine.
+const LIMIT_S: &str = "600";
+
 /// What the program said, and its report.
 fn run(case: &Case, more: &[&str]) -> Value {
     let directory = tempfile::tempdir().expect("a directory");
     let report = directory.path().join("report.json");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_mqtally"));
+    let mut command = Command::new("timeout");
+    command.args(["--preserve-status", "--signal=INT", LIMIT_S, env!("CARGO_BIN_EXE_mqtally")]);
     command.arg("test").args(more).args(["--seed", SEED, "--quiet", "--json"]).arg(&report);
     command.args(case.arguments(&cases::root().to_string_lossy()));
     command.args(["--config", "/dev/null"]).env("MQTALLY_PASSWORD", "secret");
@@ -108,7 +112,7 @@ fn amqtt_with_users() {
     check("amqtt, with users", &["D3", "D5", "D6", "D8", "S1"]);
 }
 
-/// The page that people read. It takes a quarter of an hour, and needs all of them installed; with MQTALLY_REPORTS=kept
+/// The page that people read. It takes about twenty minutes, and needs all of them installed; with MQTALLY_REPORTS=kept
 /// it is written again from the reports of the last time, as far as there are any.
 #[test]
 #[ignore = "just brokers"]

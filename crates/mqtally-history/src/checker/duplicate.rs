@@ -4,9 +4,10 @@
 //! answered and not accepted. A second copy is lawful after the session was lost, when the message was submitted
 //! anew, or through another matching filter; at QoS 1 also after a reconnect; and retained copies are not counted.
 
+use super::excerpt::{Direction, Line, ack, line};
 use super::ledger::{Evidence, Ledger};
 use super::world::World;
-use super::world::client::{Phase, Subject};
+use super::world::client::{Inbound, Phase, Subject};
 use super::world::delivery::{Delivery, Known};
 use crate::packet::Version;
 use crate::promise::PromiseId;
@@ -125,5 +126,17 @@ fn twice(world: &World, delivery: &Delivery<'_>, known: &Known<'_>) -> Evidence 
         if again.qos == 0 { "" } else { hop },
         world.after_restart(known.message.first_sent),
     );
-    Evidence { message, lines: world.copies_lines(delivery, known) }
+    let mut lines = world.copies_lines(delivery, known);
+    lines.extend(release_line(world, delivery));
+    Evidence { message, lines }
+}
+
+/// PUBREL of the copy before, without which the same packet id would be no second copy.
+fn release_line(world: &World, delivery: &Delivery<'_>) -> Option<Line> {
+    let released = |held: &Inbound| {
+        held.subject == delivery.subject && matches!(held.phase, Phase::Release | Phase::Complete)
+    };
+    let held = delivery.held.filter(|held| held.qos == 2 && released(held))?;
+    let name = &world.client(delivery.client).name;
+    Some(line(held.last, name, Direction::In, ack("PUBREL", delivery.publish.packet_id, 0)))
 }

@@ -139,6 +139,18 @@ fn a_finding_reads_as_a_sentence() {
     );
 }
 
+/// With the same packet id and without the PUBREL in between it would be no second copy.
+#[test]
+fn a_second_copy_under_the_same_packet_id_is_shown_with_the_pubrel_before_it() {
+    let back = "sub | fin\nsub > CONNECT clean=0\nsub < CONNACK sp=1\n";
+    let again =
+        "sub < PUBLISH qos=2 id=100 dup m=0/0/0\nsub > PUBREC 100\nsub < PUBREL 100\nsub > PUBCOMP 100\n";
+    let report = report(&(joined(2) + &published(2, 0) + &received(2, 0) + back + again + &drained(2, 1)));
+    let finding = report.findings.iter().find(|it| it.promise == "D3").expect("found");
+    let shown: Vec<&str> = finding.excerpt.iter().filter_map(|line| line.split("  ").last()).collect();
+    assert_eq!(shown[1], "PUBREL id=100", "{finding:#?}");
+}
+
 #[test]
 fn two_parts_of_a_run_do_not_mix() {
     let second = good()
