@@ -346,7 +346,21 @@ async fn an_old_session_of_a_fresh_outbox_is_discarded_in_both_versions() {
         publish(&second, "t", Qos::ExactlyOnce, 1..2).await;
         assert_eq!(second.close(PATIENCE).await, 0);
         assert_eq!(bench.broker.payloads(), ["0", "1"], "{version}");
+        assert!(published_in_lasting_sessions(&bench.broker.state().frames), "{version}");
     }
+}
+
+/// A clean session of 3.1.1 ends with its connection, and with it what is known of packet ids.
+fn published_in_lasting_sessions(frames: &[Packet]) -> bool {
+    let mut lasts = false;
+    frames.iter().all(|frame| match frame {
+        Packet::Connect(connect) => {
+            lasts = connect.version == Version::V5_0 || !connect.clean_start;
+            true
+        }
+        Packet::Publish(_) => lasts,
+        _ => true,
+    })
 }
 
 #[tokio::test]
