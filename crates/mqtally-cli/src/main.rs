@@ -11,7 +11,6 @@ mod config;
 mod exit;
 mod explain;
 mod history;
-mod http;
 mod live;
 mod metrics;
 mod nearest;

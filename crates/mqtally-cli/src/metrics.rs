@@ -1,8 +1,8 @@
 //! `/metrics`, `/healthz` and `/readyz` of a running subscriber, for Prometheus and for whoever restarts it.
 
-use crate::http::{Answer, Request};
 use mqtally::inbox::Statistics;
 use mqtally::subscriber::{Monitor, Pause, Status};
+use mqtally_harness::http::{Answer, Request};
 use std::fmt::Write;
 
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";

@@ -10,6 +10,7 @@
 //! - [`proxy`]: what sits between clients and a broker and breaks things on purpose, by rules.
 //! - [`durability`]: what a broker that we start keeps, measured before a run.
 //! - [`nemesis`]: which faults strike in a run, and when; the search for the fewest that still break something.
+//! - [`http`]: the little that answers scrapers, browsers, and programs that report.
 //! - [`broker`]: a listener and a store around the broker core of `mqtally-proto`.
 //!
 //! What a run does to a broker is private (`workload`, one file a group); what it found out is in the history.
@@ -17,6 +18,7 @@
 pub mod broker;
 pub mod convert;
 pub mod durability;
+pub mod http;
 pub mod nemesis;
 pub mod process;
 pub mod proxy;

@@ -7,7 +7,7 @@
 //! browser's `Sec-Fetch-Site`, and, where it has its own name resolve to our address, by the `Host` that it asks for.
 
 use crate::exit::{ExitStatus, Failure};
-use crate::http::{Answer, Request};
+use mqtally_harness::http::{Answer, Request};
 use std::fmt::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -202,7 +202,7 @@ mod tests {
 
     fn check(token: Option<&str>, request: &str, headers: &str) -> Result<Entry, &'static str> {
         let head = format!("{request} HTTP/1.1\r\n{headers}\r\n\r\n");
-        access(token).check(&Request::of(&head)).map_err(|answer| &answer.status[..3])
+        access(token).check(&Request::of(&head).expect("a head")).map_err(|answer| &answer.status[..3])
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! - [`Pace`]: rates out of counters, and latencies, over the last minutes.
 //!
 //! Whoever watches gets the latest view each time it can take one. There is no queue, so a slow reader costs nobody
-//! anything; how many may watch has a bound ([`http`](crate::http)).
+//! anything; how many may watch has a bound ([`http`](mqtally_harness::http)).
 
 mod access;
 mod pace;
@@ -18,7 +18,7 @@ pub(crate) use pace::{Pace, Window};
 pub(crate) use view::{Column, Curve, Figure, Plot, Row, State, Table, Tone, View};
 
 use crate::exit::{ExitStatus, Failure};
-use crate::http::{Answer, Event, Request};
+use mqtally_harness::http::{Answer, Event, Request};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,8 +1,8 @@
 //! The page itself: a frame that its script fills from the views. It needs nothing from elsewhere, and may not.
 
 use super::access::{Entry, random_hex};
-use crate::http::Answer;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
+use mqtally_harness::http::Answer;
 
 const HTML: &str = "text/html; charset=utf-8";
 /// The report's, so that both look alike.

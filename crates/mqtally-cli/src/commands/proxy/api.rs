@@ -2,7 +2,7 @@
 
 use super::log::PacketLog;
 use super::parse_rule;
-use crate::http::{Answer, Request};
+use mqtally_harness::http::{Answer, Request};
 use mqtally_harness::proxy::{Ending, Listed, Peer, Proxy, RuleId, Scope};
 use serde::{Deserialize, Serialize};
 use serde_json::json;

@@ -4,9 +4,10 @@ mod api;
 mod log;
 
 use crate::exit::{self, ExitStatus, Failure, redact};
-use crate::{http, nearest};
+use crate::nearest;
 use log::PacketLog;
 use mqtally::endpoint::{Endpoint, EndpointError};
+use mqtally_harness::http;
 use mqtally_harness::proxy::{Proxy, ProxyError, ProxyOptions, Rule, RuleError, RulesError};
 use std::io;
 use std::net::SocketAddr;

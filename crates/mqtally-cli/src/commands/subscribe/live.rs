@@ -1,6 +1,5 @@
 //! The live view of a running subscriber, beside `/metrics`; dead letters are replayed from it.
 
-use crate::http::{self, Answer, Request};
 use crate::live::{
     Access, Column, Curve, Figure, Hub, Pace, Plot, Row, State, Table, Tone, View, Window, not_found,
 };
@@ -11,6 +10,7 @@ use mqtally::inbox::Statistics;
 use mqtally::inbox::dead_letter::{DeadLetter, DeadLetters, Page, Selection};
 use mqtally::store::StoreError;
 use mqtally::subscriber::{Monitor, Notice, Pause, Settled, Status};
+use mqtally_harness::http::{self, Answer, Request};
 use mqtally_proto::Time;
 use serde::Deserialize;
 use std::collections::VecDeque;

@@ -4,9 +4,9 @@ mod plots;
 mod tables;
 
 use crate::exit::{self, Failure};
-use crate::http::{self, Request};
 use crate::live::{self, Access, Figure, Hub, State, TokenArgs, Tone, View};
 use crate::report::words::{self, count, counted, duration, share, visible};
+use mqtally_harness::http::{self, Request};
 use mqtally_harness::recorder::Recorder;
 use mqtally_harness::run::{Plan, RunEvent};
 use mqtally_history::checker::Checker;

@@ -1,5 +1,6 @@
-//! The little HTTP that `/metrics`, the proxy's rules and the live view need: HTTP/1.1, one request a connection,
-//! everything bounded. What is streamed has no queue: a reader gets the latest event when it can take one.
+//! The little HTTP that `/metrics`, the proxy's rules, the live view and programs under test need: HTTP/1.1, one request a
+//! connection, everything bounded: 16 requests at once, heads of 8 KiB, bodies of 64 KiB, 5 seconds from the first byte to
+//! the last. What is streamed has no queue: a reader gets the latest event when it can take one.
 
 use std::io;
 use std::sync::Arc;
@@ -30,46 +31,51 @@ const PLAIN: &str = "text/plain; charset=utf-8";
 
 /// A request, as far as anybody here looks at it.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Request {
-    pub(crate) method: String,
+pub struct Request {
+    /// As it was sent, such as `GET`.
+    pub method: String,
     /// Without the query.
-    pub(crate) path: String,
+    pub path: String,
     /// What follows `?`, undecoded.
-    pub(crate) query: String,
-    pub(crate) body: String,
+    pub query: String,
+    /// What came behind the head.
+    pub body: String,
     /// Names in lower case.
     headers: Vec<(String, String)>,
 }
 
 impl Request {
     /// The value of a header that is there once; nothing where it is missing or repeated.
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+    pub fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.iter().filter(|(other, _)| other == name).map(|(_, value)| &**value);
         values.next().filter(|_| values.next().is_none())
     }
 
     /// A web page in a browser sent it.
-    pub(crate) fn is_from_page(&self) -> bool {
+    pub fn is_from_page(&self) -> bool {
         self.headers.iter().any(|(name, _)| name == "origin")
     }
 
-    #[cfg(test)]
-    pub(crate) fn of(head: &str) -> Self {
-        parse_head(head).expect("a head").0
+    /// What a head says, up to its empty line; nothing where it is no head of a request.
+    pub fn of(head: &str) -> Option<Self> {
+        parse_head(head).ok().map(|(request, _)| request)
     }
 }
 
 /// What a stream brings; text of one line.
 #[derive(Debug, Clone)]
-pub(crate) struct Event {
-    pub(crate) data: Arc<str>,
-    pub(crate) is_last: bool,
+pub struct Event {
+    /// One line.
+    pub data: Arc<str>,
+    /// Nothing comes behind it.
+    pub is_last: bool,
 }
 
 /// An answer, in plain text unless said otherwise.
 #[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: &'static str,
+pub struct Answer {
+    /// Such as `200 OK`.
+    pub status: &'static str,
     kind: &'static str,
     body: String,
     headers: Vec<(&'static str, String)>,
@@ -77,29 +83,30 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    pub(crate) fn new(status: &'static str, body: impl Into<String>) -> Self {
+    /// An answer with this status, such as `200 OK`.
+    pub fn new(status: &'static str, body: impl Into<String>) -> Self {
         Self { status, kind: PLAIN, body: body.into(), headers: Vec::new(), events: None }
     }
 
     /// Server-sent events, from the one that is there to the last.
-    pub(crate) fn streaming(events: watch::Receiver<Event>) -> Self {
+    pub fn streaming(events: watch::Receiver<Event>) -> Self {
         let answer = Self::new("200 OK", "").with_kind("text/event-stream");
         Self { events: Some(events), ..answer.with_header("Cache-Control", "no-store") }
     }
 
     /// The same with a body of this type.
-    pub(crate) fn with_kind(self, kind: &'static str) -> Self {
+    pub fn with_kind(self, kind: &'static str) -> Self {
         Self { kind, ..self }
     }
 
     /// The same with one more header.
-    pub(crate) fn with_header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+    pub fn with_header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self
     }
 
     /// The path has only the methods in `allow`.
-    pub(crate) fn wrong_method(allow: &'static str) -> Self {
+    pub fn wrong_method(allow: &'static str) -> Self {
         Self::new("405 Method Not Allowed", format!("only {allow}\n")).with_header("Allow", allow)
     }
 
@@ -116,7 +123,7 @@ impl Answer {
 }
 
 /// Answers until it is dropped.
-pub(crate) async fn serve<F>(listener: TcpListener, answer: impl Fn(Request) -> F + Clone + Send + 'static)
+pub async fn serve<F>(listener: TcpListener, answer: impl Fn(Request) -> F + Clone + Send + 'static)
 where
     F: Future<Output = Answer> + Send,
 {
