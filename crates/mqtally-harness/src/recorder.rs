@@ -13,6 +13,7 @@ use mqtally_history::event::{BrokerEvent, Closing, ConnectionId, Event, EventKin
 use mqtally_history::journal::{self, JournalError};
 use mqtally_history::marker::{Identity, MessageId};
 use mqtally_history::packet as seen;
+use mqtally_history::profile::Profile;
 use mqtally_proto::packet::{Observed, Packet, Version};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::fs::File;
@@ -35,6 +36,7 @@ pub struct Recorder(Arc<Shared>);
 
 struct Shared {
     run: u32,
+    profile: Profile,
     began: Instant,
     journal: Mutex<Journal>,
     arrivals: Mutex<Arrivals>,
@@ -81,6 +83,7 @@ impl Recorder {
         let writer = journal::Writer::new(file, header)?;
         Ok(Self(Arc::new(Shared {
             run: header.run,
+            profile: header.profile,
             began: Instant::now(),
             journal: Mutex::new(Journal { writer: Some(writer), failed: None, connections: 0, watch: None }),
             arrivals: Mutex::default(),
@@ -202,6 +205,11 @@ impl Recorder {
     /// Whether a write has failed, so that going on is useless.
     pub fn has_failed(&self) -> bool {
         self.lock().failed.is_some()
+    }
+
+    /// What the broker is held to.
+    pub(crate) fn profile(&self) -> Profile {
+        self.0.profile
     }
 
     /// What messages are called that carry no marker, and what programs under test call those that do.

@@ -1,4 +1,4 @@
-//! Somebody's own client under test: how it is started, what it prints.
+//! Somebody's own client under test: how it is started, what it prints or posts.
 
 use super::Entry;
 
@@ -6,11 +6,12 @@ pub(super) const ENTRIES: &[Entry] = &[Entry {
     words: &["subject", "subject-sub", "subject-pub", "client-under-test"],
     title: "judge your own client program",
     text: "\
-`mqtally test --subject-sub COMMAND` and `--subject-pub COMMAND` run your program behind the fault proxy and judge it: by its packets (R12, O5, F6, S12) and by what it prints (A1 to A5). It is cut in each phase of the QoS 1 and 2 handshakes, killed with kill -9 and started again, and loses its session once; the seed decides when. The broker is judged too.
+`mqtally test --subject-sub COMMAND` and `--subject-pub COMMAND` run your program behind the fault proxy and judge it: by its packets (R12, O5, F6, S12) and by what it prints or posts (A1 to A5). It is cut in each phase of the QoS 1 and 2 handshakes, killed with kill -9 and started again; its session is taken over, and lost once; it gets a PUBREL that it knows nothing of; a broker that we started is stopped and killed under it. The seed decides when. The broker is judged too.
 Words of the command are cut as in a shell, but no shell runs. These are filled in, and stand in the environment:
   {host} {port} {url} MQTALLY_HOST, _PORT, _URL .. the proxy: connect there, again and again
   {topic}             MQTALLY_TOPIC .............. subscriber: a filter; publisher: a topic. Others are served too
   {username} {password} MQTALLY_USERNAME, _PASSWORD  those of the broker's URL
+  {report_url}        MQTALLY_REPORT_URL ......... where it can post what it would print: POST, a line a message; 204 says that it counts
   {dir}               MQTALLY_DIR ................ a directory that outlives the process, for its data
 A subscriber gets JSON: `message_id` is a number, `content` reads mqtally-1a2b3c4d-17. On standard output it says what became of a message, a line each, flushed when the effect is safe:
   {\"received\": 17}    or processed, duplicate, failed; or in words: received 17

@@ -3,7 +3,8 @@
 //! Start here:
 //!
 //! - [`Subject`]: what is known of a program before the run, and [`Subject::introduce`], which finds it out.
-//! - `program`: its process, what it is told by its environment, and what it says (`protocol`).
+//! - `program`: its process, what it is told by its environment, and what it says (`protocol`) on standard output or by
+//!   HTTP (`reports`).
 //! - `tap`: the packets of its links on their way into the history, and what a stage has to know of them.
 //! - `names`: what its messages are called.
 //!
@@ -12,12 +13,14 @@
 mod names;
 mod program;
 mod protocol;
+mod reports;
 mod speech;
 mod tap;
 
 pub(crate) use names::Names;
 pub(crate) use program::{Place, Program};
 pub(crate) use protocol::token;
+pub(crate) use reports::Reports;
 pub(crate) use speech::Speech;
 pub(crate) use tap::{LinkTap, Standing};
 
@@ -70,6 +73,9 @@ pub enum SubjectError {
     /// The proxy cannot stand before this broker.
     #[error(transparent)]
     Proxy(#[from] ProxyError),
+    /// There is no port to report to.
+    #[error("the subject has nowhere to report to: {0}")]
+    Reports(#[from] std::io::Error),
 }
 
 impl Subject {
@@ -98,7 +104,9 @@ impl Subject {
             Rule::new(Fault::cut()).before(Direction::ToServer, PacketKind::CONNECT, 1).times(Times::Always);
         // One rule among none is within every limit.
         let _ = proxy.add(silence);
-        let place = Place::new(&proxy, broker, "mqtally/introduction");
+        // What it says before it is connected is about nothing.
+        let reports = Reports::listen(|_| true).await?;
+        let place = Place::new(&proxy, broker, "mqtally/introduction", &reports);
         let mut program = Program::start(&subject, &place, |_| {})?;
         subject.introduction = tokio::select! {
             introduction = met.connect() => introduction,

@@ -2,7 +2,7 @@
 //!
 //! It runs in a process group of its own, and a kill strikes the whole group: a wrapper script may stand around it.
 
-use super::Subject;
+use super::{Reports, Subject};
 use crate::process::{ProcessError, Started, command_words};
 use crate::proxy::Proxy;
 use mqtally::endpoint::Endpoint;
@@ -24,13 +24,14 @@ pub(crate) struct Place {
 
 impl Place {
     /// The place behind `proxy` of a broker with these credentials, on this topic.
-    pub(crate) fn new(proxy: &Proxy, broker: &Endpoint, topic: &str) -> Self {
+    pub(crate) fn new(proxy: &Proxy, broker: &Endpoint, topic: &str, reports: &Reports) -> Self {
         let address = proxy.address();
         let values = vec![
             ("url", format!("mqtt://{address}")),
             ("host", address.ip().to_string()),
             ("port", address.port().to_string()),
             ("topic", topic.to_owned()),
+            ("report_url", reports.url()),
             ("username", broker.username().unwrap_or_default().to_owned()),
             ("password", broker.password().unwrap_or_default().to_owned()),
         ];

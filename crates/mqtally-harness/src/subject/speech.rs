@@ -39,9 +39,9 @@ impl Speech {
         }))
     }
 
-    /// Takes a line in that `client` printed.
-    pub(crate) fn hear(&self, client: &Arc<str>, line: &str) {
-        let Some(said) = protocol::read(line) else { return };
+    /// Takes a line in that `client` printed or posted; whether it says anything of a message.
+    pub(crate) fn hear(&self, client: &Arc<str>, line: &str) -> bool {
+        let Some(said) = protocol::read(line) else { return false };
         self.0.outright.fetch_or(said.outright, Ordering::Relaxed);
         let word = said.outright || !self.0.outright.load(Ordering::Relaxed);
         match self.0.side {
@@ -49,6 +49,7 @@ impl Speech {
             Side::Publisher if said.verb == Verb::Published => self.claimed(client, &said),
             _ => {}
         }
+        true
     }
 
     /// Whether anything was said of any message.

@@ -36,8 +36,8 @@ pub(crate) struct Standing {
     pub(crate) refused: Option<ReasonCode>,
     /// Its filters in its present session, with the QoS granted; no QoS before SUBACK, or where it was refused.
     pub(crate) filters: BTreeMap<String, Option<Qos>>,
-    /// Rules that struck.
-    pub(crate) struck: BTreeSet<RuleId>,
+    /// Rules that struck, and how often.
+    pub(crate) struck: BTreeMap<RuleId, u32>,
     /// Messages that it sent, by QoS.
     pub(crate) published: [u64; 3],
     /// Packet ids of its messages that are not finished.
@@ -143,8 +143,7 @@ impl Shared {
             }
             Note::Strike(strike) => {
                 let client = strike.peer.as_ref().and_then(|peer| peer.client.as_ref());
-                let is_new =
-                    self.standing.send_if_modified(|now| strike.rule.is_some_and(|id| now.struck.insert(id)));
+                let is_new = strike.rule.is_some_and(|id| self.count(id) == 1);
                 // A refusal strikes with each attempt, and is one fault.
                 if is_new || strike.rule.is_none() {
                     self.recorder.fault(strike.kind, client.map(|client| &**client));
@@ -190,6 +189,17 @@ impl Shared {
             }
             Direction::ToClient => {}
         }
+    }
+
+    /// How often a rule has struck with this one.
+    fn count(&self, rule: RuleId) -> u32 {
+        let mut strikes = 0;
+        self.standing.send_modify(|now| {
+            let count = now.struck.entry(rule).or_default();
+            *count = count.saturating_add(1);
+            strikes = *count;
+        });
+        strikes
     }
 
     /// The name of a client, which the history is told with its first CONNECT.

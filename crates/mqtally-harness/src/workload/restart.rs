@@ -75,7 +75,7 @@ async fn kill_mid_traffic(
     };
     let killing = async {
         peer.until("acknowledgement", |standing| standing.completed >= moment).await?;
-        kill_and_restart(scene).await?;
+        end_and_start(scene, false).await?;
         subscriber.peer.until_closed().await?;
         subscriber.back().await?;
         peer.until_closed().await?;
@@ -88,10 +88,15 @@ async fn kill_mid_traffic(
     publisher.settle().await
 }
 
-async fn kill_and_restart(scene: &Scene) -> Result<(), Trouble> {
+/// The broker ends, as it is asked to or by kill -9, and starts again on the same data.
+pub(super) async fn end_and_start(scene: &Scene, asked: bool) -> Result<(), Trouble> {
     let mut broker = scene.broker.lock().await;
-    broker.kill_9().await?;
-    scene.recorder.broker(BrokerEvent::Killed);
+    // One that does not go when it is asked to has been killed.
+    let went = asked && broker.terminate().await?;
+    if !asked {
+        broker.kill_9().await?;
+    }
+    scene.recorder.broker(if went { BrokerEvent::Terminated } else { BrokerEvent::Killed });
     broker.restart().await?;
     scene.recorder.broker(BrokerEvent::Started);
     Ok(())

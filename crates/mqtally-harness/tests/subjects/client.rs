@@ -1,9 +1,12 @@
 //! Clients that can be told to break one promise; told nothing they keep all of them, also across kill -9.
 
 use crate::wire::Wire;
-use mqtally_proto::packet::{Ack, Packet, Properties, Publish, Qos, Subscribe, Subscription, Version};
+use mqtally_proto::packet::{
+    Ack, Packet, Properties, Publish, Qos, ReasonCode, Subscribe, Subscription, Version,
+};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use std::{env, fs};
@@ -29,10 +32,18 @@ pub(crate) enum Mutant {
     DeliversAgainAtPubrel,
     /// C8.
     ClaimsEarly,
+    /// Answers no PUBREL of an exchange that it does not know.
+    LetsUnknownPubrelLie,
+    /// Forgets what it was at when somebody takes its session over.
+    ForgetsWhenTakenOver,
+    /// Forgets what it was at when the broker says that it shuts down.
+    ForgetsAtShutdown,
+    /// Forgets what it was at when a connection ends on which it heard nothing.
+    ForgetsWhenCutAtOnce,
 }
 
 impl Mutant {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::None,
         Self::PublishAfterPubrel,
         Self::NewPacketId,
@@ -42,6 +53,10 @@ impl Mutant {
         Self::IgnoresReceiveMaximum,
         Self::DeliversAgainAtPubrel,
         Self::ClaimsEarly,
+        Self::LetsUnknownPubrelLie,
+        Self::ForgetsWhenTakenOver,
+        Self::ForgetsAtShutdown,
+        Self::ForgetsWhenCutAtOnce,
     ];
 
     pub(crate) fn name(self) -> String {
@@ -80,8 +95,25 @@ fn say(verb: &str, word: &str) {
     if env::var_os("KIT_MUTE").is_some() {
         return;
     }
+    let line = format!("{{\"{verb}\": {word}}}\n");
+    if env::var_os("KIT_POSTS").is_some() {
+        return post(&line);
+    }
     let mut out = io::stdout().lock();
-    writeln!(out, "{{\"{verb}\": {word}}}").and_then(|()| out.flush()).expect("somebody listens");
+    out.write_all(line.as_bytes()).and_then(|()| out.flush()).expect("somebody listens");
+}
+
+/// Posts a line, and waits for the answer that it is taken.
+fn post(line: &str) {
+    let url = env::var("MQTALLY_REPORT_URL").expect("somewhere to report to");
+    let address = url.strip_prefix("http://").and_then(|rest| rest.strip_suffix('/')).expect("a plain URL");
+    let request =
+        format!("POST / HTTP/1.1\r\nHost: {address}\r\nContent-Length: {}\r\n\r\n{line}", line.len());
+    let mut stream = TcpStream::connect(address).expect("somebody listens");
+    let mut answer = String::new();
+    stream.write_all(request.as_bytes()).expect("somebody reads");
+    stream.read_to_string(&mut answer).expect("somebody answers");
+    assert!(answer.starts_with("HTTP/1.1 204 "), "{answer}");
 }
 
 /// The number in the envelope.
@@ -94,6 +126,8 @@ pub(crate) struct Subscriber {
     told: Told,
     /// QoS 2: ids that are acknowledged and not released; in a file too.
     taken: BTreeSet<u16>,
+    /// All that this process has ever taken, or been left.
+    known: BTreeSet<u16>,
     /// C7: what packet ids carry, and whether they were released before.
     carried: BTreeMap<u16, (u64, bool)>,
     /// C4: acknowledged, and to be processed later.
@@ -105,8 +139,15 @@ pub(crate) struct Subscriber {
 impl Subscriber {
     pub(crate) fn new(told: Told) -> Self {
         let taken = fs::read_to_string(told.directory.join("taken")).unwrap_or_default();
-        let taken = taken.split_whitespace().filter_map(|id| id.parse().ok()).collect();
-        Self { told, taken, carried: BTreeMap::new(), queue: VecDeque::new(), waiting: Vec::new() }
+        let taken: BTreeSet<u16> = taken.split_whitespace().filter_map(|id| id.parse().ok()).collect();
+        Self {
+            told,
+            known: taken.clone(),
+            taken,
+            carried: BTreeMap::new(),
+            queue: VecDeque::new(),
+            waiting: Vec::new(),
+        }
     }
 
     pub(crate) fn run(mut self) -> ! {
@@ -147,6 +188,20 @@ impl Subscriber {
     fn take(&mut self, wire: &mut Wire, packet: Packet) -> io::Result<()> {
         match packet {
             Packet::Publish(publish) => self.publish(wire, &publish),
+            Packet::Disconnect(it) => {
+                let is_taken_over = it.reason == ReasonCode::SESSION_TAKEN_OVER;
+                if self.told.mutant == Mutant::ForgetsWhenTakenOver && is_taken_over {
+                    self.taken.clear();
+                    self.note();
+                }
+                Err(ErrorKind::ConnectionAborted.into())
+            }
+            Packet::Pubrel(ack)
+                if self.told.mutant == Mutant::LetsUnknownPubrelLie
+                    && !self.known.contains(&ack.packet_id) =>
+            {
+                Ok(())
+            }
             Packet::Pubrel(ack) => {
                 if let Some((number, again)) = self.carried.get_mut(&ack.packet_id)
                     && std::mem::replace(again, true)
@@ -175,6 +230,7 @@ impl Subscriber {
                     }
                     self.process(number);
                     self.taken.insert(id);
+                    self.known.insert(id);
                     self.note();
                 }
                 wire.send(&Packet::Pubrec(Ack::success(id)))
@@ -226,6 +282,8 @@ pub(crate) struct Publisher {
     in_flight: Vec<Entry>,
     next: u64,
     last_id: u16,
+    /// Something came on the last connection behind its CONNACK.
+    heard: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -252,17 +310,21 @@ impl Publisher {
             qos: if it[2] == 1 { Qos::AtLeastOnce } else { Qos::ExactlyOnce },
             released: it[3] == 1,
         };
-        Self { told, in_flight: words.chunks_exact(4).map(entry).collect(), next, last_id }
+        Self { told, in_flight: words.chunks_exact(4).map(entry).collect(), next, last_id, heard: false }
     }
 
     pub(crate) fn run(mut self) -> ! {
         loop {
             let mut wire = Wire::connect(&self.told.address, self.told.version, "kit-pub");
             let _ = self.serve(&mut wire);
+            if self.told.mutant == Mutant::ForgetsWhenCutAtOnce && !self.heard {
+                self.forget();
+            }
         }
     }
 
     fn serve(&mut self, wire: &mut Wire) -> io::Result<()> {
+        self.heard = false;
         self.resume(wire)?;
         let mut due = Instant::now();
         loop {
@@ -271,9 +333,15 @@ impl Publisher {
                 due = Instant::now() + PACE;
             }
             if let Some(packet) = wire.next()? {
+                self.heard = true;
                 self.take(wire, &packet)?;
             }
         }
+    }
+
+    fn forget(&mut self) {
+        self.in_flight.clear();
+        self.note();
     }
 
     fn window(&self, wire: &Wire) -> usize {
@@ -342,6 +410,13 @@ impl Publisher {
                     self.note();
                 }
                 wire.send(&Packet::Pubrel(Ack::success(ack.packet_id)))
+            }
+            Packet::Disconnect(it) => {
+                let is_shutdown = it.reason == ReasonCode::SERVER_SHUTTING_DOWN;
+                if self.told.mutant == Mutant::ForgetsAtShutdown && is_shutdown {
+                    self.forget();
+                }
+                Err(ErrorKind::ConnectionAborted.into())
             }
             _ => Ok(()),
         }

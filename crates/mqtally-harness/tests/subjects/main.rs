@@ -9,11 +9,14 @@ mod client;
 mod wire;
 
 use client::{Mutant, Publisher, Subscriber, Told};
-use mqtally_harness::process::BrokerUnderTest;
+use mqtally_harness::broker::store::Sync;
+use mqtally_harness::broker::{Durability, Options, serve};
+use mqtally_harness::process::{BrokerSource, BrokerUnderTest};
 use mqtally_harness::run::{Group, Plan};
 use mqtally_harness::subject::Subject;
 use mqtally_history::event::Side;
 use mqtally_history::report::{Report, Verdict};
+use std::net::Ipv4Addr;
 use support::{Embedded, Played, plan, play};
 
 /// Not a test: what the others start.
@@ -38,16 +41,49 @@ fn kit(side: Side, mutant: Mutant, version: &str) -> String {
     )
 }
 
+/// Not a test: the durable broker that some of the others start, stop and kill.
+#[tokio::test]
+#[ignore = "it is started by the other tests"]
+async fn act_as_a_broker() {
+    let port = std::env::var("KIT_BROKER_PORT").ok().and_then(|port| port.parse().ok());
+    let Some(port) = port else { return };
+    let durability = Durability::Durable { directory: "state".into(), sync: Sync::Off };
+    let options = Options::new((Ipv4Addr::LOCALHOST, port).into(), durability);
+    let asked = async {
+        let mut signal = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate());
+        signal.as_mut().expect("a handler").recv().await;
+    };
+    serve(options, |_| (), asked).await.expect("the broker failed");
+}
+
 async fn judged(side: Side, command: String) -> (Report, Played) {
     let embedded = Embedded::start().await;
+    judged_on(embedded.source(), side, command).await
+}
+
+/// On a broker that is ended and started again.
+async fn judged_over_restarts(side: Side, command: String) -> (Report, Played) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let program = std::env::current_exe().expect("it runs");
+    let template = format!(
+        "env KIT_BROKER_PORT={{port}} '{}' act_as_a_broker --exact --ignored --nocapture",
+        program.display()
+    );
+    let source = BrokerSource::Command { template, directory: directory.path().to_owned(), login: None };
+    judged_on(source, side, command).await
+}
+
+async fn judged_on(source: BrokerSource, side: Side, command: String) -> (Report, Played) {
     let directory = tempfile::tempdir().expect("a directory");
     let group = if side == Side::Subscriber { Group::SubjectSub } else { Group::SubjectPub };
     let mut plan: Plan = plan(&[group]);
     plan.messages = None;
-    let broker = BrokerUnderTest::start(embedded.source()).await.expect("it runs");
+    let mut broker = BrokerUnderTest::start(source.clone()).await.expect("it runs");
     let subject = Subject::introduce(side, command, directory.path().to_owned(), false, broker.endpoint());
     plan.subjects = vec![subject.await.expect("it starts")];
-    let played = play(plan, embedded.source()).await;
+    // One that is not ours goes on.
+    let _ = broker.terminate().await;
+    let played = play(plan, source).await;
     (played.report(), played)
 }
 
@@ -76,11 +112,21 @@ fn exercised(report: &Report, promise: &str) -> u64 {
     report.promises.iter().find(|it| it.id == promise).expect("in the catalogue").obligations
 }
 
+macro_rules! judge {
+    () => {
+        judged
+    };
+    ($judged:ident) => {
+        $judged
+    };
+}
+
 macro_rules! kill_matrix {
-    ($($name:ident: $side:ident $mutant:ident on $version:literal breaks $promise:literal;)*) => {$(
+    ($($name:ident: $side:ident $mutant:ident on $version:literal breaks $promise:literal $(in $judged:ident)?;)*) => {$(
         #[tokio::test(flavor = "multi_thread")]
         async fn $name() {
-            let found = judged(Side::$side, kit(Side::$side, Mutant::$mutant, $version)).await;
+            let command = kit(Side::$side, Mutant::$mutant, $version);
+            let found = judge!($($judged)?)(Side::$side, command).await;
             println!("{:24} MQTT {:6} {:10?} {:?}", stringify!($mutant), $version, Side::$side, off(&found.0));
             assert_found(&found, $promise);
         }
@@ -96,6 +142,10 @@ kill_matrix! {
     c6_too_many_in_flight_are_found: Publisher IgnoresReceiveMaximum on "5" breaks "F6";
     c7_a_second_delivery_at_pubrel_is_found: Subscriber DeliversAgainAtPubrel on "3.1.1" breaks "A2";
     c8_an_early_claim_is_found: Publisher ClaimsEarly on "3.1.1" breaks "A4";
+    a_pubrel_that_names_nothing_and_is_not_answered_is_found: Subscriber LetsUnknownPubrelLie on "3.1.1" breaks "R12";
+    state_that_a_takeover_wipes_is_found: Subscriber ForgetsWhenTakenOver on "5" breaks "A2";
+    state_that_quick_reconnects_wipe_is_found: Publisher ForgetsWhenCutAtOnce on "3.1.1" breaks "R12";
+    state_that_a_shutdown_of_the_broker_wipes_is_found: Publisher ForgetsAtShutdown on "5" breaks "R12" in judged_over_restarts;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -116,6 +166,26 @@ async fn a_publisher_that_keeps_every_promise_is_clean() {
         assert_clean(&found);
         for promise in ["O5", "R12", "A4", "A5", "R8", "R9"] {
             assert!(exercised(&found.0, promise) > 0, "{promise} on {version}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_program_posts_counts_as_what_it_prints() {
+    let posting = |mutant| kit(Side::Subscriber, mutant, "5").replace("env ", "env KIT_POSTS=1 ");
+    let found = judged(Side::Subscriber, posting(Mutant::None)).await;
+    assert_clean(&found);
+    assert!(exercised(&found.0, "A3") > 0);
+    assert_found(&judged(Side::Subscriber, posting(Mutant::AcknowledgesEarly)).await, "A3");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn restarts_of_the_broker_are_no_fault_of_a_client_that_keeps_every_promise() {
+    for (side, version) in [(Side::Subscriber, "5"), (Side::Publisher, "3.1.1")] {
+        let found = judged_over_restarts(side, kit(side, Mutant::None, version)).await;
+        assert_clean(&found);
+        for fault in ["terminate-broker", "kill-broker"] {
+            assert!(found.0.faults.iter().any(|it| it.kind == fault), "{fault}: {:?}", found.0.faults);
         }
     }
 }

@@ -113,6 +113,8 @@ enum Body {
 struct Link {
     maximum: usize,
     unfinished: FxHashSet<u16>,
+    /// QoS 2 messages to it that it has acknowledged by PUBREC here.
+    taken: FxHashSet<u16>,
     /// What it has to answer, by the kind of the answer, and where that was written.
     due: FxHashMap<(Answer, u16), Moment>,
     /// The latest that was answered, by kind.
@@ -325,7 +327,14 @@ impl Scene<'_> {
         let Some(came) = link.due.remove(&(kind, id)).map(|came| came.place) else { return false };
         link.read_up_to = link.read_up_to.max(came);
         if kind == Answer::Pubcomp {
+            // One that it took on this connection it would hardly forget.
+            if !link.taken.remove(&id) {
+                ledger.oblige(PromiseId::R12, self.version);
+            }
             return true;
+        }
+        if kind == Answer::Pubrec {
+            link.taken.insert(id);
         }
         let latest = &mut link.answered[kind as usize];
         ledger.oblige(PromiseId::O5, self.version);

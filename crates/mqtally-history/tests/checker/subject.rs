@@ -226,6 +226,13 @@ fn a_pubrel_that_was_read_is_answered() {
     check(&(released.clone() + read + &drained(2, 1)), "R12");
     // Nothing proves that it has read it.
     check(&(released + "wait 6\nend"), "-R12");
+    // Somebody else began the exchange: the client has never seen it.
+    let stray = subscriber(2)
+        + &published(2, 0)
+        + "sub | fin\nsub > CONNECT clean=0\nsub < CONNACK sp=1\nsub < PUBLISH qos=2 id=100 m=0/0/0\nsub > PUBREC 100\n\
+           sub < PUBREL 100\nsub | fin\nsub > CONNECT clean=0 subject\nsub < CONNACK sp=1\nsub < PUBREL 100\n";
+    check(&(stray.clone() + "sub > PUBCOMP 100\n" + &drained(2, 1)), "+R12 +R2");
+    check(&(stray + read + &drained(2, 1)), "R12");
 }
 
 #[test]

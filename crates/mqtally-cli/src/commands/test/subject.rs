@@ -81,7 +81,7 @@ fn unusable(side: Side, error: &SubjectError) -> Failure {
         SubjectError::Process(ProcessError::Spawn { .. }) => {
             (ExitStatus::Usage, "check the program's name and PATH; no shell runs: for one, write sh -c '…'")
         }
-        SubjectError::Process(_) | SubjectError::Proxy(_) => {
+        SubjectError::Process(_) | SubjectError::Proxy(_) | SubjectError::Reports(_) => {
             (ExitStatus::Io, "free what is short and try again")
         }
     };

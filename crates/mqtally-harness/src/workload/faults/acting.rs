@@ -5,6 +5,7 @@ use super::theatre::{Cast, awaits_connect, told_as};
 use super::traffic::Phase;
 use crate::nemesis::{Act, Deed, Strike, is_of_publisher};
 use crate::proxy::{Rule, RuleId};
+use crate::workload::restart::end_and_start;
 use crate::workload::scene::Lifetime;
 use crate::workload::{Probe, Trouble};
 use mqtally::connection::Closing;
@@ -143,25 +144,11 @@ impl Cast {
     /// Everybody loses a connection, and maybe a session: what is sent before all are back may be owed to nobody.
     async fn restart_broker(&self, act: Act, id: RuleId) -> Result<(), Trouble> {
         let before = self.everybody().map(|client| client.peer().standing().connections);
-        self.kill_and_start(act).await?;
+        end_and_start(&self.scene, act == Act::TerminateBroker).await?;
         self.proxy.remove(id);
         for (client, before) in self.everybody().into_iter().zip(before) {
             client.until_connected_since(before).await?;
         }
-        Ok(())
-    }
-
-    async fn kill_and_start(&self, act: Act) -> Result<(), Trouble> {
-        let mut broker = self.scene.broker.lock().await;
-        // One that does not go when it is asked to has been killed.
-        let was_asked = act == Act::TerminateBroker && broker.terminate().await?;
-        if act == Act::KillBroker {
-            broker.kill_9().await?;
-        }
-        let event = if was_asked { BrokerEvent::Terminated } else { BrokerEvent::Killed };
-        self.scene.recorder.broker(event);
-        broker.restart().await?;
-        self.scene.recorder.broker(BrokerEvent::Started);
         Ok(())
     }
 }

@@ -4,14 +4,16 @@
 //! lets traffic run until it strikes, and waits until the program is back. Every wait has a bound; a program that does
 //! not do what is waited for is no error of the broker's, and the run says so ([`Trouble::Subject`]).
 
+mod disturbing;
 pub(super) mod publisher;
 pub(super) mod subscriber;
 
 use super::scene::{Lifetime, Scene};
 use super::{Probe, Trouble};
 use crate::proxy::{Ending, Proxy, ProxyOptions, Rule, RuleId, Scope, TamperFactory};
-use crate::subject::{CONNECT_LIMIT, LinkTap, Place, Program, Speech, Standing, Subject};
+use crate::subject::{CONNECT_LIMIT, LinkTap, Place, Program, Reports, Speech, Standing, Subject};
 use mqtally_history::event::{EventKind, Side};
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 use tokio::time::sleep;
@@ -30,10 +32,14 @@ struct Bench {
     proxy: Proxy,
     tap: LinkTap,
     speech: Speech,
+    /// It reports here, if it does not print.
+    _reports: Reports,
     place: Place,
     program: Option<Program>,
     /// How often it ended by itself.
     ends: u32,
+    /// Packet ids that were waited for in vain.
+    given_up: BTreeSet<u16>,
     random: fastrand::Rng,
 }
 
@@ -65,19 +71,32 @@ impl Bench {
             Side::Subscriber => scene.topic("#"),
             Side::Publisher => scene.topic("load"),
         };
-        let place = Place::new(&proxy, scene.endpoint(), &topic);
         let speech = Speech::new(&scene.recorder, side);
+        let reports = Reports::listen(hearing(&tap, &speech)).await;
+        let reports = reports.map_err(|error| Trouble::Subject(format!("nowhere to report to: {error}")))?;
+        let place = Place::new(&proxy, scene.endpoint(), &topic, &reports);
         let random = scene.random("rounds");
-        Ok(Self { scene: scene.clone(), subject, proxy, tap, speech, place, program: None, ends: 0, random })
+        Ok(Self {
+            scene: scene.clone(),
+            subject,
+            proxy,
+            tap,
+            speech,
+            _reports: reports,
+            place,
+            program: None,
+            ends: 0,
+            given_up: BTreeSet::new(),
+            random,
+        })
     }
 
     /// Starts the program.
     fn start(&mut self) -> Result<(), Trouble> {
-        let (tap, speech) = (self.tap.clone(), self.speech.clone());
+        let hear = hearing(&self.tap, &self.speech);
         let told = move |line: &str| {
-            if let Some(client) = tap.client() {
-                speech.hear(&client, line);
-            }
+            // Other lines are for people.
+            hear(line);
         };
         self.program = Some(Program::start(&self.subject, &self.place, told)?);
         Ok(())
@@ -174,9 +193,35 @@ impl Bench {
 
     /// Waits until the rule has struck; a rule whose packet does not come is taken back.
     async fn struck(&mut self, rule: RuleId) -> Result<bool, Trouble> {
-        let waited = self.until(STRIKE_LIMIT, |standing| standing.struck.contains(&rule)).await;
+        let waited = self.until(STRIKE_LIMIT, |standing| standing.struck.contains_key(&rule)).await;
         self.proxy.remove(rule);
         Ok(waited? == Waited::Met)
+    }
+
+    /// Waits until the rule has struck, and leaves it, since what it does lasts.
+    async fn strikes(&mut self, rule: RuleId) -> Result<bool, Trouble> {
+        let struck = self.until(STRIKE_LIMIT, |standing| standing.struck.contains_key(&rule)).await;
+        struck.map(|waited| waited == Waited::Met)
+    }
+
+    /// Waits until a rule has struck so often, and takes it back.
+    async fn struck_times(&mut self, rule: RuleId, times: u32) -> Result<(), Trouble> {
+        let often = |now: &Standing| now.struck.get(&rule).is_some_and(|strikes| *strikes >= times);
+        let waited = self.until(STRIKE_LIMIT, often).await;
+        self.proxy.remove(rule);
+        waited.map(drop)
+    }
+
+    /// A rule in which the seed says which packet.
+    fn rule_at(&mut self, rule: &str, packets_max: u32) -> Result<RuleId, Trouble> {
+        let ending = self.ending();
+        let packet = self.random.u32(1..=packets_max);
+        self.rule(&rule.replace(" E ", &format!(" {ending} ")).replace(" K", &format!(" {packet}")))
+    }
+
+    /// Takes every rule back.
+    fn let_in(&self) {
+        self.proxy.rules().iter().for_each(|listed| drop(self.proxy.remove(listed.id)));
     }
 
     /// Cuts all its links.
@@ -224,6 +269,12 @@ impl Bench {
     fn trouble(&self, what: &str) -> Trouble {
         Trouble::Subject(format!("{}: {what}", self.subject.called()))
     }
+}
+
+/// Takes in a line that the program says; whether it says anything of a message.
+fn hearing(tap: &LinkTap, speech: &Speech) -> impl Fn(&str) -> bool + Send + Sync + 'static {
+    let (tap, speech) = (tap.clone(), speech.clone());
+    move |line| tap.client().is_some_and(|client| speech.hear(&client, line))
 }
 
 /// What a program did not do is a reason for the verdict.

@@ -3,6 +3,7 @@
 //! What it publishes, where and how often, is its own affair; one that ends is started again. On 5.0 the proxy tells it a
 //! small receive maximum, which it has to keep to.
 
+use super::disturbing::{BrokerEnd, UNFINISHED_OUTWARD, moment};
 use super::{Bench, Waited, told};
 use crate::process::BrokerUnderTest;
 use crate::proxy::{Direction, Ending, Peer, Tamper, TamperFactory, Tampered};
@@ -49,6 +50,9 @@ const AT_QOS_2: [&str; 8] = [
 /// Moments at which the process is killed, or its session lost, by the QoS that has them.
 const MOMENTS: [(&str, Qos); 2] =
     [("cut fin before s2c PUBACK K", Qos::AtLeastOnce), ("cut fin after s2c PUBREC K", Qos::ExactlyOnce)];
+/// Moments at which it is owed an answer that does not come, by the QoS that has them.
+const UNANSWERED: [(&str, Qos); 2] =
+    [("cut fin before s2c PUBACK K", Qos::AtLeastOnce), ("cut fin before s2c PUBREC K", Qos::ExactlyOnce)];
 /// The broker's answers are late: what is said meanwhile is said without them.
 const LATE: [(&str, Qos); 2] = [
     ("stall s2c after c2s PUBLISH 1 qos=1 for 1500ms", Qos::AtLeastOnce),
@@ -63,6 +67,25 @@ enum Round {
     Kill(&'static str),
     LostSession(&'static str),
     AbortedConnect,
+    ConnectStorm(&'static str),
+    TakenOver(&'static str),
+    BrokerEnds(BrokerEnd, &'static str),
+}
+
+/// Who is owed what the program publishes.
+struct Witness {
+    subscriber: Subscriber,
+    filter: String,
+}
+
+impl Witness {
+    /// Everything that was acknowledged so far has to arrive.
+    async fn drain(&self, bench: &Bench) -> Result<(), Trouble> {
+        let owed = bench.tap.standing().acknowledged.into_iter();
+        let owed = owed.filter(|(topic, _)| matches(&self.filter, topic));
+        let name = self.subscriber.name();
+        bench.scene.drain(owed.map(|(_, message)| (name.clone(), message)).collect()).await
+    }
 }
 
 pub(in crate::workload) async fn rounds(scene: Scene) -> Result<(), Trouble> {
@@ -75,18 +98,18 @@ pub(in crate::workload) async fn rounds(scene: Scene) -> Result<(), Trouble> {
 async fn play(scene: &Scene) -> Result<(), Trouble> {
     let filter = witnessed(&*scene.broker.lock().await, scene);
     let filters = [(filter.as_str(), Qos::ExactlyOnce)];
-    let witness = Subscriber::connect(scene, "witness", Lifetime::CLEAN, &filters).await?;
+    // Its session has to survive the broker, where that is to end.
+    let subscriber = Subscriber::connect(scene, "witness", Lifetime::DURABLE, &filters).await?;
+    let witness = Witness { subscriber, filter };
     let tamper =
         scene.is_v5().then(|| Arc::new(|| Box::new(SmallWindow) as Box<dyn Tamper>) as TamperFactory);
     let mut bench = Bench::open(scene, Side::Publisher, tamper).await?;
     bench.met().await?;
-    let played = play_rounds(&mut bench).await;
+    let played = play_rounds(&mut bench, &witness).await;
     let closed = bench.close().await;
     played.and(closed)?;
-    let owed = bench.tap.standing().acknowledged.into_iter();
-    let owed = owed.filter(|(topic, _)| matches(&filter, topic));
-    scene.drain(owed.map(|(_, message)| (witness.name().clone(), message)).collect()).await?;
-    witness.stay(scene);
+    witness.drain(&bench).await?;
+    witness.subscriber.stay(scene);
     bench.judge_speech()
 }
 
@@ -95,13 +118,13 @@ fn witnessed(broker: &BrokerUnderTest, scene: &Scene) -> String {
     if broker.can_restart() { "#".to_owned() } else { scene.topic("#") }
 }
 
-async fn play_rounds(bench: &mut Bench) -> Result<(), Trouble> {
+async fn play_rounds(bench: &mut Bench, witness: &Witness) -> Result<(), Trouble> {
     bench.warm_up().await?;
-    let mut rounds = drawn(bench);
+    let mut rounds = drawn(bench).await;
     bench.random.shuffle(&mut rounds);
     for round in rounds {
         let accepted = bench.tap.standing().accepted;
-        let struck = bench.strike(round).await?;
+        let struck = bench.strike(round, witness).await?;
         if struck && !matches!(round, Round::Late(_)) {
             bench.back(accepted).await?;
         }
@@ -111,7 +134,7 @@ async fn play_rounds(bench: &mut Bench) -> Result<(), Trouble> {
 }
 
 /// The rounds that a program with these QoS can have.
-fn drawn(bench: &Bench) -> Vec<Round> {
+async fn drawn(bench: &Bench) -> Vec<Round> {
     let published = bench.tap.standing().published;
     let has = |qos: Qos| published[qos as usize] > 0;
     let persistent = bench.subject.introduction.as_ref().is_ok_and(|it| it.persistent);
@@ -123,10 +146,15 @@ fn drawn(bench: &Bench) -> Vec<Round> {
         rounds.extend(AT_QOS_2.map(Round::Cut));
     }
     rounds.extend(LATE.iter().filter(|(_, qos)| has(*qos)).map(|(rule, _)| Round::Late(rule)));
+    rounds.extend(moment(&UNANSWERED, has).map(Round::ConnectStorm));
     let moments = || MOMENTS.iter().filter(|(_, qos)| has(*qos));
     rounds.extend(moments().map(|(rule, _)| Round::Kill(rule)));
     if persistent {
         rounds.extend(moments().map(|(rule, _)| Round::LostSession(rule)));
+        if let Some(rule) = moment(&UNFINISHED_OUTWARD, has) {
+            rounds.push(Round::TakenOver(rule));
+            rounds.extend(bench.broker_ends().await.into_iter().map(|end| Round::BrokerEnds(end, rule)));
+        }
     }
     rounds
 }
@@ -151,7 +179,7 @@ impl Bench {
     }
 
     /// Lets a fault strike; whether it did.
-    async fn strike(&mut self, round: Round) -> Result<bool, Trouble> {
+    async fn strike(&mut self, round: Round, witness: &Witness) -> Result<bool, Trouble> {
         match round {
             Round::Cut(rule) => {
                 let rule = self.rule_drawn(rule)?;
@@ -159,7 +187,7 @@ impl Bench {
             }
             Round::Late(rule) => {
                 let rule = self.rule(rule)?;
-                let struck = self.until(super::STRIKE_LIMIT, |now| now.struck.contains(&rule)).await?;
+                let struck = self.until(super::STRIKE_LIMIT, |now| now.struck.contains_key(&rule)).await?;
                 // It is over when the answers have come.
                 self.pay_debts().await?;
                 self.proxy.remove(rule);
@@ -189,13 +217,35 @@ impl Bench {
                 self.cut(Ending::Rst);
                 self.struck(rule).await
             }
+            Round::ConnectStorm(rule) => {
+                let (rule, storm) = (self.rule_drawn(rule)?, self.make_a_storm()?);
+                self.struck(rule).await?;
+                self.ride_out(storm).await?;
+                Ok(true)
+            }
+            Round::TakenOver(rule) => {
+                let accepted = self.tap.standing().accepted;
+                let rule = self.rule_drawn(rule)?;
+                self.strikes(rule).await?;
+                self.take_over(accepted).await?;
+                Ok(true)
+            }
+            Round::BrokerEnds(end, rule) => {
+                let rule = self.rule_drawn(rule)?;
+                self.strikes(rule).await?;
+                // Nothing more reaches the broker, and what it has acknowledged is safe.
+                witness.drain(self).await?;
+                self.restart_broker(end).await?;
+                witness.subscriber.peer.until_closed().await?;
+                witness.subscriber.back().await?;
+                self.let_in();
+                Ok(true)
+            }
         }
     }
 
     fn rule_drawn(&mut self, rule: &str) -> Result<crate::proxy::RuleId, Trouble> {
-        let ending = self.ending();
-        let packet = self.random.u32(1..=PACKETS_MAX);
-        self.rule(&rule.replace(" E ", &format!(" {ending} ")).replace(" K", &format!(" {packet}")))
+        self.rule_at(rule, PACKETS_MAX)
     }
 
     /// Waits until it has finished what is unfinished now, or had the time to.
@@ -231,7 +281,10 @@ mod tests {
     #[test]
     fn every_rule_can_be_read() {
         let all = AT_QOS_1.into_iter().chain(AT_QOS_2);
-        for rule in all.chain(MOMENTS.map(|(rule, _)| rule)).chain(LATE.map(|(rule, _)| rule)) {
+        for rule in all
+            .chain(MOMENTS.into_iter().chain(UNANSWERED).map(|(rule, _)| rule))
+            .chain(LATE.map(|(rule, _)| rule))
+        {
             let text = rule.replace(" E ", " rst ").replace(" K", " 2");
             assert!(text.parse::<Rule>().is_ok(), "{text}");
         }

@@ -1,5 +1,6 @@
 //! Group `subject-sub`: a subscribing program gets messages at each QoS that it asked for, and is cut in each phase.
 
+use super::disturbing::{BrokerEnd, UNFINISHED_INWARD, moment};
 use super::{Bench, Waited, told};
 use crate::subject::{Standing, token};
 use crate::workload::Trouble;
@@ -56,8 +57,12 @@ enum Round {
     Cut(&'static str),
     Kill(&'static str),
     AbortedConnect,
+    ConnectStorm,
     Away,
     LostSession,
+    TakenOver(&'static str),
+    StrayPubrel,
+    BrokerEnds(BrokerEnd, &'static str),
 }
 
 /// What is sent to it.
@@ -85,7 +90,7 @@ async fn play(scene: &Scene) -> Result<(), Trouble> {
 
 async fn play_rounds(bench: &mut Bench, streams: &mut Streams) -> Result<(), Trouble> {
     streams.settle(bench).await?;
-    let mut rounds = drawn(bench, streams);
+    let mut rounds = drawn(bench, streams).await;
     bench.random.shuffle(&mut rounds);
     for round in rounds {
         let accepted = bench.tap.standing().accepted;
@@ -97,9 +102,9 @@ async fn play_rounds(bench: &mut Bench, streams: &mut Streams) -> Result<(), Tro
 }
 
 /// The rounds that this program can have.
-fn drawn(bench: &Bench, streams: &Streams) -> Vec<Round> {
+async fn drawn(bench: &Bench, streams: &Streams) -> Vec<Round> {
     let has = |qos| streams.sources.iter().any(|source| source.qos() == qos);
-    let mut rounds = vec![Round::AbortedConnect];
+    let mut rounds = vec![Round::AbortedConnect, Round::ConnectStorm];
     if has(Qos::AtLeastOnce) {
         rounds.extend(AT_QOS_1.map(Round::Cut));
     }
@@ -109,6 +114,11 @@ fn drawn(bench: &Bench, streams: &Streams) -> Vec<Round> {
     rounds.extend(KILLS.iter().filter(|(_, qos)| has(*qos)).map(|(rule, _)| Round::Kill(rule)));
     if bench.subject.introduction.as_ref().is_ok_and(|it| it.persistent) {
         rounds.extend([Round::Away, Round::LostSession]);
+        rounds.extend(has(Qos::ExactlyOnce).then_some(Round::StrayPubrel));
+        if let Some(rule) = moment(&UNFINISHED_INWARD, has) {
+            rounds.push(Round::TakenOver(rule));
+            rounds.extend(bench.broker_ends().await.into_iter().map(|end| Round::BrokerEnds(end, rule)));
+        }
     }
     rounds
 }
@@ -176,6 +186,33 @@ impl Bench {
                 streams.burst(self).await?;
                 self.struck(rule).await?;
             }
+            Round::ConnectStorm => {
+                let storm = self.make_a_storm()?;
+                self.cut(crate::proxy::Ending::Fin);
+                streams.burst(self).await?;
+                self.ride_out(storm).await?;
+            }
+            Round::TakenOver(rule) => {
+                let accepted = self.tap.standing().accepted;
+                let rule = self.drawn(rule)?;
+                streams.burst(self).await?;
+                self.strikes(rule).await?;
+                self.take_over(accepted).await?;
+            }
+            Round::StrayPubrel => {
+                self.send_away().await?;
+                streams.burst(self).await?;
+                self.take_up_to_pubrel().await?;
+                self.let_in();
+            }
+            Round::BrokerEnds(end, rule) => {
+                let rule = self.drawn(rule)?;
+                streams.burst(self).await?;
+                self.strikes(rule).await?;
+                self.restart_broker(end).await?;
+                streams.come_back().await?;
+                self.let_in();
+            }
             Round::Away => {
                 self.send_away().await?;
                 streams.burst(self).await?;
@@ -192,10 +229,16 @@ impl Bench {
 
     /// A rule with what the seed decides.
     fn drawn(&mut self, rule: &str) -> Result<crate::proxy::RuleId, Trouble> {
-        let ending = self.ending();
-        let packet = self.random.u32(1..=MESSAGES.min(3));
-        let rule = rule.replace(" E ", &format!(" {ending} ")).replace(" K", &format!(" {packet}"));
-        self.rule(&rule)
+        self.rule_at(rule, MESSAGES.min(3))
+    }
+
+    /// Waits until it has answered everything, or had the time to.
+    async fn answers(&mut self) -> Result<(), Trouble> {
+        let given_up = self.given_up.clone();
+        let answered = |standing: &Standing| standing.unanswered.is_subset(&given_up);
+        self.until(ANSWER_LIMIT, answered).await?;
+        self.given_up = self.tap.standing().unanswered;
+        Ok(())
     }
 
     /// Cuts it off and keeps it out.
@@ -204,11 +247,6 @@ impl Bench {
         self.cut(crate::proxy::Ending::Fin);
         let away = self.until(ANSWER_LIMIT, |standing| !standing.connected).await;
         away.map(drop)
-    }
-
-    /// Takes every rule back.
-    fn let_in(&self) {
-        self.proxy.rules().iter().for_each(|listed| drop(self.proxy.remove(listed.id)));
     }
 }
 
@@ -253,7 +291,13 @@ impl Streams {
             let owed = sentinels.iter().map(|message| (client.clone(), *message));
             bench.scene.drain(owed.collect()).await?;
         }
-        bench.until(ANSWER_LIMIT, |standing| standing.unanswered.is_empty()).await.map(drop)
+        bench.answers().await
+    }
+
+    /// The broker has been started again.
+    async fn come_back(&mut self) -> Result<(), Trouble> {
+        self.publisher.peer.until_closed().await?;
+        self.publisher.peer.connect().await.map(drop)
     }
 
     async fn sentinels(&mut self, bench: &Bench) -> Result<Vec<MessageId>, Trouble> {
@@ -276,7 +320,7 @@ impl Streams {
             let owed = sentinels.iter().map(|message| (client.clone(), *message));
             bench.scene.drain(owed.collect()).await?;
         }
-        bench.until(ANSWER_LIMIT, |standing| standing.unanswered.is_empty()).await?;
+        bench.answers().await?;
         if bench.speech.has_said_anything() {
             // One that does not is known by what is missing.
             let _ = timeout(ANSWER_LIMIT, bench.speech.until_said(&sentinels)).await;
