@@ -257,6 +257,8 @@ fn sessions() -> Vec<Row> {
             &(joined(1) + "sub | fin; sub > CONNECT clean=1; sub < CONNACK sp=1; end")),
         row("M15", Both, "the filters are lost", "S5",
             &(joined(1) + "sub | fin;" + back + &dead)),
+        row("M15a", Both, "the filters are lost, and a message is under way while they are asked for again", "S5",
+            &(joined(1) + "sub | fin;" + back + &canary(0) + "pub > PUBLISH qos=1 id=2 m=0/0/1; sub > PINGREQ; sub < PINGRESP; sub > SUBSCRIBE 9 a@1; sub < SUBACK 9 1; pub < PUBACK 2;" + &drained(1, 2))),
         row("M16", Both, "the filters are lost by a kill, and session present is 1", "S5",
             &(joined(1) + killed + back + &dead)),
         row("M16a", Durable, "the filters are lost by a kill, under a profile", "S5",
