@@ -65,9 +65,25 @@ Such as the third PUBREC, or a PUBACK. MQTT runs over an ordered stream without 
         text: "The broker may have taken the session over for a client that never knew. The session must still be there afterwards.",
     },
     Entry {
-        words: &["F7", "connect-storm"],
+        words: &["F7", "connect-storm", "storm"],
         title: "several connections with one client id within milliseconds",
         text: "The last one wins, and the session survives.",
+    },
+    Entry {
+        words: &["stray-pubrel"],
+        title: "a PUBREL names an exchange that the client has never seen",
+        text: "\
+While the client was away somebody took its session, received a QoS 2 message up to PUBREL, and left. The client answers with PUBCOMP (in MQTT 5 with whatever reason), and the exchange is over; one that lets it lie is asked again on every connection.",
+    },
+    Entry {
+        words: &["lose-session"],
+        title: "the broker forgets a client's session while the client is away",
+        text: "CONNACK says session present 0. The client gives up what it had in flight (MQTT 5 requires it) and subscribes again.",
+    },
+    Entry {
+        words: &["stall"],
+        title: "one side of a connection is not read for a while",
+        text: "Its window fills, and everything comes late. Nothing is lost by it.",
     },
     Entry {
         words: &["F8", "terminate-broker", "stop-broker"],
