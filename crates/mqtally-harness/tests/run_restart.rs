@@ -7,6 +7,7 @@ mod support;
 
 use mqtally_harness::broker::store::Sync;
 use mqtally_harness::broker::{Durability, Options, serve};
+use mqtally_harness::nemesis::Faults;
 use mqtally_harness::process::BrokerSource;
 use mqtally_harness::run::{Group, Plan};
 use mqtally_history::profile::Profile;
@@ -67,7 +68,10 @@ const MUTANTS: [Mutant; 2] = [Mutant::AcknowledgeEarly, Mutant::ForgetFiltersAtR
 
 /// A broker that keeps everything, with a mutant in the same process.
 async fn play_mutant(mutant: Mutant, version: Version, profile: Profile) -> Played {
-    let mut plan = plan(&[Group::Restart]);
+    play_mutant_in(plan(&[Group::Restart]), mutant, version, profile).await
+}
+
+async fn play_mutant_in(mut plan: Plan, mutant: Mutant, version: Version, profile: Profile) -> Played {
     plan.versions = vec![version];
     // What a mutant swallows is waited for in vain.
     plan.drain_limit = Duration::from_secs(5);
@@ -121,6 +125,19 @@ async fn mutant_what_no_profile_promises_is_not_broken_by_a_kill() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mutant_a_session_that_is_resumed_without_its_filters_behind_a_restart_is_none() {
     check_mutant(Mutant::ForgetFiltersAtRestart, Profile::Volatile, "S5").await;
+}
+
+/// The same where the broker is only asked to stop.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mutant_filters_that_a_stop_takes_are_missed_in_the_group_of_faults() {
+    let mut plan = plan(&[Group::Faults]);
+    plan.faults = Faults::read("terminate-broker").expect("a kind of fault");
+    let mutant = Mutant::ForgetFiltersAtRestart;
+    let report = play_mutant_in(plan, mutant, Version::V5_0, Profile::Graceful).await.report();
+    let broken = report.promises.iter().filter(|it| it.verdict == Verdict::Broken);
+    let broken: Vec<_> = broken.map(|it| it.id).collect();
+    println!("{:>22} stopped broken {broken:?}", format!("{mutant:?}"));
+    assert_eq!(broken, ["S5"], "{:#?} {:?}", report.findings, report.unknown_because);
 }
 
 #[tokio::test]

@@ -109,9 +109,12 @@ impl Theatre {
         let Self { traffic, cast } = &mut self;
         let cast = &*cast;
         let played = async {
-            for strike in strikes {
-                cast.strike(traffic, strike).await?;
+            let struck = cast.strike_all(traffic, strikes).await;
+            if struck.is_err() {
+                // Whoever is answered and gets no messages has no filter any more; that much is still to be seen.
+                let _ = cast.ask_aside().await;
             }
+            struck?;
             cast.drain(traffic).await
         };
         cast.kept(played).await?;
@@ -123,6 +126,13 @@ impl Theatre {
 }
 
 impl Cast {
+    async fn strike_all(&self, traffic: &mut Traffic, strikes: &[Strike]) -> Result<(), Trouble> {
+        for strike in strikes {
+            self.strike(traffic, strike).await?;
+        }
+        Ok(())
+    }
+
     /// One strike in the middle of traffic, until everybody is back.
     async fn strike(&self, traffic: &mut Traffic, strike: &Strike) -> Result<(), Trouble> {
         let phase = watch::Sender::new(Phase::Flowing);
@@ -136,12 +146,16 @@ impl Cast {
 
     async fn drain(&self, traffic: &mut Traffic) -> Result<(), Trouble> {
         let sentinels = traffic.end().await?;
-        for client in [&self.subscriber, &self.witness] {
-            client.ask_aside(&self.scene).await?;
-        }
+        self.ask_aside().await?;
         let readers = [self.subscriber.name(), self.witness.name()];
         let owed = readers.into_iter().flat_map(|to| sentinels.iter().map(|id| (to.clone(), *id)));
         self.scene.drain(owed.collect()).await
+    }
+
+    /// Those who subscribe hear an answer of the broker.
+    async fn ask_aside(&self) -> Result<(), Trouble> {
+        self.subscriber.ask_aside(&self.scene).await?;
+        self.witness.ask_aside(&self.scene).await
     }
 
     pub(super) fn everybody(&self) -> [&Client; 3] {
