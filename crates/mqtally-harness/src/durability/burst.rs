@@ -46,18 +46,18 @@ impl Burst {
         Ok(Self { publishers, count: counted })
     }
 
-    /// Waits until it is in full flow.
+    /// Waits until it is in full flow. A slow broker may take its time, as long as it goes on.
     pub(super) async fn is_under_way(&mut self) -> Result<(), String> {
-        let reached = async { self.count.wait_for(|count| *count >= UNDER_WAY).await.map(drop) };
-        match timeout(ANSWER_LIMIT, reached).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err("the broker ended a connection in the middle of traffic".to_owned()),
-            Err(_) => Err(format!(
-                "{} of {UNDER_WAY} acknowledgements within {} s, {} messages being under way",
-                *self.count.borrow(),
-                ANSWER_LIMIT.as_secs(),
-                PUBLISHERS * u32::from(WINDOW)
-            )),
+        loop {
+            let count = *self.count.borrow_and_update();
+            if count >= UNDER_WAY {
+                return Ok(());
+            }
+            match timeout(ANSWER_LIMIT, self.count.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return Err("the broker ended a connection in the middle of traffic".to_owned()),
+                Err(_) => return Err(stalled(count)),
+            }
         }
     }
 
@@ -67,6 +67,14 @@ impl Burst {
         let all = all.map_err(|_| "a connection outlived the broker's end".to_owned())?;
         Ok(all.into_iter().flatten().collect())
     }
+}
+
+fn stalled(count: u32) -> String {
+    format!(
+        "no acknowledgement within {} s behind the first {count}, up to {} messages being under way",
+        ANSWER_LIMIT.as_secs(),
+        PUBLISHERS * u32::from(WINDOW)
+    )
 }
 
 /// Publishes until the connection ends.
