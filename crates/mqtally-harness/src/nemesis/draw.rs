@@ -65,12 +65,12 @@ impl Draw {
         self.random.u32(1..=NTH_MAX)
     }
 
-    pub(super) fn ending(&mut self) -> Ending {
+    pub(crate) fn ending(&mut self) -> Ending {
         if self.random.bool() { Ending::Fin } else { Ending::Rst }
     }
 
     /// Before or after a packet.
-    pub(super) fn side(&mut self) -> Place {
+    pub(crate) fn side(&mut self) -> Place {
         if self.random.bool() { Place::Before } else { Place::After }
     }
 

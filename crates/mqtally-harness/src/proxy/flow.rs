@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 const WRITE_BYTES_MAX: usize = 64 << 10;
 
 /// What is in force in one direction. Of two faults of one kind the rule that was added first counts.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Weather {
     pub(super) delay: Option<Delay>,
     pub(super) throttle: Option<Throttle>,
@@ -95,6 +95,12 @@ impl Flow {
     /// Whether more may be read from the sender.
     pub(super) fn wants(&self) -> bool {
         !self.has_ended && !self.is_shut && !self.weather.is_stalled && self.queued_bytes < BACKLOG_BYTES_MAX
+    }
+
+    /// Whether it carries on what comes as it comes.
+    pub(super) fn is_calm(&self) -> bool {
+        let is_open = !self.has_ended && !self.is_shut && !self.is_void && !self.has_swallowed;
+        is_open && self.weather == Weather::default()
     }
 
     /// Whether what comes does not get through.

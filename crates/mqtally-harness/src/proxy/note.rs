@@ -1,6 +1,7 @@
 //! What the proxy tells its owner.
 
 use super::{Direction, Ending, Peer, Rule, RuleId, Seen};
+use mqtally_history::event::Closing;
 use mqtally_proto::Time;
 use mqtally_proto::packet::Packet;
 use std::fmt;
@@ -82,6 +83,16 @@ impl Strike {
             text: rule.to_string(),
             is_lawful: rule.is_lawful(),
             peer: peer.cloned(),
+        }
+    }
+
+    /// How the end of its client's connection is recorded, whatever the client sees of it: it is our doing, and the
+    /// broker must not be accused of it.
+    pub(crate) fn ends_as(&self) -> Option<Closing> {
+        match self.kind {
+            kind if kind.starts_with("cut") || kind == "aborted-connect" => Some(Closing::Rst),
+            "black-hole" => Some(Closing::Vanished),
+            _ => None,
         }
     }
 }

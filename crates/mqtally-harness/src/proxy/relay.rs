@@ -149,6 +149,11 @@ impl Relay {
         self.cut
     }
 
+    /// Whether it carries on what comes as it comes: nothing is in force, and neither side has ended.
+    pub fn is_calm(&self) -> bool {
+        self.cut.is_none() && self.flows.iter().all(Flow::is_calm)
+    }
+
     fn flow(&self, direction: Direction) -> &Flow {
         &self.flows[direction as usize]
     }

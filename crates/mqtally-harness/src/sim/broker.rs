@@ -5,8 +5,9 @@
 //! loses everything but what the disk kept.
 
 use super::disk::{Disk, Store};
-use super::net::{Frame, LinkId, Net, Piece};
+use super::net::{LinkId, Net, frame};
 use super::tamper::{Crossing, Tamper, Toward};
+use super::way::Piece;
 use super::{Defect, Happening, Simulation, time};
 use bytes::{Bytes, BytesMut};
 use mqtally_history::event::BrokerEvent;
@@ -194,7 +195,7 @@ impl BrokerNode {
         (self.held, self.stopping, self.timer_at, self.paused) = (None, None, None, false);
         for link in std::mem::take(&mut self.lines).into_keys() {
             net.reset(link, Toward::Client);
-            net.swallow(link, Toward::Broker);
+            net.ignore(link, Toward::Broker);
         }
         net.after(down, Happening::BrokerStarts);
     }
@@ -294,7 +295,7 @@ impl BrokerNode {
                     let link = link_of(connection);
                     if self.lines.remove(&link).is_some() {
                         net.finish(link, Toward::Client);
-                        net.swallow(link, Toward::Broker);
+                        net.ignore(link, Toward::Broker);
                     }
                 }
                 // The simulated broker admits everybody.
@@ -340,8 +341,8 @@ fn feed(core: &mut Broker, now: mqtally_proto::Time, input: Input) {
     }
 }
 
-fn frames(packets: &[Packet], version: Version) -> Vec<Frame> {
-    packets.iter().filter_map(|packet| Frame::of(packet, version)).collect()
+fn frames(packets: &[Packet], version: Version) -> Vec<Bytes> {
+    packets.iter().filter_map(|packet| frame(packet, version)).collect()
 }
 
 fn connection_of(link: LinkId) -> ConnectionId {

@@ -1,7 +1,7 @@
 //! A client process: it connects and comes back, publishes or subscribes, dies and is started again.
 
 use super::inbox::{self, Subscriber};
-use super::net::{Cut, LinkId, Net};
+use super::net::{LinkId, Net};
 use super::outbox::{self, Publisher};
 use super::peer::{Arrived, Peer};
 use super::plan::{ClientPlan, RolePlan, SubscriberPlan};
@@ -139,8 +139,7 @@ impl Client {
             Alarm::TimesOut => self.time_out(net),
             Alarm::GivesUp(link) => {
                 if !self.online && self.peer.link() == Some(link) {
-                    self.peer.reset(net);
-                    self.ended(net);
+                    self.give_up(net);
                 }
             }
             Alarm::Synced => self.synced(net),
@@ -167,10 +166,14 @@ impl Client {
         self.drive(net);
     }
 
-    /// The link breaks in between.
-    pub(super) fn cut(&mut self, how: Cut, net: &mut Net) -> bool {
-        let link = self.peer.link();
-        link.inspect(|link| net.cut(*link, how)).is_some()
+    /// Gives its connection up. Who it was with may not hear of it.
+    pub(super) fn give_up(&mut self, net: &mut Net) -> bool {
+        let able = self.peer.is_connected();
+        if able {
+            self.peer.reset(net);
+            self.ended(net);
+        }
+        able
     }
 
     /// A second connection while the first is open.
@@ -179,22 +182,6 @@ impl Client {
         if able {
             self.disconnected();
             self.connect(net);
-            self.drive(net);
-        }
-        able
-    }
-
-    /// Connections that are left before CONNACK is read.
-    pub(super) fn abort_connects(&mut self, count: u8, net: &mut Net) -> bool {
-        let able = self.up && self.is_idle() && net.is_listening;
-        for _ in 0..if able { count } else { 0 } {
-            self.disconnected();
-            self.connect(net);
-            self.transmit(net);
-            self.peer.close(net);
-        }
-        if able {
-            self.plan_dial(Duration::from_millis(5), net);
             self.drive(net);
         }
         able

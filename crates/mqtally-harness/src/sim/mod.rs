@@ -6,7 +6,8 @@
 //! - [`Defect`]: promises of stores that can be broken on purpose.
 //!
 //! What is real: the broker core, the session core and the codec of `mqtally-proto`, the conversion into a history, and
-//! the checker. What is a model: the network (`net`), the disk that loses what was not synced (`disk`), and the stores
+//! the checker, and the fault proxy's rules and relays in the middle of each connection. What is a model: the network
+//! (`net`), the sockets around the proxy (`middle`), the disk that loses what was not synced (`disk`), and the stores
 //! around the cores (`broker`, `outbox`, `inbox`), which do in few lines what SQLite and threads do outside.
 //!
 //! ```
@@ -22,17 +23,21 @@ mod broker;
 mod client;
 mod disk;
 mod ends;
+mod fault;
 mod inbox;
+mod middle;
 mod net;
 mod outbox;
 mod peer;
 mod plan;
 mod tamper;
 mod trace;
+mod way;
 mod world;
 
 pub use tamper::{Crossing, Passed, Tamper, Toward, Untouched};
 
+use crate::proxy::RuleId;
 use ends::Ends;
 use mqtally_history::checker;
 use mqtally_history::event::{Event, Header};
@@ -40,7 +45,7 @@ use mqtally_history::journal::Writer;
 use mqtally_history::marker::MessageId;
 use mqtally_history::report::Report;
 use mqtally_proto::Time;
-use net::{LinkId, Then};
+use net::LinkId;
 use plan::Plan;
 use std::sync::Arc;
 use std::time::Duration;
@@ -160,8 +165,12 @@ fn in_words(message: MessageId) -> String {
 /// What can happen.
 #[derive(Debug, Clone, Copy)]
 enum Happening {
+    /// A piece is in the middle of a link.
+    Reached(LinkId, Toward),
     /// A piece is at an end of a link.
     Arrived(LinkId, Toward),
+    /// The middle of a link may have something to do.
+    Woken(LinkId),
     BrokerSynced(u64),
     BrokerTimer(u64),
     BrokerStarts,
@@ -170,8 +179,8 @@ enum Happening {
     Client(ClientIx, u64, Alarm),
     /// The fault of this place in the plan strikes.
     Fault(usize),
-    /// A packet set something off.
-    Sprung(ClientIx, Then),
+    /// A packet of this client's link set a deed off.
+    Struck(RuleId, ClientIx),
     /// A look at how far the run is.
     Look,
 }

@@ -1,17 +1,19 @@
-//! The network: what each link carries, how late it arrives, and what becomes of it when the link breaks.
+//! The network: links between clients and the broker, how late what they carry arrives, and what becomes of it.
 //!
-//! A link is two ways. What is written to a way is cut into pieces, each of which arrives after the one before it: one
-//! byte at a time, in a few parts, or whole, as the link's habit is. A cut loses a tail of what is on its way, most
-//! often in the middle of a packet.
+//! A link is two legs with the fault proxy between them (`middle`), each of two ways. What is written to a way arrives
+//! in order, late. An end that resets loses a tail of what it wrote, most often in the middle of a packet; all else that
+//! goes wrong with a link is a rule of the proxy's.
 
 use super::agenda::Agenda;
+use super::middle::{Middle, Proxy};
 use super::tamper::Toward;
 use super::trace::Trace;
+use super::way::{Piece, Way};
 use super::{ClientIx, Happening};
 use bytes::{Bytes, BytesMut};
 use fastrand::Rng;
+use mqtally_history::event::Closing;
 use mqtally_proto::packet::{Packet, Version, encode};
-use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,96 +21,33 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct LinkId(pub(super) usize);
 
-/// What arrives at an end of a link.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Piece {
-    /// Somebody wants to talk, on its connection of this number: the first thing that a broker sees.
-    Open(u32),
-    Bytes(Bytes),
-    /// The other end is done, in order or not.
-    End {
-        reset: bool,
-    },
-}
-
-/// A packet as it goes over a link.
-#[derive(Debug, Clone)]
-pub(super) struct Frame {
-    kind: &'static str,
-    bytes: Bytes,
-}
-
-impl Frame {
-    /// None for what cannot be encoded: only a hook can make up such a packet.
-    pub(super) fn of(packet: &Packet, version: Version) -> Option<Self> {
-        let mut bytes = BytesMut::new();
-        encode(packet, version, &mut bytes).ok()?;
-        Some(Self { kind: packet.name(), bytes: bytes.freeze() })
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.bytes.len()
-    }
-}
-
-/// How a link breaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Cut {
-    /// Both ends are told; a tail of what is on its way is lost.
-    Reset,
-    /// Both ends see an orderly end; nothing on its way is lost.
-    Finish,
-    /// Nobody is told, and nothing arrives any more.
-    Hole,
-}
-
-/// Something that goes wrong when a packet passes: everything before it arrives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Trap {
-    pub(super) toward: Toward,
-    /// Name of the packet, as `PUBREC`.
-    pub(super) kind: &'static str,
-    /// Whether the packet itself still arrives.
-    pub(super) delivered: bool,
-    pub(super) then: Then,
-}
-
-/// What a packet sets off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Then {
-    Cut,
-    /// The client's process is killed, and is away for so long.
-    KillClient(Duration),
-    KillBroker(Duration),
-}
-
-/// How a link cuts what is written into pieces.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Habit {
-    Whole,
-    Parts,
-    Bytewise,
+/// A packet as it goes over a link; none for what cannot be encoded: only a hook can make up such a packet.
+pub(super) fn frame(packet: &Packet, version: Version) -> Option<Bytes> {
+    let mut bytes = BytesMut::new();
+    encode(packet, version, &mut bytes).ok()?;
+    Some(bytes.freeze())
 }
 
 #[derive(Debug)]
-struct Link {
+pub(super) struct Link {
     client: ClientIx,
-    habit: Habit,
-    ways: [Way; 2],
+    pub(super) middle: Middle,
+    /// How its end is recorded, where the proxy had a hand in it.
+    pub(super) ends_as: Option<Closing>,
+    /// From an end to the middle.
+    inward: [Way; 2],
+    /// From the middle to an end.
+    outward: [Way; 2],
 }
 
-/// One direction.
-#[derive(Debug, Default)]
-struct Way {
-    pieces: VecDeque<Piece>,
-    /// Nothing that is written later arrives before.
-    clear_at: Duration,
-    /// Nothing more can be written.
-    ended: bool,
-    /// A process is about to be killed: what it would still write is not.
-    muted: bool,
-    /// What is written is never seen again.
-    hole: bool,
+impl Link {
+    pub(super) fn inward(&mut self, toward: Toward) -> &mut Way {
+        &mut self.inward[toward as usize]
+    }
+
+    pub(super) fn outward(&mut self, toward: Toward) -> &mut Way {
+        &mut self.outward[toward as usize]
+    }
 }
 
 /// Everything that the nodes share: the clock, chance, the wires, and the record of what happened.
@@ -118,8 +57,7 @@ pub(super) struct Net {
     pub(super) agenda: Agenda<Happening>,
     pub(super) random: Rng,
     pub(super) trace: Trace,
-    /// What waits for a packet, at most one a client.
-    pub(super) traps: BTreeMap<ClientIx, Trap>,
+    pub(super) proxy: Proxy,
     links: Vec<Link>,
     names: Vec<Arc<str>>,
     latency_us_max: u64,
@@ -135,7 +73,7 @@ impl Net {
             agenda: Agenda::default(),
             random,
             trace,
-            traps: BTreeMap::new(),
+            proxy: Proxy::new(),
             links: Vec::new(),
             names,
             latency_us_max,
@@ -169,15 +107,15 @@ impl Net {
 
     /// A new link from a client to the broker, its connection of this number.
     pub(super) fn open(&mut self, client: ClientIx, number: u32) -> LinkId {
-        let habit = match self.random.u8(..20) {
-            0 => Habit::Bytewise,
-            1..8 => Habit::Parts,
-            _ => Habit::Whole,
-        };
-        self.links.push(Link { client, habit, ways: [Way::default(), Way::default()] });
-        let link = LinkId(self.links.len() - 1);
+        let link = self.add_link(client, Middle::Vacant);
         self.post(link, Toward::Broker, Piece::Open(number));
         link
+    }
+
+    pub(super) fn add_link(&mut self, client: ClientIx, middle: Middle) -> LinkId {
+        let (inward, outward) = Default::default();
+        self.links.push(Link { client, middle, ends_as: None, inward, outward });
+        LinkId(self.links.len() - 1)
     }
 
     pub(super) fn client_of(&self, link: LinkId) -> ClientIx {
@@ -188,200 +126,237 @@ impl Net {
         self.names[self.client_of(link)].clone()
     }
 
-    /// Writes packets to one way of a link. A trap that one of them springs cuts the link there.
-    pub(super) fn send(&mut self, link: LinkId, toward: Toward, frames: &[Frame]) {
-        let client = self.client_of(link);
-        let trap = self.traps.get(&client).copied().filter(|trap| trap.toward == toward);
-        let sprung = trap.and_then(|trap| Some((trap, frames.iter().position(|it| it.kind == trap.kind)?)));
-        let Some((trap, at)) = sprung else { return self.write(link, toward, frames) };
-        self.traps.remove(&client);
-        self.write(link, toward, &frames[..at + usize::from(trap.delivered)]);
-        self.spring(link, toward, trap.then);
+    /// How a connection's end is recorded that its client sees as `seen`.
+    pub(super) fn closing(&self, link: LinkId, seen: Closing) -> Closing {
+        self.links[link.0].ends_as.unwrap_or(seen)
     }
 
-    /// One end says that it is done: what it wrote before arrives, then its end.
+    /// An end writes packets, together.
+    pub(super) fn send(&mut self, link: LinkId, toward: Toward, frames: &[Bytes]) {
+        if !frames.is_empty() {
+            self.post(link, toward, Piece::Bytes(frames.concat().into()));
+        }
+    }
+
+    /// An end says that it is done: what it wrote before arrives, then its end.
     pub(super) fn finish(&mut self, link: LinkId, toward: Toward) {
         self.post(link, toward, Piece::End { reset: false });
-        self.way(link, toward).ended = true;
     }
 
-    /// One end gives up at once: a tail of what it wrote is lost.
+    /// An end gives up at once: a tail of what it wrote is lost.
     pub(super) fn reset(&mut self, link: LinkId, toward: Toward) {
-        self.lose_tail(link, toward);
+        let (it, random) = self.link_and_chance(link);
+        it.inward(toward).lose_tail(random);
         self.post(link, toward, Piece::End { reset: true });
-        self.way(link, toward).ended = true;
     }
 
-    /// Nothing arrives on this way any more, and nobody is told.
-    pub(super) fn swallow(&mut self, link: LinkId, toward: Toward) {
-        let way = self.way(link, toward);
-        way.pieces.clear();
-        way.hole = true;
+    /// The end is gone that this direction leads to.
+    pub(super) fn ignore(&mut self, link: LinkId, toward: Toward) {
+        self.link_mut(link).outward(toward).swallow();
     }
 
-    /// Breaks a link in between.
-    pub(super) fn cut(&mut self, link: LinkId, how: Cut) {
-        for toward in [Toward::Broker, Toward::Client] {
-            match how {
-                Cut::Reset => self.reset(link, toward),
-                Cut::Finish => self.finish(link, toward),
-                Cut::Hole => self.swallow(link, toward),
-            }
-        }
+    /// The client's machine is gone, and nobody is told.
+    pub(super) fn vanish(&mut self, link: LinkId) {
+        self.link_mut(link).inward(Toward::Broker).swallow();
+        self.ignore(link, Toward::Client);
     }
 
-    /// Nothing that is written from now on arrives before this has passed.
-    pub(super) fn stall(&mut self, link: LinkId, toward: Toward, delay: Duration) {
-        let until = self.now + delay;
-        let way = self.way(link, toward);
-        way.clear_at = way.clear_at.max(until);
-    }
-
-    /// Whether what is written now arrives soon: nothing has broken the link, noticed or not, and nothing is late.
+    /// Whether what is written now arrives soon: nothing has broken the link, noticed or not, and nothing makes it late.
     pub(super) fn is_sound(&self, link: LinkId) -> bool {
-        let soon = self.now + Duration::from_micros(2 * self.latency_us_max);
-        let sound = |way: &Way| !way.ended && !way.muted && !way.hole && way.clear_at <= soon;
-        self.links[link.0].ways.iter().all(sound)
+        let Link { middle, inward, outward, .. } = &self.links[link.0];
+        middle.is_calm() && inward.iter().chain(outward).all(Way::is_sound)
     }
 
-    /// What has arrived.
+    /// What has arrived at an end.
     pub(super) fn take(&mut self, link: LinkId, toward: Toward) -> Option<Piece> {
-        self.way(link, toward).pieces.pop_front()
+        let way = self.link_mut(link).outward(toward);
+        way.arrive();
+        way.take()
     }
 
-    fn way(&mut self, link: LinkId, toward: Toward) -> &mut Way {
-        &mut self.links[link.0].ways[toward as usize]
-    }
-
-    /// What was written before arrives, and nothing after it; of a cut link the other way loses a tail.
-    fn spring(&mut self, link: LinkId, toward: Toward, then: Then) {
-        if then != Then::Cut {
-            self.way(link, toward).muted = true;
-            let client = self.client_of(link);
-            return self.agenda.plan(self.now, Happening::Sprung(client, then));
-        }
-        let name = self.name_of(link);
-        self.trace.fault("cut-at-packet", Some(&name));
-        self.finish(link, toward);
-        let other = if toward == Toward::Broker { Toward::Client } else { Toward::Broker };
-        self.reset(link, other);
-    }
-
-    /// Many packets are one write, which the link's habit cuts into pieces.
-    fn write(&mut self, link: LinkId, toward: Toward, frames: &[Frame]) {
-        if self.way(link, toward).muted {
-            return;
-        }
-        let habit = self.links[link.0].habit;
-        let mut bytes =
-            Bytes::from(frames.iter().flat_map(|frame| &frame.bytes).copied().collect::<Vec<u8>>());
-        while !bytes.is_empty() {
-            let len = match habit {
-                Habit::Whole => bytes.len(),
-                // A large packet byte by byte would only be slow.
-                Habit::Bytewise if bytes.len() <= 256 => 1,
-                Habit::Parts | Habit::Bytewise => self.random.usize(1..=bytes.len()),
-            };
-            let piece = bytes.split_to(len);
-            self.post(link, toward, Piece::Bytes(piece));
+    /// The middle writes.
+    pub(super) fn pass(&mut self, link: LinkId, toward: Toward, piece: Piece) {
+        let earliest = self.earliest();
+        if let Some(at) = self.link_mut(link).outward(toward).post(piece, earliest) {
+            self.agenda.plan(at, Happening::Arrived(link, toward));
         }
     }
 
     fn post(&mut self, link: LinkId, toward: Toward, piece: Piece) {
-        let latency = Duration::from_micros(20 + self.random.u64(..self.latency_us_max));
-        let earliest = self.now + latency;
-        let way = self.way(link, toward);
-        if way.ended || way.hole {
-            return;
+        let earliest = self.earliest();
+        if let Some(at) = self.link_mut(link).inward(toward).post(piece, earliest) {
+            self.agenda.plan(at, Happening::Reached(link, toward));
         }
-        way.pieces.push_back(piece);
-        way.clear_at = way.clear_at.max(earliest);
-        let at = way.clear_at;
-        self.agenda.plan(at, Happening::Arrived(link, toward));
     }
 
-    fn lose_tail(&mut self, link: LinkId, toward: Toward) {
-        let len = self.way(link, toward).pieces.len();
-        let kept = self.random.usize(..=len);
-        self.way(link, toward).pieces.truncate(kept);
-        if self.random.bool()
-            && let Some(Piece::Bytes(last)) = self.links[link.0].ways[toward as usize].pieces.back_mut()
-        {
-            last.truncate(self.random.usize(1..=last.len()));
-        }
+    /// When what leaves now is at the other end of its leg.
+    fn earliest(&mut self) -> Duration {
+        self.now + Duration::from_micros(10 + self.random.u64(..(self.latency_us_max / 2).max(1)))
+    }
+
+    /// From one end of a link to the other at most, where nothing makes it late.
+    pub(super) fn latency_max(&self) -> Duration {
+        Duration::from_micros(20 + self.latency_us_max)
+    }
+
+    pub(super) fn link_mut(&mut self, link: LinkId) -> &mut Link {
+        &mut self.links[link.0]
+    }
+
+    pub(super) fn link_and_chance(&mut self, link: LinkId) -> (&mut Link, &mut Rng) {
+        (&mut self.links[link.0], &mut self.random)
+    }
+
+    pub(super) fn links_and_proxy(&mut self) -> (&mut [Link], &mut Proxy) {
+        (&mut self.links, &mut self.proxy)
+    }
+
+    /// Links with a relay in the middle.
+    pub(super) fn open_links(&self) -> Vec<LinkId> {
+        let is_open = |link: &LinkId| matches!(self.links[link.0].middle, Middle::Relayed(_));
+        (0..self.links.len()).map(LinkId).filter(is_open).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mqtally_proto::packet::{Connect, Properties, Publish};
 
-    fn net(seed: u64) -> Net {
-        let names = ["a", "b", "c", "d"].map(Arc::from).to_vec();
-        Net::new(Rng::with_seed(seed), Trace::default(), names, 1_000)
+    const SEEDS: std::ops::Range<u64> = 0..50;
+
+    fn net(seed: u64, rules: &[&str]) -> Net {
+        let names = ["a", "b"].map(Arc::from).to_vec();
+        let mut net = Net::new(Rng::with_seed(seed), Trace::default(), names, 1_000);
+        for rule in rules {
+            net.obey(&rule.parse().expect(rule)).expect("a rule that makes sense");
+        }
+        net
     }
 
-    fn frame(bytes: &'static [u8]) -> Frame {
-        Frame { kind: "PUBLISH", bytes: Bytes::from_static(bytes) }
+    fn connect() -> Packet {
+        Packet::Connect(Box::new(Connect {
+            version: Version::V5_0,
+            clean_start: true,
+            keep_alive: 60,
+            client_id: "a".into(),
+            will: None,
+            username: None,
+            password: None,
+            properties: Properties::default(),
+        }))
     }
 
-    /// Everything that arrives at the broker's end, to the end.
-    fn arrivals(net: &mut Net) -> (Vec<u8>, Vec<Piece>) {
+    /// A client has connected, and published that many messages in as many writes.
+    fn busy(seed: u64, rules: &[&str], publishes: u8) -> (Net, LinkId, Vec<Bytes>) {
+        let mut net = net(seed, rules);
+        let link = net.open(0, 1);
+        let publish = |n: u8| {
+            Packet::Publish(Publish {
+                topic: "topic".into(),
+                payload: Bytes::from(vec![n; 5]),
+                ..Publish::default()
+            })
+        };
+        let packets = std::iter::once(connect()).chain((0..publishes).map(publish));
+        let frames: Vec<Bytes> =
+            packets.map(|packet| frame(&packet, Version::V5_0).expect("a lawful packet")).collect();
+        frames.iter().for_each(|frame| net.send(link, Toward::Broker, std::slice::from_ref(frame)));
+        (net, link, frames)
+    }
+
+    /// Everything that arrives at the broker's end of a link, to the end.
+    fn arrivals(net: &mut Net, at: LinkId) -> (Vec<u8>, Vec<Piece>) {
         let (mut bytes, mut others) = (Vec::new(), Vec::new());
-        while let Some(Happening::Arrived(link, toward)) = net.next() {
-            match net.take(link, toward) {
-                Some(Piece::Bytes(piece)) => bytes.extend_from_slice(&piece),
-                Some(other) if toward == Toward::Broker => others.push(other),
+        while let Some(happening) = net.next() {
+            match happening {
+                Happening::Reached(link, toward) => net.reached(link, toward),
+                Happening::Woken(link) => net.woken(link),
+                Happening::Arrived(link, toward) => match net.take(link, toward) {
+                    Some(Piece::Bytes(piece)) if link == at => bytes.extend_from_slice(&piece),
+                    Some(other) if link == at && toward == Toward::Broker => others.push(other),
+                    _ => {}
+                },
                 _ => {}
             }
         }
         (bytes, others)
     }
 
+    const END: Piece = Piece::End { reset: false };
+
     #[test]
-    fn what_is_written_arrives_in_order_however_it_is_cut_into_pieces() {
-        for seed in 0..50 {
-            let mut net = net(seed);
-            let link = net.open(0, 1);
-            net.write(link, Toward::Broker, &[frame(b"hello"), frame(b" ")]);
-            net.write(link, Toward::Broker, &[frame(b"world")]);
-            net.finish(link, Toward::Broker);
-            net.write(link, Toward::Broker, &[frame(b"too late")]);
-            let (bytes, others) = arrivals(&mut net);
-            assert_eq!(
-                (bytes.as_slice(), others.as_slice()),
-                (&b"hello world"[..], &[Piece::Open(1), Piece::End { reset: false }][..])
-            );
+    fn what_is_written_arrives_in_order_whatever_the_weather() {
+        let weather = ["split c2s 1", "delay c2s 5ms jitter 9ms seed 3", "throttle c2s 2kB/s", "coalesce c2s 7ms"];
+        for seed in SEEDS {
+            for rules in [&[][..], &weather] {
+                let (mut net, link, frames) = busy(seed, rules, 5);
+                net.finish(link, Toward::Broker);
+                net.send(link, Toward::Broker, &[Bytes::from_static(b"too late")]);
+                assert_eq!(arrivals(&mut net, link), (frames.concat(), vec![Piece::Open(1), END]));
+            }
         }
     }
 
     #[test]
-    fn a_reset_loses_a_tail_and_nothing_else() {
+    fn an_end_that_resets_loses_a_tail_and_nothing_else() {
         let mut lost = 0;
-        for seed in 0..50 {
-            let mut net = net(seed);
-            let link = net.open(0, 1);
-            net.write(link, Toward::Broker, &[frame(b"hello world")]);
-            net.cut(link, Cut::Reset);
-            let (bytes, _) = arrivals(&mut net);
-            assert!(b"hello world".starts_with(&bytes));
-            lost += usize::from(bytes.len() < 11);
+        for seed in SEEDS {
+            let (mut net, link, frames) = busy(seed, &[], 2);
+            net.reset(link, Toward::Broker);
+            let (bytes, _) = arrivals(&mut net, link);
+            assert!(frames.concat().starts_with(&bytes));
+            lost += usize::from(bytes.len() < frames.concat().len());
         }
-        assert!((1..50).contains(&lost));
+        assert!((1..50).contains(&lost), "{lost} of 50 lost something");
     }
 
     #[test]
-    fn a_trap_cuts_before_or_behind_its_packet() {
-        for delivered in [false, true] {
-            let mut net = net(7);
-            let link = net.open(3, 1);
-            net.traps.insert(3, Trap { toward: Toward::Broker, kind: "PINGREQ", delivered, then: Then::Cut });
-            let ping = Frame::of(&Packet::Pingreq, Version::V5_0).expect("a lawful packet");
-            net.send(link, Toward::Broker, &[ping.clone(), ping]);
-            let (bytes, others) = arrivals(&mut net);
-            assert_eq!(bytes.len(), if delivered { 2 } else { 0 });
-            assert_eq!(others.last(), Some(&Piece::End { reset: false }));
-            assert!(net.traps.is_empty());
+    fn a_cut_delivers_exactly_what_its_rule_says() {
+        for seed in SEEDS {
+            for (rule, whole, part) in [
+                ("cut fin before c2s PUBLISH 2 client=a", 2, 0),
+                ("cut rst after c2s PUBLISH 2", 3, 0),
+                ("cut rst inside c2s PUBLISH 3 bytes=4", 3, 4),
+            ] {
+                let (mut net, link, frames) = busy(seed, &[rule], 5);
+                let expected = [frames[..whole].concat(), frames[whole][..part].to_vec()].concat();
+                let (bytes, others) = arrivals(&mut net, link);
+                assert_eq!(bytes, expected, "{rule}, seed {seed}, {others:?}");
+                assert_eq!(others, [Piece::Open(1), Piece::End { reset: rule.contains("rst") }], "{rule}");
+                assert_eq!(net.closing(link, Closing::ByBroker), Closing::Rst);
+            }
         }
+    }
+
+    #[test]
+    fn a_hole_takes_bytes_and_ends_and_a_stall_neither() {
+        for seed in SEEDS {
+            let (mut net, link, frames) = busy(seed, &["black-hole both after c2s PUBLISH"], 5);
+            net.finish(link, Toward::Broker);
+            assert_eq!(arrivals(&mut net, link), (frames[..2].concat(), vec![Piece::Open(1)]));
+            let (mut net, link, frames) = busy(seed, &["stall both after c2s PUBLISH for 3s"], 5);
+            net.finish(link, Toward::Broker);
+            assert_eq!(arrivals(&mut net, link), (frames.concat(), vec![Piece::Open(1), END]));
+            assert!(net.now >= Duration::from_secs(3));
+        }
+    }
+
+    #[test]
+    fn nobody_gets_past_a_refusal() {
+        let (mut net, link, _) = busy(1, &["refuse rst times 1"], 1);
+        assert_eq!(arrivals(&mut net, link), (vec![], vec![]));
+        assert!(!net.is_sound(link));
+        let next = net.open(0, 2);
+        assert_eq!(arrivals(&mut net, next).1, [Piece::Open(2)]);
+    }
+
+    #[test]
+    fn the_connections_of_a_storm_come_before_the_clients_own() {
+        let (mut net, link, frames) = busy(1, &["storm 3 within 9ms"], 1);
+        let (bytes, others) = arrivals(&mut net, link);
+        assert_eq!((bytes, others), (frames.concat(), vec![Piece::Open(1)]));
+        let opened = net.links.len();
+        assert_eq!(opened, 4, "the client's and three more");
     }
 }

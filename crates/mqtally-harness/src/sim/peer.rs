@@ -1,9 +1,10 @@
 //! A client's end of its connections: the session core of `mqtally-proto`, its codec, and the record of both ways.
 
 use super::ClientIx;
-use super::net::{Frame, LinkId, Net, Piece};
+use super::net::{LinkId, Net, frame};
 use super::tamper::Toward;
 use super::time;
+use super::way::Piece;
 use crate::convert::{self, Converter};
 use bytes::BytesMut;
 use mqtally_history::event::{Closing, ConnectionId, EventKind, Role};
@@ -94,7 +95,7 @@ impl Peer {
         let mut frames = Vec::with_capacity(packets.len());
         for packet in packets {
             // The session makes no packet that cannot be encoded: it has checked what it was given.
-            let Some(frame) = Frame::of(packet, self.version) else { continue };
+            let Some(frame) = frame(packet, self.version) else { continue };
             let seen = wire.sent.convert(packet, frame.len());
             net.trace.record(EventKind::Sent(wire.id, seen));
             frames.push(frame);
@@ -132,7 +133,7 @@ impl Peer {
     pub(super) fn finish(&mut self, net: &mut Net) {
         if let Some(link) = self.gone(Closing::Fin, net) {
             net.finish(link, Toward::Broker);
-            net.swallow(link, Toward::Client);
+            net.ignore(link, Toward::Client);
         }
     }
 
@@ -140,7 +141,7 @@ impl Peer {
     pub(super) fn reset(&mut self, net: &mut Net) {
         if let Some(link) = self.gone(Closing::Rst, net) {
             net.reset(link, Toward::Broker);
-            net.swallow(link, Toward::Client);
+            net.ignore(link, Toward::Client);
         }
     }
 
@@ -156,8 +157,7 @@ impl Peer {
     /// Is gone from the network, and nobody hears of it.
     pub(super) fn vanish(&mut self, net: &mut Net) {
         for link in self.gone(Closing::Vanished, net).into_iter().chain(self.forget_left(net)) {
-            net.swallow(link, Toward::Broker);
-            net.swallow(link, Toward::Client);
+            net.vanish(link);
         }
     }
 
@@ -165,7 +165,7 @@ impl Peer {
     pub(super) fn drop_left(&mut self, net: &mut Net) {
         for link in self.forget_left(net) {
             net.reset(link, Toward::Broker);
-            net.swallow(link, Toward::Client);
+            net.ignore(link, Toward::Client);
         }
     }
 
@@ -195,7 +195,7 @@ impl Peer {
         if let (Some(at), Piece::End { reset }) = (left, piece) {
             let (_, id) = self.left.swap_remove(at);
             let closing = if *reset { Closing::Broken } else { Closing::ByBroker };
-            net.trace.record(EventKind::Closed(id, closing));
+            net.trace.record(EventKind::Closed(id, net.closing(link, closing)));
             net.finish(link, Toward::Broker);
         }
     }
@@ -203,7 +203,7 @@ impl Peer {
     /// The connection is over for the session.
     fn gone(&mut self, closing: Closing, net: &mut Net) -> Option<LinkId> {
         let wire = self.wire.take()?;
-        net.trace.record(EventKind::Closed(wire.id, closing));
+        net.trace.record(EventKind::Closed(wire.id, net.closing(wire.link, closing)));
         self.session.handle_closed(time(net.now));
         Some(wire.link)
     }
@@ -218,8 +218,8 @@ impl Peer {
 
     fn forget_left(&mut self, net: &mut Net) -> Vec<LinkId> {
         let left = std::mem::take(&mut self.left);
-        for (_, id) in &left {
-            net.trace.record(EventKind::Closed(*id, Closing::Rst));
+        for (link, id) in &left {
+            net.trace.record(EventKind::Closed(*id, net.closing(*link, Closing::Rst)));
         }
         left.into_iter().map(|(link, _)| link).collect()
     }

@@ -1,8 +1,8 @@
 //! What a seed decides before the first event: the broker, the clients, and what goes wrong when.
 
 use super::ClientIx;
-use super::net::{Cut, Then, Trap};
-use super::tamper::Toward;
+use super::fault::{Fault, fault};
+use crate::nemesis::Draw;
 use bytestring::ByteString;
 use fastrand::Rng;
 use mqtally_proto::broker::Limits;
@@ -15,26 +15,6 @@ const FILTERS: [&str; 8] = ["sim/#", "#", "sim/+", "sim/a/#", "sim/+/x", "sim/a"
 /// QoS 2 has the most that can go wrong.
 const LEVELS: [Qos; 5] =
     [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::AtLeastOnce, Qos::ExactlyOnce, Qos::ExactlyOnce];
-/// Packets whose passing can be the moment of a fault: every step of connecting, subscribing and the handshakes.
-const CONNECTING: [(Toward, &str); 2] = [(Toward::Broker, "CONNECT"), (Toward::Client, "CONNACK")];
-const PUBLISHING: [(Toward, &str); 5] = [
-    (Toward::Broker, "PUBLISH"),
-    (Toward::Client, "PUBACK"),
-    (Toward::Client, "PUBREC"),
-    (Toward::Broker, "PUBREL"),
-    (Toward::Client, "PUBCOMP"),
-];
-/// PUBREL counts twice: between it and PUBCOMP is the narrowest gap of all.
-const RECEIVING: [(Toward, &str); 6] = [
-    (Toward::Client, "PUBLISH"),
-    (Toward::Broker, "PUBACK"),
-    (Toward::Broker, "PUBREC"),
-    (Toward::Client, "PUBREL"),
-    (Toward::Client, "PUBREL"),
-    (Toward::Broker, "PUBCOMP"),
-];
-const SUBSCRIBING: [(Toward, &str); 2] = [(Toward::Broker, "SUBSCRIBE"), (Toward::Client, "SUBACK")];
-
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) run: u32,
@@ -88,33 +68,6 @@ pub(super) struct SubscriberPlan {
     pub(super) handling_max: Duration,
 }
 
-/// What goes wrong. Durations are how long it lasts.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Fault {
-    Cut(ClientIx, Cut),
-    /// A cut, or the end of a process, at the next packet of a kind.
-    Trap(ClientIx, Trap),
-    /// Nothing arrives for a while, in one direction; then all of it.
-    Stall(ClientIx, Toward, Duration),
-    /// A second connection while the first is open.
-    Takeover(ClientIx),
-    /// So many connections, each left before CONNACK is read.
-    AbortedConnects(ClientIx, u8),
-    /// DISCONNECT, and away.
-    Leave(ClientIx, Duration),
-    /// The filters are given up and asked for again.
-    Unsubscribe(ClientIx, Duration),
-    /// kill -9, with the machine or without.
-    KillClient {
-        client: ClientIx,
-        silently: bool,
-        down: Duration,
-    },
-    KillBroker(Duration),
-    StopBroker(Duration),
-    PauseBroker(Duration),
-}
-
 impl Plan {
     pub(super) fn from_seed(seed: u64) -> Self {
         let random = &mut Rng::with_seed(seed);
@@ -139,8 +92,15 @@ impl Plan {
             .collect();
         let calm = random.u8(..10) == 0;
         let count = if calm { 0 } else { random.usize(1..=30) };
+        // A stream of its own: what is added there leaves the rest of the plan as it was.
+        let mut draw = Draw {
+            random: random.fork(),
+            has_qos_2: true,
+            receive_maximum: None,
+            is_v5: versions.contains(&Version::V5_0),
+        };
         let mut faults: Vec<(Duration, Fault)> =
-            (0..count).map(|_| (below(random, chaos), fault(random, clients.len(), publishers))).collect();
+            (0..count).map(|_| (below(random, chaos), fault(&mut draw, &clients, publishers))).collect();
         faults.sort_by_key(|(at, _)| *at);
         Self {
             run,
@@ -231,47 +191,6 @@ fn subscription(random: &mut Rng, filter: &'static str, version: Version) -> Sub
         subscription.retain_handling = pick(random, &handlings);
     }
     subscription
-}
-
-fn fault(random: &mut Rng, clients: usize, publishers: usize) -> Fault {
-    let client = random.usize(..clients);
-    let subscriber = random.usize(publishers..clients);
-    let secs = |random: &mut Rng, max: u64| below(random, Duration::from_secs(max));
-    match random.u8(..100) {
-        0..10 => Fault::Cut(client, Cut::Reset),
-        10..16 => Fault::Cut(client, Cut::Finish),
-        16..22 => Fault::Cut(client, Cut::Hole),
-        22..52 => Fault::Trap(client, trap(random, client < publishers)),
-        52..56 => {
-            let toward = if random.bool() { Toward::Broker } else { Toward::Client };
-            Fault::Stall(client, toward, secs(random, 8))
-        }
-        56..60 => Fault::Takeover(client),
-        60..66 => Fault::AbortedConnects(client, if random.bool() { 1 } else { 3 }),
-        66..72 => Fault::Leave(client, secs(random, 15)),
-        72..80 => Fault::Unsubscribe(subscriber, secs(random, 4)),
-        80..88 => Fault::KillClient { client, silently: random.bool(), down: secs(random, 6) },
-        88..94 => Fault::KillBroker(secs(random, 3)),
-        94..97 => Fault::StopBroker(secs(random, 3)),
-        _ => Fault::PauseBroker(secs(random, 5)),
-    }
-}
-
-fn trap(random: &mut Rng, publishes: bool) -> Trap {
-    let kinds: &[(Toward, &'static str)] = match (random.u8(..8), publishes) {
-        (0, _) => &CONNECTING,
-        (1, false) => &SUBSCRIBING,
-        (_, false) => &RECEIVING,
-        (_, true) => &PUBLISHING,
-    };
-    let (toward, kind) = pick(random, kinds);
-    let down = below(random, Duration::from_secs(3));
-    let then = match random.u8(..8) {
-        0..2 => Then::KillClient(down),
-        2 => Then::KillBroker(down),
-        _ => Then::Cut,
-    };
-    Trap { toward, kind, delivered: random.bool(), then }
 }
 
 fn below(random: &mut Rng, max: Duration) -> Duration {

@@ -1,5 +1,6 @@
 //! A hook between the broker and its clients, so that a broker, or a client, can be made to break one promise.
 
+use crate::proxy::Direction;
 use mqtally_proto::packet::{Packet, Version};
 use std::time::Duration;
 
@@ -12,6 +13,22 @@ pub enum Toward {
     Client,
 }
 
+impl Toward {
+    pub(super) fn direction(self) -> Direction {
+        match self {
+            Self::Broker => Direction::ToServer,
+            Self::Client => Direction::ToClient,
+        }
+    }
+
+    pub(super) fn opposite(self) -> Self {
+        match self {
+            Self::Broker => Self::Client,
+            Self::Client => Self::Broker,
+        }
+    }
+}
+
 /// Where and when a packet passes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Crossing<'a> {
@@ -19,7 +36,8 @@ pub struct Crossing<'a> {
     pub client: &'a str,
     /// The version that it speaks.
     pub version: Version,
-    /// Which connection of this client it is, counted from 1 over the whole run.
+    /// Which connection of this client it is, counted from 1 over the whole run; 0 for one that the proxy makes in a
+    /// storm, of which the client knows nothing.
     pub connection: u32,
     /// Its direction.
     pub toward: Toward,

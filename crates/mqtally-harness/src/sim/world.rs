@@ -2,11 +2,14 @@
 
 use super::broker::BrokerNode;
 use super::client::{Client, Role};
-use super::net::{Net, Then};
-use super::plan::{Fault, Plan, RolePlan};
+use super::fault::Fault;
+use super::net::Net;
+use super::plan::{Plan, RolePlan};
 use super::tamper::{Tamper, Toward};
 use super::trace::Trace;
-use super::{Happening, Simulated, Simulation};
+use super::{ClientIx, Happening, Simulated, Simulation};
+use crate::nemesis::{Act, Deed, Strike};
+use crate::proxy::RuleId;
 use fastrand::Rng;
 use mqtally_history::event::{BrokerEvent, BrokerKind, EventKind, Header};
 use mqtally_history::marker::MessageId;
@@ -15,6 +18,7 @@ use mqtally_history::profile::Profile;
 use mqtally_proto::broker::Config;
 use mqtally_proto::packet::Version;
 use mqtally_proto::topic;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +30,9 @@ const LOOK: Duration = Duration::from_millis(200);
 const DRAIN_MAX: Duration = Duration::from_secs(600);
 /// How long all has to be well before sentinels go out, and before the run is over: what is on its way arrives.
 const REST: Duration = Duration::from_secs(2);
+
+/// How long a process is away that a packet was the end of.
+const DOWN_MAX: Duration = Duration::from_secs(3);
 
 /// How far the run is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +59,8 @@ pub(super) struct World<'a> {
     clients: Vec<Client>,
     tamper: &'a mut dyn Tamper,
     phase: Phase,
+    /// Deeds whose packet is awaited.
+    deeds: BTreeMap<RuleId, Strike>,
     /// Sentinels, and to whom they are owed.
     owed: Vec<(Arc<str>, MessageId)>,
 }
@@ -75,6 +84,7 @@ impl<'a> World<'a> {
             plan,
             tamper,
             phase: Phase::Chaos,
+            deeds: BTreeMap::new(),
             owed: Vec::new(),
         }
     }
@@ -137,6 +147,8 @@ impl<'a> World<'a> {
     fn happen(&mut self, happening: Happening) {
         let Self { net, broker, clients, tamper, .. } = self;
         match happening {
+            Happening::Reached(link, toward) => net.reached(link, toward),
+            Happening::Woken(link) => net.woken(link),
             Happening::Arrived(link, Toward::Broker) => broker.arrived(link, net, &mut **tamper),
             Happening::Arrived(link, Toward::Client) => clients[net.client_of(link)].arrived(link, net),
             Happening::BrokerSynced(life) => broker.synced(life, net, &mut **tamper),
@@ -144,13 +156,8 @@ impl<'a> World<'a> {
             Happening::BrokerStarts => broker.start(net, &mut **tamper),
             Happening::BrokerResumes(life) => broker.resume(life, net, &mut **tamper),
             Happening::Client(ix, life, alarm) => clients[ix].alarm(life, alarm, net),
-            Happening::Fault(at) => self.strike(self.plan.faults[at].1),
-            Happening::Sprung(client, Then::KillClient(down)) => {
-                self.strike(Fault::KillClient { client, silently: false, down });
-            }
-            Happening::Sprung(_, Then::KillBroker(down)) => broker.kill(down, net),
-            // The network cuts by itself.
-            Happening::Sprung(_, Then::Cut) => {}
+            Happening::Fault(at) => self.strike(self.plan.faults[at].1.clone()),
+            Happening::Struck(rule, client) => self.struck(rule, client),
             Happening::Look => {
                 self.look();
                 self.net.after(LOOK, Happening::Look);
@@ -161,21 +168,11 @@ impl<'a> World<'a> {
     fn strike(&mut self, fault: Fault) {
         let Self { net, broker, clients, tamper, .. } = self;
         let (client, kind) = match fault {
-            Fault::Cut(ix, how) => (ix, clients[ix].cut(how, net).then_some("cut-link")),
-            Fault::Trap(ix, trap) => {
-                net.traps.insert(ix, trap);
-                return;
-            }
-            Fault::Stall(ix, toward, delay) => {
-                let link = clients[ix].peer.link();
-                link.into_iter().for_each(|link| net.stall(link, toward, delay));
-                (ix, link.map(|_| "stall"))
-            }
+            Fault::Strike(strike) => return self.obey(strike),
+            // The proxy tells of it.
+            Fault::Cut(ix, ending) => return net.cut(&clients[ix].peer.name, ending),
+            Fault::GiveUp(ix) => (ix, clients[ix].give_up(net).then_some("half-open")),
             Fault::Takeover(ix) => (ix, clients[ix].take_over(net).then_some("takeover")),
-            Fault::AbortedConnects(ix, count) => {
-                let kind = if count > 1 { "connect-storm" } else { "aborted-connect" };
-                (ix, clients[ix].abort_connects(count, net).then_some(kind))
-            }
             Fault::Leave(ix, away) => (ix, clients[ix].leave(away, net).then_some("leave")),
             Fault::Unsubscribe(ix, pause) => {
                 (ix, clients[ix].unsubscribe(pause, net).then_some("unsubscribe"))
@@ -192,6 +189,33 @@ impl<'a> World<'a> {
         }
     }
 
+    fn obey(&mut self, strike: Strike) {
+        // A plan has far fewer rules than a proxy takes, and draws none that it refuses.
+        if let Ok(id) = self.net.obey(&strike)
+            && matches!(strike.deed, Deed::Act(..))
+        {
+            self.deeds.insert(id, strike);
+        }
+    }
+
+    /// Does the deed for which a rule holds a client's link still.
+    fn struck(&mut self, rule: RuleId, client: ClientIx) {
+        let Some(Deed::Act(act, held)) = self.deeds.remove(&rule).map(|strike| strike.deed) else { return };
+        let down = self.net.below(DOWN_MAX);
+        self.strike(match act {
+            Act::HalfOpen => Fault::GiveUp(client),
+            Act::Takeover => Fault::Takeover(client),
+            Act::KillClient | Act::WipeClient => Fault::KillClient { client, silently: false, down },
+            Act::PauseBroker => Fault::PauseBroker(held.duration_ms().map_or(down, Duration::from_millis)),
+            Act::TerminateBroker => Fault::StopBroker(down),
+            Act::KillBroker => Fault::KillBroker(down),
+        });
+        // What was given up stays open for the broker.
+        if act != Act::HalfOpen {
+            self.net.lift(rule);
+        }
+    }
+
     /// Goes on to the next phase where the one before is through.
     fn look(&mut self) {
         let now = self.net.now;
@@ -199,7 +223,7 @@ impl<'a> World<'a> {
         let settled = self.clients.iter().all(Client::is_settled);
         match self.phase {
             Phase::Chaos => {
-                self.net.traps.clear();
+                self.net.calm_down();
                 self.phase = Phase::Healing { since: now };
             }
             Phase::Healing { since } if ready && settled && now >= since + REST => {

@@ -10,7 +10,6 @@ use crate::recorder::Recorder;
 use crate::workload::scene::Lifetime;
 use crate::workload::subscriber::Subscriber;
 use crate::workload::{Publisher, Scene, Trouble};
-use mqtally_history::event::Closing;
 use mqtally_proto::packet::Qos;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -63,12 +62,7 @@ impl Told {
         if let Some(name) = *self.name.lock().unwrap_or_else(PoisonError::into_inner) {
             self.recorder.fault(name, client);
         }
-        let closing = match strike.kind {
-            kind if kind.starts_with("cut") || kind == "aborted-connect" => Some(Closing::Rst),
-            "black-hole" => Some(Closing::Vanished),
-            _ => None,
-        };
-        if let (Some(client), Some(closing)) = (client, closing) {
+        if let (Some(client), Some(closing)) = (client, strike.ends_as()) {
             self.recorder.ends_as(client, closing);
         }
         self.strikes.send_modify(|strikes| *strikes += 1);
