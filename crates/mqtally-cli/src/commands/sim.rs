@@ -14,13 +14,14 @@ use std::time::{Duration, Instant};
 /// Simulate whole runs of our publishers, broker and subscribers under faults, in virtual time, and judge them
 ///
 /// No sockets, no threads, no clock: the seed decides everything, and the same seed gives the same history and the same
-/// report, to the byte. Stores lose what was not synced, connections break in the middle of a packet, processes are
-/// killed at any step. The report is that of the last run, which is the first that is not kept.
+/// report, to the byte. Stores lose what was not synced, the fault proxy stands in the middle of each connection, processes
+/// are killed at any step. The report is that of the last run, which is the first that is not kept.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   mqtally sim --runs 2000              two thousand seeds, from a random one on
   mqtally sim --seed 42 --history run  one seed; 'mqtally check run' judges it again
+  mqtally sim --faults 'cut rst after s2c PUBREL 2,storm 3'   these strikes alone
 
 Exit status: 0 kept, 1 broken, 2 unknown.")]
 pub(crate) struct Args {
@@ -31,6 +32,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value = "1")]
     #[arg(value_parser = RangedU64ValueParser::<u64>::new().range(1..=1_000_000_000))]
     runs: u64,
+    /// What strikes instead of what the seed draws: names of faults and strikes such as 'cut rst after s2c PUBREL 2', each
+    /// at a random time; none leaves out every fault
+    #[arg(long, value_name = "FAULT,…|none")]
+    faults: Option<String>,
     /// Keep the history of the last run in this directory, for 'mqtally check'
     #[arg(long, value_name = "DIR")]
     history: Option<PathBuf>,
@@ -40,11 +45,12 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args, global: &Global) -> Result<ExitStatus, Failure> {
     let outputs = args.results.prepare()?;
+    let faults = test::faults(args.faults.as_deref())?;
     args.history.as_deref().map(test::fresh_history).transpose()?;
     let seed = args.seed.unwrap_or_else(|| test::random().into());
     let (began, mut elapsed) = (Instant::now(), Duration::ZERO);
     for index in 0..args.runs {
-        let last = Played::of(seed.wrapping_add(index));
+        let last = Played::of(Simulation::new(seed.wrapping_add(index)).under(faults.clone()));
         elapsed += last.simulated.elapsed;
         if last.status() == ExitStatus::Success && index + 1 < args.runs {
             continue;
@@ -67,8 +73,8 @@ struct Played {
 }
 
 impl Played {
-    fn of(seed: u64) -> Self {
-        let simulated = Simulation::new(seed).run();
+    fn of(simulation: Simulation) -> Self {
+        let simulated = simulation.run();
         let mut timeline = Timeline::default();
         simulated.events.iter().for_each(|event| timeline.observe(event));
         let judged = Judged { report: simulated.report(), timeline };

@@ -126,6 +126,14 @@ impl Strike {
         }
     }
 
+    /// Whether it waits for a client to connect.
+    pub(crate) fn awaits_connect(&self) -> bool {
+        let rule = self.proxied();
+        let kind = rule.moment().and_then(|moment| moment.kind);
+        matches!(rule.fault(), Fault::Storm(_) | Fault::Refuse(_))
+            || matches!(kind, Some(PacketKind::CONNECT | PacketKind::CONNACK))
+    }
+
     /// What the proxy is told.
     pub(crate) fn proxied(&self) -> &Rule {
         match &self.deed {

@@ -74,7 +74,7 @@ pub(super) struct BrokerNode {
 }
 
 impl BrokerNode {
-    pub(super) fn new(config: Config, sync_max: Duration, simulation: Simulation) -> Self {
+    pub(super) fn new(config: Config, sync_max: Duration, simulation: &Simulation) -> Self {
         Self {
             core: Some(Broker::new(config.clone())),
             config,

@@ -2,8 +2,10 @@
 
 use super::ClientIx;
 use super::plan::{ClientPlan, RolePlan};
-use crate::nemesis::{Act, Deed, Draw, Kind, Strike, is_of_publisher};
-use crate::proxy::fault::{BlackHole, Cut, Delay, Fault as Proxied, Jitter, Refusal, Refuse, Stall, Throttle, Way};
+use crate::nemesis::{self, Deed, Draw, Faults, Kind, Strike, is_of_publisher};
+use crate::proxy::fault::{
+    BlackHole, Cut, Delay, Fault as Proxied, Jitter, Refusal, Refuse, Stall, Throttle, Way,
+};
 use crate::proxy::{Direction, Ending, Moment, PacketKind, Rule, Times};
 use fastrand::Rng;
 use std::time::Duration;
@@ -32,6 +34,12 @@ pub(super) enum Fault {
     KillBroker(Duration),
     StopBroker(Duration),
     PauseBroker(Duration),
+}
+
+impl Fault {
+    pub(super) fn awaits_connect(&self) -> bool {
+        matches!(self, Self::Strike(strike) if strike.awaits_connect())
+    }
 }
 
 /// Kinds of the nemesis, as often as they stand here. (`windows` is about the load, which the plan decides.)
@@ -91,6 +99,23 @@ pub(super) fn fault(draw: &mut Draw, clients: &[ClientPlan], publishers: usize) 
     }
 }
 
+/// What somebody chose, in the order of the kinds.
+pub(super) fn chosen(faults: &Faults, draw: &mut Draw) -> Vec<Fault> {
+    let strikes = nemesis::KINDS.into_iter().flat_map(|kind| faults.strikes(kind, draw));
+    strikes.map(|strike| Fault::Strike(named(strike))).collect()
+}
+
+/// A strike that the nemesis drew for one side of its stage, for that side here.
+fn named(strike: Strike) -> Strike {
+    let client = strike.proxied().scope().client.as_deref();
+    let pattern = match client {
+        Some("*-publisher") => "pub-*",
+        Some("*-subscriber") => "sub-*",
+        _ => return strike,
+    };
+    for_client(strike, pattern)
+}
+
 /// One of the strikes that the nemesis draws of a kind, at one of the clients.
 fn struck(draw: &mut Draw, clients: &[ClientPlan]) -> Strike {
     let name = pick(&mut draw.random, &KINDS);
@@ -102,7 +127,7 @@ fn struck(draw: &mut Draw, clients: &[ClientPlan]) -> Strike {
         .filter(|it| publishes.is_none_or(|publishes| publishes == matches!(it.role, RolePlan::Publisher(_))))
         .collect();
     let client = pick(&mut draw.random, &able);
-    aimed(strike, client)
+    for_client(strike, &client.name)
 }
 
 /// Whether a strike at a handshake is for a publisher, where it is for one side only.
@@ -112,19 +137,11 @@ fn of_publisher(rule: &Rule) -> Option<bool> {
     (!is_connecting).then(|| is_of_publisher(moment.direction, moment.kind))
 }
 
-/// The strike for this client. Whether a client that is killed has forgotten everything is a matter of its store.
-fn aimed(strike: Strike, client: &ClientPlan) -> Strike {
+fn for_client(strike: Strike, pattern: &str) -> Strike {
     let Strike { deed, load } = strike;
     let deed = match deed {
-        Deed::Rule(rule) => Deed::Rule(rule.client(&*client.name)),
-        Deed::Act(act, rule) => {
-            let act = match act {
-                Act::KillClient | Act::WipeClient if client.store => Act::KillClient,
-                Act::KillClient | Act::WipeClient => Act::WipeClient,
-                other => other,
-            };
-            Deed::Act(act, rule.client(&*client.name))
-        }
+        Deed::Rule(rule) => Deed::Rule(rule.client(pattern)),
+        Deed::Act(act, rule) => Deed::Act(act, rule.client(pattern)),
     };
     Strike { deed, load }
 }

@@ -37,6 +37,7 @@ mod world;
 
 pub use tamper::{Crossing, Passed, Tamper, Toward, Untouched};
 
+use crate::nemesis::Faults;
 use crate::proxy::RuleId;
 use ends::Ends;
 use mqtally_history::checker;
@@ -72,9 +73,10 @@ pub enum Defect {
 }
 
 /// A run to be simulated: its seed decides everything.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Simulation {
     seed: u64,
+    faults: Faults,
     defect: Option<Defect>,
     power_fails: bool,
 }
@@ -97,7 +99,15 @@ pub struct Simulated {
 impl Simulation {
     /// The run of this seed.
     pub fn new(seed: u64) -> Self {
-        Self { seed, defect: None, power_fails: false }
+        Self { seed, faults: Faults::All, defect: None, power_fails: false }
+    }
+
+    /// The same under these faults instead of those that the seed draws, each at a random time. What they say of the load
+    /// is left to the seed. A deed is done to whoever's packet sets it off; a client that is killed forgets what its store
+    /// does not keep.
+    #[must_use]
+    pub fn under(self, faults: Faults) -> Self {
+        Self { faults, ..self }
     }
 
     /// The same where the power fails with whatever kills the broker: what it has written and not synced may be gone.
@@ -119,7 +129,7 @@ impl Simulation {
 
     /// Simulates it with a hook on every packet.
     pub fn run_through(self, tamper: &mut dyn Tamper) -> Simulated {
-        World::new(self, Plan::from_seed(self.seed), tamper).run()
+        World::new(&self, Plan::new(self.seed, &self.faults), tamper).run()
     }
 }
 

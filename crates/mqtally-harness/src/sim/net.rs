@@ -287,7 +287,8 @@ mod tests {
 
     #[test]
     fn what_is_written_arrives_in_order_whatever_the_weather() {
-        let weather = ["split c2s 1", "delay c2s 5ms jitter 9ms seed 3", "throttle c2s 2kB/s", "coalesce c2s 7ms"];
+        let weather =
+            ["split c2s 1", "delay c2s 5ms jitter 9ms seed 3", "throttle c2s 2kB/s", "coalesce c2s 7ms"];
         for seed in SEEDS {
             for rules in [&[][..], &weather] {
                 let (mut net, link, frames) = busy(seed, rules, 5);

@@ -1,8 +1,8 @@
 //! What a seed decides before the first event: the broker, the clients, and what goes wrong when.
 
 use super::ClientIx;
-use super::fault::{Fault, fault};
-use crate::nemesis::Draw;
+use super::fault::{self, Fault, fault};
+use crate::nemesis::{Draw, Faults};
 use bytestring::ByteString;
 use fastrand::Rng;
 use mqtally_proto::broker::Limits;
@@ -69,7 +69,8 @@ pub(super) struct SubscriberPlan {
 }
 
 impl Plan {
-    pub(super) fn from_seed(seed: u64) -> Self {
+    /// What this seed decides; the faults only where nobody has chosen any.
+    pub(super) fn new(seed: u64, chosen: &Faults) -> Self {
         let random = &mut Rng::with_seed(seed);
         let run = random.u32(1..);
         let versions = pick(
@@ -99,8 +100,19 @@ impl Plan {
             receive_maximum: None,
             is_v5: versions.contains(&Version::V5_0),
         };
+        let faults: Vec<Fault> = match chosen {
+            Faults::All => (0..count).map(|_| fault(&mut draw, &clients, publishers)).collect(),
+            Faults::Only(_) => fault::chosen(chosen, &mut draw),
+        };
         let mut faults: Vec<(Duration, Fault)> =
-            (0..count).map(|_| (below(random, chaos), fault(&mut draw, &clients, publishers))).collect();
+            faults.into_iter().map(|fault| (below(random, chaos), fault)).collect();
+        if *chosen != Faults::All {
+            // Clients that nothing else befalls connect once.
+            faults
+                .iter_mut()
+                .filter(|(_, fault)| fault.awaits_connect())
+                .for_each(|(at, _)| *at = Duration::ZERO);
+        }
         faults.sort_by_key(|(at, _)| *at);
         Self {
             run,
@@ -165,7 +177,7 @@ fn publisher(random: &mut Rng, chaos: Duration) -> PublisherPlan {
         burst_max,
         pause_max: lasts * (burst_max + 1) / messages,
         retains: random.u8(..3) == 0,
-        expires: random.u8(..4) == 0,
+        expires: random.bool(),
     }
 }
 

@@ -66,8 +66,8 @@ pub(super) struct World<'a> {
 }
 
 impl<'a> World<'a> {
-    pub(super) fn new(simulation: Simulation, plan: Plan, tamper: &'a mut dyn Tamper) -> Self {
-        let Simulation { seed, defect, .. } = simulation;
+    pub(super) fn new(simulation: &Simulation, plan: Plan, tamper: &'a mut dyn Tamper) -> Self {
+        let Simulation { seed, defect, .. } = *simulation;
         // Another stream than the plan's: a change there leaves what happens here as it was.
         let random = Rng::with_seed(seed ^ 0x9E37_79B9_7F4A_7C15);
         let trace = Trace::new(plan.run);

@@ -14,7 +14,7 @@ const EXERCISED: [&str; 29] = [
 #[test]
 fn no_seed_breaks_a_promise_and_none_is_idle() {
     let mut obligations: BTreeMap<&str, u64> = BTreeMap::new();
-    for seed in seeds("MQTALLY_SIM_SEEDS", 80) {
+    for seed in seeds("MQTALLY_SIM_SEEDS", 200) {
         let simulated = Simulation::new(seed).run();
         let report = simulated.report();
         assert_kept(seed, &simulated, &report);

@@ -3,6 +3,7 @@
 mod broken;
 mod lawful;
 mod mutated;
+mod rules;
 
 use std::ops::Range;
 

@@ -70,6 +70,32 @@ fn a_clean_session_ends_with_its_connection() {
     check_5(&clean.replacen("sp=0\n        end", "sp=1\n        end", 1), "S2");
 }
 
+/// The proxy connects with the client's CONNECT before that goes on, and no history shows its connections: a session
+/// that they began was found by the client, and taken for one that had ended.
+#[test]
+fn the_connections_of_a_storm_may_have_begun_a_session_and_end_none_that_lasts() {
+    let begun = "group g
+        c > CONNECT clean=1
+        c < CONNACK sp=0
+        c > DISCONNECT
+        c | fin
+        c > CONNECT clean=0
+        fault connect-storm c
+        c < CONNACK sp=1
+        end";
+    check_3(begun, "-S13");
+    check_5(begun, "-S2");
+    check_3(&begun.replace("connect-storm", "takeover"), "S13");
+    check_3(&begun.replace("fault connect-storm c", "fault connect-storm other"), "S13");
+    let lasting = joined(1)
+        + "sub | fin
+        sub > CONNECT clean=0
+        fault connect-storm sub
+        sub < CONNACK sp=0
+        end";
+    check(&lasting, "S2");
+}
+
 #[test]
 fn an_unanswered_connect_leaves_the_session_in_doubt() {
     let aborted = "group g

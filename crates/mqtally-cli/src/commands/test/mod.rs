@@ -28,7 +28,7 @@ use mqtally_history::journal::JournalError;
 use mqtally_history::profile::Measured;
 use progress::Progress;
 use setup::Setup;
-pub(super) use setup::{fresh_history, random};
+pub(super) use setup::{faults, fresh_history, random};
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -185,7 +185,7 @@ fn plan(args: &Args, broker: &Broker) -> Result<Plan, Failure> {
         Protocol::V5 => vec![Version::V5_0],
         Protocol::Both => vec![Version::V3_1_1, Version::V5_0],
     };
-    plan.faults = faults(args)?;
+    plan.faults = faults(args.faults.as_deref())?;
     // Found out from the broker itself before the run; the advice is given before that.
     if matches!(broker, Broker::Url(_)) {
         plan = plan.adapted_to(Offer::default().without(Feature::Control));
@@ -249,8 +249,8 @@ fn wanted(args: &Args) -> Result<(Vec<Group>, Vec<Arc<Scenario>>), Failure> {
 }
 
 /// The faults that were asked for, or all.
-fn faults(args: &Args) -> Result<Faults, Failure> {
-    let Some(list) = &args.faults else { return Ok(Faults::All) };
+pub(in crate::commands) fn faults(list: Option<&str>) -> Result<Faults, Failure> {
+    let Some(list) = list else { return Ok(Faults::All) };
     Faults::read(list).map_err(|error| {
         let advice = match &error {
             ChoiceError::Unknown(name) => {

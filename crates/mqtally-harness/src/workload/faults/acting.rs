@@ -1,7 +1,7 @@
 //! Carrying out one strike.
 
 use super::client::Client;
-use super::theatre::{Cast, awaits_connect, told_as};
+use super::theatre::{Cast, told_as};
 use super::traffic::Phase;
 use crate::nemesis::{Act, Deed, Strike, is_of_publisher};
 use crate::proxy::{Rule, RuleId};
@@ -31,7 +31,7 @@ impl Cast {
         let rule = strike.proxied();
         self.told.call(told_as(strike));
         let id = self.proxy.add(rule.clone()).map_err(|error| not_struck(strike, &error.to_string()))?;
-        if awaits_connect(rule) {
+        if strike.awaits_connect() {
             self.provoke(rule, id).await?;
         }
         self.until_struck(strike, id, phase).await?;

@@ -4,7 +4,6 @@ use super::client::Client;
 use super::traffic::{Phase, Traffic};
 use crate::nemesis::{Deed, Load, Strike};
 use crate::process::READY_LIMIT;
-use crate::proxy::fault::Fault;
 use crate::proxy::{self, Note, Proxy, ProxyOptions, RuleId, Watch};
 use crate::recorder::Recorder;
 use crate::workload::scene::Lifetime;
@@ -191,12 +190,4 @@ pub(super) fn told_as(strike: &Strike) -> Option<&'static str> {
         Deed::Rule(_) => Some(strike.kind().name),
         Deed::Act(..) => None,
     }
-}
-
-/// Whether a rule waits for a client to connect.
-pub(super) fn awaits_connect(rule: &proxy::Rule) -> bool {
-    use proxy::PacketKind;
-    let kind = rule.moment().and_then(|moment| moment.kind);
-    matches!(rule.fault(), Fault::Storm(_) | Fault::Refuse(_))
-        || matches!(kind, Some(PacketKind::CONNECT | PacketKind::CONNACK))
 }

@@ -419,6 +419,10 @@ impl World {
     }
 
     fn fault(&mut self, kind: &Arc<str>, client: Option<Arc<str>>) {
+        if &**kind == "connect-storm" {
+            let stormed = client.as_deref().and_then(|name| self.client_named(name));
+            stormed.into_iter().for_each(|client| self.stormed(client));
+        }
         match client.as_deref().and_then(|name| self.client_named(name)) {
             Some(client) => self.clients[client as usize].last_fault = self.now.place,
             None => self.last_fault = self.now.place,
