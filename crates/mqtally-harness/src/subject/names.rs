@@ -71,10 +71,9 @@ impl Names {
         self.naming.store(true, Ordering::Release);
     }
 
-    /// Nothing is named any more.
+    /// Nothing is named any more. What was named is still recognised: it may arrive when the program is gone.
     pub(crate) fn end(&self) {
         self.naming.store(false, Ordering::Release);
-        *self.lock() = Named::default();
     }
 
     /// Gives a message that a publisher under test sends its name; also whether the program has claimed before that
@@ -101,7 +100,7 @@ impl Names {
 
     /// Gives a message that arrives the name under which it was sent.
     pub(crate) fn recognise(&self, it: &mut Publish) {
-        if it.identity != Identity::Unmarked || !self.naming.load(Ordering::Acquire) {
+        if it.identity != Identity::Unmarked {
             return;
         }
         let mut named = self.lock();
@@ -275,6 +274,17 @@ mod tests {
         };
         // The first was named when it was sent, and has to arrive under its name.
         assert_eq!((recognised(), recognised()), (Some(0), None));
+    }
+
+    #[test]
+    fn what_arrives_when_the_program_is_gone_has_its_name_and_what_is_sent_then_gets_none() {
+        let names = begun();
+        assert_eq!(named(&names, "a", false, 1), Some(0));
+        names.end();
+        let mut arrived = publish("a", false);
+        names.recognise(&mut arrived);
+        assert_eq!(sequence(&arrived.identity), Some(0));
+        assert_eq!(named(&names, "b", false, 2), None);
     }
 
     #[test]
