@@ -1,7 +1,7 @@
 //! The subscriber end to end: messages queued at the embedded broker, each stored, acknowledged, handled and settled.
 //!
 //! In alternating runs on one disk beside *rawlog* (append and sync in batches of the size that the subscriber's own commits
-//! had: the limit of a single writer) and a subscriber in Python that commits each message to SQLite before it acknowledges it
+//! had, and in batches of 128: the limit of a single writer) and a subscriber in Python that commits each message to SQLite before it acknowledges it
 //! (paho-mqtt; skipped where it is not installed, `.ci/install-referees` does that). The medians of three runs are shown. CPU
 //! time is that of the subscriber's process alone.
 //!
@@ -39,8 +39,17 @@ fn main() -> Result<()> {
     let broker = Broker::start(directory.path())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     println!(
-        "{:<6}{:>10}{:>14}{:>16}{:>11}{:>14}{:>12}{:>16}",
-        "", "msg/s", "CPU µs/msg", "messages/sync", "rawlog", "of rawlog", "paho", "times paho"
+        "{:<6}{:>10}{:>14}{:>16}{:>11}{:>14}{:>17}{:>17}{:>12}{:>16}",
+        "",
+        "msg/s",
+        "CPU µs/msg",
+        "messages/sync",
+        "rawlog",
+        "of rawlog",
+        "rawlog, 128/sync",
+        "of rawlog at 128",
+        "paho",
+        "times paho"
     );
     for qos in QOS {
         let mut runs = Vec::new();
@@ -60,6 +69,7 @@ struct Run {
     cpu_us: f64,
     batch: f64,
     rawlog: f64,
+    rawlog_128: f64,
     /// Absent where paho-mqtt is not installed.
     paho: Option<f64>,
 }
@@ -69,14 +79,14 @@ fn run(runtime: &Runtime, broker: &Broker, place: &Path, qos: Qos) -> Result<Run
     let store = place.join("store");
     let (rate, cpu_us) = runtime.block_on(subscribe(broker, &store, qos))?;
     let batch = MESSAGES as f64 / synced(&store)?;
-    let rawlog = rawlog(&place.join("raw"), batch.round() as usize)?;
+    let [rawlog, rawlog_128] = [batch.round() as usize, 128].map(|batch| rawlog(&place.join("raw"), batch));
     let paho = if has_paho() {
         runtime.block_on(queue(broker, "python", qos, MESSAGES_PYTHON))?;
         Some(python(broker, place, qos)?)
     } else {
         None
     };
-    Ok(Run { rate, cpu_us, batch, rawlog, paho })
+    Ok(Run { rate, cpu_us, batch, rawlog: rawlog?, rawlog_128: rawlog_128?, paho })
 }
 
 fn show(qos: Qos, runs: &[Run]) {
@@ -86,13 +96,15 @@ fn show(qos: Qos, runs: &[Run]) {
         figures[figures.len() / 2]
     };
     print!(
-        "{:<6}{:>10.0}{:>14.1}{:>16.0}{:>11.0}{:>14.2}",
+        "{:<6}{:>10.0}{:>14.1}{:>16.0}{:>11.0}{:>14.2}{:>17.0}{:>17.2}",
         qos.to_string(),
         of(&|run| run.rate),
         of(&|run| run.cpu_us),
         of(&|run| run.batch),
         of(&|run| run.rawlog),
         of(&|run| run.rate / run.rawlog),
+        of(&|run| run.rawlog_128),
+        of(&|run| run.rate / run.rawlog_128),
     );
     if runs.iter().all(|run| run.paho.is_some()) {
         let paho = |run: &Run| run.paho.unwrap_or_default();
