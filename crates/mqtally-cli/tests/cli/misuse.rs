@@ -37,6 +37,8 @@ fn what_was_typed_makes_no_sense() {
             "test --payload 8",
             "test --messages 0",
             "test --in-flight 0",
+            "test factory --messages 5",
+            "test factory --payload 100",
             "test --runs 0",
             "test --faults takover",
             "test faults --faults none",

@@ -324,10 +324,22 @@ impl Subscriber {
         self.dedup && payload().is_ok_and(|payload| payload.pointer(IDENTITY).is_some())
     }
 
-    /// The highest QoS at which it asks for what `stream` publishes; none when it does not.
+    /// The QoS at which it asks for what each device of `stream` publishes, the lowest of them; none when it does not.
     pub fn asks_for(&self, stream: &Stream) -> Option<Qos> {
-        let topic = stream.topic_of(1);
-        self.subscriptions().filter(|(filter, _)| topic::matches(filter, &topic)).map(|(_, qos)| qos).max()
+        let devices = (1..=stream.devices).map(|device| self.asks_for_topic(&stream.topic_of(device)));
+        devices.min().flatten()
+    }
+
+    /// The highest QoS at which it asks for this topic.
+    fn asks_for_topic(&self, topic: &str) -> Option<Qos> {
+        self.subscriptions().filter(|(filter, _)| topic::matches(filter, topic)).map(|(_, qos)| qos).max()
+    }
+
+    /// A device of `stream` that it asks for and one that it does not.
+    fn asks_for_some(&self, stream: &Stream) -> Option<[u32; 2]> {
+        let asks = |device: &u32| self.asks_for_topic(&stream.topic_of(*device)).is_some();
+        let mut devices = 1..=stream.devices;
+        Some([devices.clone().find(asks)?, devices.find(|device| !asks(device))?])
     }
 }
 

@@ -240,6 +240,9 @@ impl Checks<'_> {
         for (item, text) in subscriber.filters.iter().enumerate() {
             self.filter(filters.item(item), text)?;
         }
+        for stream in &self.scenario.streams {
+            self.whole(filters, subscriber, stream)?;
+        }
         let vain = subscriber.session == Session::Clean && subscriber.expiry.is_some();
         let expiry = spot.key("expiry");
         self.ensure(
@@ -248,6 +251,17 @@ impl Checks<'_> {
             "a clean session ends with its connection, so that its 'expiry' means nothing",
         )?;
         self.expiry(expiry, subscriber.expiry)
+    }
+
+    /// What a stream needs is needed of all its devices.
+    fn whole(&self, spot: Spot, subscriber: &Subscriber, stream: &Stream) -> Result<(), ScenarioError> {
+        let Some([with, without]) = subscriber.asks_for_some(stream) else { return Ok(()) };
+        let what = format!(
+            "of the devices of '{}' they match {with} and not {without}; ask for all by \"{}\", or make them two streams",
+            stream.name,
+            stream.filter()
+        );
+        Err(self.at(spot, what))
     }
 
     fn filter(&self, spot: Spot, text: &str) -> Result<(), ScenarioError> {

@@ -203,6 +203,9 @@ fn plan(args: &Args, broker: &Broker) -> Result<Plan, Failure> {
         };
         return Err(Failure::usage("nothing that is run has these faults", "--faults", advice));
     }
+    if plan.groups.is_empty() {
+        sizes_of_nothing(args)?;
+    }
     plan.messages = args.messages;
     plan.in_flight = args.in_flight;
     plan.payload_bytes = args.payload;
@@ -217,6 +220,22 @@ fn plan(args: &Args, broker: &Broker) -> Result<Plan, Failure> {
 }
 
 /// The groups that were named, or all, of these what `--only` keeps and `--skip` leaves; and the scenarios that were named.
+/// A scenario says itself how much it sends.
+fn sizes_of_nothing(args: &Args) -> Result<(), Failure> {
+    let given = [
+        ("--messages", args.messages.is_some()),
+        ("--in-flight", args.in_flight.is_some()),
+        ("--payload", args.payload.is_some()),
+    ];
+    match given.into_iter().find(|(_, given)| *given) {
+        Some((flag, _)) => {
+            let advice = "add group qos, or change the scenario's file";
+            Err(Failure::usage("a scenario has no bulk streams", flag, advice))
+        }
+        None => Ok(()),
+    }
+}
+
 fn wanted(args: &Args) -> Result<(Vec<Group>, Vec<Arc<Scenario>>), Failure> {
     let (mut named, mut scenarios) = (Vec::new(), Vec::<Arc<Scenario>>::new());
     for word in &args.scenarios {

@@ -56,6 +56,21 @@ fn what_is_wrong_is_said_with_its_place() {
 }
 
 #[test]
+fn a_subscriber_asks_for_all_devices_of_a_stream_or_for_none() {
+    let of_three = GOOD.replace("every = \"1s\"", "every = \"1s\"\ndevices = 3");
+    let filters = |filters: &str| Scenario::parse(&of_three.replace("\"pump/+/alarm@1\"", filters));
+    for some in ["\"pump/1/alarm@1\"", "\"pump/3/alarm@1\", \"pump/1/alarm@1\""] {
+        let error = filters(some).expect_err(some);
+        assert!(error.what.contains("\"pump/+/alarm\""), "{error:?}");
+        assert_eq!((error.line, error.column), (12, 11), "{error:?}");
+    }
+    let each = filters("\"pump/1/alarm@2\", \"pump/2/alarm@1\", \"pump/3/+@2\"").expect("all of them");
+    assert_eq!(each.subscribers[0].asks_for(&each.streams[0]), Some(Qos::AtLeastOnce));
+    let none = filters("\"pump/4/alarm@2\"").expect("none of them");
+    assert_eq!(none.subscribers[0].asks_for(&none.streams[0]), None);
+}
+
+#[test]
 fn an_unknown_word_comes_with_the_words_that_are_known() {
     let error = Scenario::parse(&GOOD.replace("lasts", "last")).expect_err("a typo");
     assert_eq!(error.unknown.as_deref(), Some("last"));
