@@ -15,7 +15,7 @@ fn a_repeated_publish_is_answered_with_pubrec() {
         pub > PUBLISH qos=2 id=1 dup m=0/0/0\n";
     let rest = "pub > PUBREL 1\npub < PUBCOMP 1\n".to_owned() + &received(2, 0) + &drained(2, 1);
     check(&(again.clone() + "pub < PUBREC 1\n" + &rest), "+R8");
-    let pinged = "pub > PINGREQ\npub < PINGRESP\n";
+    let pinged = "pub > PINGREQ\npub < PINGRESP\nwait 2\n";
     check(&(again.clone() + pinged + &drained(2, 1)), "R8");
     check(&(again.clone() + pinged + "pub < PUBREC 1\n" + &rest), "+R8");
     check(&(again + "pub | rst\npub > CONNECT clean=1\npub < CONNACK sp=0\n" + &drained(2, 1)), "-R8");
