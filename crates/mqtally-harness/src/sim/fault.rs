@@ -86,7 +86,7 @@ pub(super) fn fault(draw: &mut Draw, clients: &[ClientPlan], publishers: usize) 
     let random = &mut draw.random;
     match random.u8(..100) {
         0..8 => Fault::Cut(client, draw.ending()),
-        8..44 => Fault::Strike(struck(draw, clients)),
+        8..44 => struck(draw, clients).map_or(Fault::Takeover(client), Fault::Strike),
         44..58 => Fault::Strike(Strike::rule(weather(draw).client(&*clients[client].name))),
         58..60 => Fault::Strike(Strike::rule(refusal(draw))),
         60..64 => Fault::Takeover(client),
@@ -116,18 +116,26 @@ fn named(strike: Strike) -> Strike {
     for_client(strike, pattern)
 }
 
-/// One of the strikes that the nemesis draws of a kind, at one of the clients.
-fn struck(draw: &mut Draw, clients: &[ClientPlan]) -> Strike {
+/// One of the strikes that the nemesis draws of a kind, at one of the clients that it is for, if there is one.
+fn struck(draw: &mut Draw, clients: &[ClientPlan]) -> Option<Strike> {
     let name = pick(&mut draw.random, &KINDS);
     let mut strikes = Kind::from_name(name).map(|kind| (kind.draw)(draw)).unwrap_or_default();
     let strike = strikes.swap_remove(draw.random.usize(..strikes.len()));
     let publishes = of_publisher(strike.proxied());
+    let is_storm = matches!(strike.proxied().fault(), Proxied::Storm(_));
     let able: Vec<&ClientPlan> = clients
         .iter()
         .filter(|it| publishes.is_none_or(|publishes| publishes == matches!(it.role, RolePlan::Publisher(_))))
+        .filter(|it| !is_storm || survives_a_storm(it))
         .collect();
-    let client = pick(&mut draw.random, &able);
-    for_client(strike, &client.name)
+    let client = draw.random.choice(able)?;
+    Some(for_client(strike, &client.name))
+}
+
+/// Where a session has expired, a storm's connections begin another one, which the client takes for its own: it waits for
+/// ever for what it had subscribed to.
+fn survives_a_storm(client: &ClientPlan) -> bool {
+    matches!(client.session_expiry, 0 | u32::MAX)
 }
 
 /// Whether a strike at a handshake is for a publisher, where it is for one side only.

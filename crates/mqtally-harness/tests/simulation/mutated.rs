@@ -91,6 +91,8 @@ impl Survey {
         let mut filters: BTreeMap<Arc<str>, Vec<Arc<str>>> = BTreeMap::new();
         let mut unsteady: BTreeSet<Arc<str>> = BTreeSet::new();
         let mut in_flight: BTreeMap<(Arc<str>, u16), MessageId> = BTreeMap::new();
+        // A SUBACK that nobody saw may have granted less.
+        let mut unanswered: BTreeSet<(ConnectionId, u16)> = BTreeSet::new();
         for (at, event) in events.iter().enumerate() {
             match &event.kind {
                 EventKind::Opened { connection, client, .. } => {
@@ -112,6 +114,7 @@ impl Survey {
                             in_flight.insert((client, publish.packet_id), marker.message);
                         }
                         Packet::Subscribe(subscribe) => {
+                            unanswered.insert((*connection, subscribe.packet_id));
                             let asked = subscribe.filters.iter().map(|it| it.filter.clone()).collect();
                             filters.insert(client, asked);
                         }
@@ -138,7 +141,11 @@ impl Survey {
                                 in_flight.get(&(client, *id)).and_then(|it| survey.messages.get_mut(it));
                             sent.into_iter().for_each(|sent| sent.acknowledged = true);
                         }
-                        Packet::Suback(..) if !survey.steady.contains_key(&client) => {
+                        Packet::Suback(id, _) => {
+                            unanswered.remove(&(*connection, *id));
+                            if survey.steady.contains_key(&client) {
+                                continue;
+                            }
                             let filters = filters.get(&client).cloned().unwrap_or_default();
                             survey.steady.insert(client, Steady { since: at, filters });
                         }
@@ -152,6 +159,7 @@ impl Survey {
                 _ => {}
             }
         }
+        unsteady.extend(unanswered.iter().map(|(connection, _)| survey.client_of[connection].clone()));
         survey.steady.retain(|client, _| !unsteady.contains(client));
         survey
     }

@@ -87,6 +87,17 @@ fn the_connections_of_a_storm_may_have_begun_a_session_and_end_none_that_lasts()
     check_5(begun, "-S2");
     check_3(&begun.replace("connect-storm", "takeover"), "S13");
     check_3(&begun.replace("fault connect-storm c", "fault connect-storm other"), "S13");
+    let expired = "group g
+        c > CONNECT clean=1 expiry=5
+        c < CONNACK sp=0
+        c | fin
+        wait 20
+        c > CONNECT clean=0 expiry=5
+        fault connect-storm c
+        c < CONNACK sp=1
+        end";
+    check_5(expired, "-S2");
+    check_5(&expired.replace("connect-storm", "takeover"), "~S8");
     let lasting = joined(1)
         + "sub | fin
         sub > CONNECT clean=0

@@ -116,11 +116,12 @@ impl World {
     /// Others, of which the history shows nothing, have connected with the CONNECT that waits for its answer: they may
     /// have begun a session, or ended one that does not outlive its connection.
     pub(super) fn stormed(&mut self, client: ClientIx) {
-        let Some(at) = self.client(client).last_connect else { return };
+        let client = self.client(client);
+        let (Some(at), may_begin) = (client.last_connect, client.maybe_fresh) else { return };
         let connection = &mut self.connections[at as usize];
         let lasts = connection.connect.as_ref().is_some_and(|connect| connect.session_expiry > 0);
         let is_open = connection.accepted == NEVER && connection.closed.is_none();
-        if is_open && !(lasts && connection.known_before == Known::Exists) {
+        if is_open && (may_begin || !lasts) {
             connection.known_before = Known::Doubtful("a storm's connections had the same CONNECT");
             connection.maybe_fresh = true;
         }
