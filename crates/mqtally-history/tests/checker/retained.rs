@@ -202,6 +202,16 @@ fn a_qos_0_message_may_be_live_or_retained_when_its_subscription_races_it() {
     check(&(sent + again + "sub < PUBLISH qos=0 m=0/0/0 retain\nend"), "+T2");
 }
 
+/// A publisher that dies before it has stored the acknowledgement submits the message once more. What comes of that was
+/// taken for the retained message without its flag, where the filter was new since the first time.
+#[test]
+fn a_message_that_is_submitted_again_comes_live_to_a_filter_that_is_new_since() {
+    let again = "pub > PUBLISH qos=1 id=2 m=0/0/0 retain\npub < PUBACK 2\n";
+    let live = "sub < PUBLISH qos=1 id=10 m=0/0/0\nsub > PUBACK 10\n";
+    check(&(retained("") + ASK + GOT + again + live + END), "+T1 +T2 +T3");
+    check(&(retained("") + ASK + GOT + live + END), "T1 T2");
+}
+
 /// The subscriber's connection is cut and it comes back to its session.
 const CUT: &str = "sub | rst\nsub > CONNECT clean=0\nsub < CONNACK sp=1\n";
 

@@ -244,8 +244,11 @@ impl Routes {
         match (publish.retain, message.retain) {
             (false, false) => false,
             (false, true) => {
-                let live = u32::from(self.older) * u32::from(message.sends.max(1));
-                anew || (again && !publish.dup && known.copies.exchanges_in(lineage) >= live)
+                // What was submitted again may have come live through a filter that is newer than the first time.
+                let is_once = message.submissions <= 1;
+                let filters = if is_once { self.older } else { self.lawful };
+                let live = u32::from(filters) * u32::from(message.sends.max(1));
+                (anew && is_once) || (again && !publish.dup && known.copies.exchanges_in(lineage) >= live)
             }
             (true, false) => again,
             (true, true) => self.as_published == 0 || anew || known.copies.live,
