@@ -212,6 +212,17 @@ fn a_message_that_is_submitted_again_comes_live_to_a_filter_that_is_new_since() 
     check(&(retained("") + ASK + GOT + live + END), "T1 T2");
 }
 
+/// The second submission was taken for a later message, in whose place the first one came.
+#[test]
+fn a_message_that_is_submitted_again_is_the_last_one_as_well() {
+    let again = "pub > PUBLISH qos=1 id=2 m=0/0/0 retain\npub < PUBACK 2\n";
+    check(&(retained("") + again + ASK + GOT + END), "+T1");
+    let other = "pub > PUBLISH qos=1 id=2 m=0/0/1 retain\npub < PUBACK 2\n";
+    let back = again.replace("2", "3");
+    check(&(retained("") + other + &back + ASK + GOT + END), "+T1");
+    check(&(retained("") + &back + other + ASK + GOT + END), "T1");
+}
+
 /// The subscriber's connection is cut and it comes back to its session.
 const CUT: &str = "sub | rst\nsub > CONNECT clean=0\nsub < CONNACK sp=1\n";
 

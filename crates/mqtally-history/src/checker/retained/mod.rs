@@ -357,7 +357,8 @@ impl Retained {
                 ledger,
             );
         }
-        let write = it.writes.iter().find(|write| write.is(publish));
+        // The last of those that carried it: what is submitted again is written again.
+        let write = it.writes.iter().rfind(|write| write.is(publish));
         if let Some(write) = write.filter(|write| expired_for_certain(write, asked)) {
             ledger.oblige(PromiseId::T9, delivery.version);
             let what = format!(
