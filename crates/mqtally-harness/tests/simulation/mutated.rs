@@ -178,6 +178,14 @@ impl Survey {
         self.deliveries.iter().filter(holds).collect()
     }
 
+    /// Whether the end of its stream came to the same client: without it, what is missing may be late.
+    fn is_closed(&self, of: &Delivery) -> bool {
+        let stream = |it: &Delivery| (it.marker.message.publisher, it.marker.message.stream);
+        self.deliveries.iter().any(|it| {
+            it.marker.purpose == Purpose::Sentinel && it.client == of.client && stream(it) == stream(of)
+        })
+    }
+
     fn copies(&self, of: &Delivery) -> usize {
         let same = |it: &&Delivery| it.client == of.client && it.marker.message == of.marker.message;
         self.deliveries.iter().filter(same).count()
@@ -198,7 +206,11 @@ fn publish_at(events: &mut [Event], at: usize) -> &mut Publish {
 fn lose(events: &mut Vec<Event>, survey: &Survey, random: &mut Rng) -> bool {
     let owed = survey.candidates(|it, _| {
         let sent = &survey.messages[&it.marker.message];
-        it.publish.qos > 0 && it.marker.purpose == Purpose::Load && sent.acknowledged && !sent.expires
+        it.publish.qos > 0
+            && it.marker.purpose == Purpose::Load
+            && sent.acknowledged
+            && !sent.expires
+            && survey.is_closed(it)
     });
     let Some(victim) = pick(random, &owed) else { return false };
     let mut at = 0;
