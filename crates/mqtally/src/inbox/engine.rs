@@ -2,7 +2,7 @@
 //!
 //! Each turn waits for one thing, drains what else has come (up to 1,024 messages or 256 KiB), applies it in order in one
 //! transaction, and commits. Its answers wait for the disk, in order, in the store's own thread ([`Store::release`]): the next
-//! turn is worked on while this one is synced, and no timer delays either.
+//! turn is worked on while this one is synced, and no timer delays what anybody outside waits for.
 //!
 //! When a turn or a sync fails, nobody is answered, and nothing is accepted until the store has been opened and checked again.
 
@@ -26,6 +26,9 @@ const BATCH_MESSAGES_MAX: usize = 1_024;
 const BATCH_BYTES_MAX: usize = 256 << 10;
 const REOPEN_DELAY_MS: u64 = 100;
 const REOPEN_DELAY_MS_MAX: u64 = 5_000;
+/// How long after one message another is likely, and how long marks wait for it.
+const ARRIVING: Duration = Duration::from_millis(1);
+const COMPANY_WAIT: Duration = Duration::from_micros(150);
 /// Claims that may wait for work; further ones are refused.
 const PARKED_MAX: usize = 4_096;
 
@@ -101,6 +104,8 @@ pub(super) struct Engine {
     pub(super) availability: watch::Sender<Availability>,
     pub(super) parked: VecDeque<Claim>,
     pub(super) turn: Turn,
+    /// When something that has to be synced was committed last.
+    pub(super) arrived: Option<Instant>,
 }
 
 /// What one turn has to do. It outlives a turn that fails, so that whoever finds himself unanswered already sees why.
@@ -209,9 +214,24 @@ impl Engine {
         if !self.must_be_synced() {
             store.wait(0);
             self.gather();
+            self.wait_for_company();
         }
         store.wait(1);
         self.gather();
+    }
+
+    /// While messages arrive, marks alone wait a moment for the next of them, to share its transaction.
+    fn wait_for_company(&mut self) {
+        if self.arrived.is_none_or(|at| at.elapsed() >= ARRIVING) {
+            return;
+        }
+        let until = Instant::now() + COMPANY_WAIT;
+        while self.turn.batch.back().is_some_and(|envelope| envelope.command.is_mark()) {
+            match self.commands.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(envelope) => self.turn.batch.push_back(envelope),
+                Err(_) => return,
+            }
+        }
     }
 
     fn must_be_synced(&self) -> bool {
@@ -245,6 +265,9 @@ impl Engine {
             transaction.rollback().map_err(failed)?;
         }
         let durable = durable && state.dirty;
+        if durable {
+            self.arrived = Some(Instant::now());
+        }
         state.committed();
         let owed = std::mem::take(&mut self.turn.owed);
         if durable || !owed.is_empty() {
@@ -407,6 +430,11 @@ impl Command {
             Self::Release(packet_ids, _) => (packet_ids.len(), 0),
             _ => (1, 0),
         }
+    }
+
+    /// Whether it can wait a moment without anybody outside noticing.
+    fn is_mark(&self) -> bool {
+        matches!(self, Self::Settle(..) | Self::Claim(_) | Self::GiveBack(_)) && !self.must_be_synced()
     }
 
     /// Whether somebody outside will rely on the answer. The others are marks that may be lost with the machine: a claim,

@@ -185,6 +185,7 @@ impl Inbox {
             availability: sender,
             parked: VecDeque::new(),
             turn: Turn::default(),
+            arrived: None,
         };
         std::thread::Builder::new()
             .name("mqtally-inbox".into())
