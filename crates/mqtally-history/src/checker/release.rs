@@ -1,9 +1,10 @@
 //! R10 on the subscriber's hop: a PUBREC is answered with the PUBREL of its packet id.
 //!
 //! When a broker answers is its own affair, so one that has not yet is not accused. PUBREL is missing for certain when
-//! the sentinel behind the message came behind our PUBREC, the broker then released an exchange that it began no earlier
-//! than that sentinel's, on the same connection, and that connection is over, or the part is. Who was cut before that is
-//! owed nothing here: what the next connection owes is R1's and R2's.
+//! the sentinel behind the message came behind our PUBREC, the broker then released an exchange of the same stream that
+//! it began no earlier than that sentinel's, on the same connection, and that connection is over, or the part is:
+//! exchanges are in order within a topic [3.1.1:MQTT-4.6.0-4, -6], and not between two. Who was cut before that is owed
+//! nothing here: what the next connection owes is R1's and R2's.
 
 use super::excerpt::{Direction, ack, line};
 use super::ledger::{Evidence, Ledger};
@@ -56,7 +57,7 @@ fn is_missing(world: &World, client: &Client, at: ConnIx, held: &Inbound) -> boo
     sentinel.lineage == client.lineage
         && sentinel.sequence > sequence
         && sentinel.at > held.acked
-        && world.connection(at).released_up_to > sentinel.at
+        && world.connection(at).released_up_to.get(&stream).is_some_and(|latest| *latest > sentinel.at)
 }
 
 fn evidence(world: &World, ix: ClientIx, id: u16, held: &Inbound) -> Evidence {
@@ -66,7 +67,7 @@ fn evidence(world: &World, ix: ClientIx, id: u16, held: &Inbound) -> Evidence {
     Evidence {
         message: format!(
             "session {} answered PUBLISH id {id} with PUBREC, and no PUBREL id {id} came, though one came for the \
-             sentinel behind it, or for what followed that",
+             sentinel behind it, or for what followed that on its topic",
             client.name
         ),
         lines,

@@ -249,6 +249,19 @@ fn a_pubrel_may_be_on_its_way_until_a_later_exchange_is_released() {
     check(&(acked + &released(11) + BACK + &released(9) + "end\n"), "R10");
 }
 
+/// Exchanges are in order within a topic. A broker that serves its topics one by one owes another one nothing yet.
+#[test]
+fn a_pubrel_of_another_topic_proves_nothing() {
+    let both = joined(2) + "sub > SUBSCRIBE 2 b@2\nsub < SUBACK 2 2\n" + &published(2, 0);
+    let sentinel_came = sentinel(2, 1)
+        + "sub < PUBLISH qos=2 id=9 m=0/0/0\nsub > PUBREC 9\n\
+           sub < PUBLISH qos=2 id=11 m=0/0/1 sentinel\nsub > PUBREC 11\n";
+    let of_b = "pub > PUBLISH qos=2 id=7 topic=b m=0/1/0\npub < PUBREC 7\npub > PUBREL 7\npub < PUBCOMP 7\n\
+                sub < PUBLISH qos=2 id=12 topic=b m=0/1/0\nsub > PUBREC 12\n";
+    check(&(both.clone() + &sentinel_came + of_b + &released(12) + "sub | fin\nend\n"), "+R10");
+    check(&(both + &sentinel_came + of_b + &released(11) + "sub | fin\nend\n"), "R10");
+}
+
 #[test]
 fn a_message_that_was_refused_is_owed_no_pubrel() {
     check_5(&(open(2) + "sub > PUBREC 9 rc=0x87\n" + &drained(2, 1)), "+R10");

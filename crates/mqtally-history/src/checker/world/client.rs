@@ -174,8 +174,8 @@ pub(crate) struct Connection {
     pub(crate) pings: VecDeque<Moment>,
     /// What was sent up to here has been read by the broker: it answered a PINGREQ that was sent behind.
     pub(crate) read_up_to: Place,
-    /// The latest of our PUBRECs that it answered with PUBREL.
-    pub(crate) released_up_to: Place,
+    /// The latest of our PUBRECs that it answered with PUBREL, by stream.
+    pub(crate) released_up_to: FxHashMap<StreamIx, Place>,
     /// The latest QoS 1 delivery that was acknowledged.
     pub(crate) acked_up_to: Place,
     /// Reason of the DISCONNECT that was sent, and of the one that was received.

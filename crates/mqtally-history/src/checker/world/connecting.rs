@@ -43,7 +43,7 @@ impl World {
             last_sent: self.now,
             pings: VecDeque::new(),
             read_up_to: 0,
-            released_up_to: 0,
+            released_up_to: FxHashMap::default(),
             acked_up_to: 0,
             said_goodbye: None,
             told_goodbye: None,

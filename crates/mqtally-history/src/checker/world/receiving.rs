@@ -44,8 +44,12 @@ impl World {
         let connection = &mut self.connections[at as usize];
         let Some(entry) = self.clients[connection.client as usize].inbound.get_mut(&id) else { return };
         if entry.qos == 2 {
-            if entry.phase == Phase::Acked && entry.connection == at {
-                connection.released_up_to = connection.released_up_to.max(entry.acked);
+            if let Subject::Ours(stream, _) = entry.subject
+                && entry.phase == Phase::Acked
+                && entry.connection == at
+            {
+                let latest = connection.released_up_to.entry(stream).or_default();
+                *latest = entry.acked.max(*latest);
             }
             entry.phase = Phase::Release;
             entry.last = now;
