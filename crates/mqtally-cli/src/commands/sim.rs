@@ -46,6 +46,10 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, global: &Global) -> Result<ExitStatus, Failure> {
     let outputs = args.results.prepare()?;
     let faults = test::faults(args.faults.as_deref())?;
+    if let Some(fault) = faults.unsimulated() {
+        let advice = "mqtally test plays it; a simulation has no listening sockets, and its seed decides how much is sent";
+        return Err(Failure::usage(format!("'{fault}' cannot be simulated"), "--faults", advice));
+    }
     args.history.as_deref().map(test::fresh_history).transpose()?;
     let seed = args.seed.unwrap_or_else(|| test::random().into());
     let (began, mut elapsed) = (Instant::now(), Duration::ZERO);

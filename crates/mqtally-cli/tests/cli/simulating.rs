@@ -43,3 +43,15 @@ fn a_history_that_is_there_is_not_overwritten() {
     assert_eq!(again.status, 74);
     assert!(again.stderr.contains("there is a history already"), "{}", again.stderr);
 }
+
+#[test]
+fn what_cannot_be_simulated_is_refused_and_not_passed_over() {
+    let program = Program::new();
+    for faults in ["windows", "refuse unlisten after c2s CONNECT", "cut rst after s2c PUBREL 2 window=50"] {
+        let mut command = program.command("sim --seed 1 --faults");
+        let ended = command.arg(faults).output().expect("it runs");
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(64), "{faults}: {said}");
+        assert!(said.contains("cannot be simulated") && said.contains("mqtally test"), "{faults}: {said}");
+    }
+}

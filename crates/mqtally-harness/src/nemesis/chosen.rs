@@ -59,6 +59,16 @@ impl Choice {
 }
 
 impl Faults {
+    /// The first entry that a [simulation](crate::sim) cannot play as it is written: it has no listening sockets, and its
+    /// seed decides how much is sent.
+    pub fn unsimulated(&self) -> Option<String> {
+        let Self::Only(chosen) = self else { return None };
+        chosen.iter().find_map(|choice| match choice {
+            Choice::Kind(kind) => (kind.name == "windows").then(|| kind.name.to_owned()),
+            Choice::Strike(strike) => (!strike.can_be_simulated()).then(|| strike.to_string()),
+        })
+    }
+
     /// Reads a list with commas between its entries: names of kinds, and strikes. `none` is the empty list.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! One blow of the nemesis.
 
 use super::{Kind, Load};
-use crate::proxy::fault::Fault;
+use crate::proxy::fault::{Fault, Refusal};
 use crate::proxy::{Direction, PacketKind, Rule, RuleError};
 use std::fmt;
 use std::str::FromStr;
@@ -109,6 +109,12 @@ impl Strike {
     #[must_use]
     pub(crate) fn under(self, load: Load) -> Self {
         Self { load, ..self }
+    }
+
+    /// Without listening sockets, and with the load of somebody else.
+    pub(super) fn can_be_simulated(&self) -> bool {
+        let refuses = |rule: &Rule| matches!(rule.fault(), Fault::Refuse(it) if it.how == Refusal::Unlisten);
+        self.load == Load::default() && !matches!(&self.deed, Deed::Rule(rule) if refuses(rule))
     }
 
     /// Of which kind it is.

@@ -102,8 +102,8 @@ impl Simulation {
         Self { seed, faults: Faults::All, defect: None, power_fails: false }
     }
 
-    /// The same under these faults instead of those that the seed draws, each at a random time. What they say of the load
-    /// is left to the seed. A deed is done to whoever's packet sets it off; a client that is killed forgets what its store
+    /// The same under these faults instead of those that the seed draws, each at a random time; see
+    /// [`Faults::unsimulated`]. A deed is done to whoever's packet sets it off; a client that is killed forgets what its store
     /// does not keep.
     #[must_use]
     pub fn under(self, faults: Faults) -> Self {
