@@ -31,7 +31,8 @@ fn kills_of_members_and_of_the_server_lose_nothing_and_do_nothing_twice() {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut bench = Bench::new(server);
     let mut members = MEMBERS.map(|member| bench.subscriber(member));
-    bench.wait_for("two sessions", |bench| bench.count("SELECT count(*) FROM mqtally.member") == 2);
+    // Whoever has no session yet has no claim to a message.
+    bench.wait_for("two sessions", |bench| bench.said("mqtally: subscribed to") == 2);
     bench.start_publishing(BATCH).join().unwrap();
     for round in 1..=rounds {
         let publishing = bench.start_publishing(BATCH);
@@ -96,6 +97,7 @@ impl Bench {
         let mut command = program(self.directory.path());
         command.args([
             "sub",
+            "-v",
             "-t",
             "$share/group/t/#@1",
             "-t",
@@ -204,8 +206,17 @@ impl Bench {
         format!("{} published; {}", self.published, String::from_utf8_lossy(&self.server.psql(sql).stdout))
     }
 
+    /// How many lines of the members begin with it.
+    fn said(&self, what: &str) -> usize {
+        self.whole_log().lines().filter(|line| line.starts_with(what)).count()
+    }
+
+    fn whole_log(&self) -> String {
+        fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+    }
+
     fn log(&self) -> String {
-        let log = fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
+        let log = self.whole_log();
         let lines: Vec<_> = log.lines().rev().filter(|line| line.starts_with("mqtally")).take(30).collect();
         lines.into_iter().rev().collect::<Vec<_>>().join("\n")
     }
