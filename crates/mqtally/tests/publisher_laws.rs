@@ -140,6 +140,60 @@ async fn without_the_session_everything_goes_again_as_new_under_its_id() {
     }
 }
 
+/// What the outbox knows of packet ids is of the session that the broker lost, until a step of the new one is recorded; and
+/// the first may be a while in coming. A PUBREL of the lost session means nothing to the broker: its answer would settle a
+/// message that the broker had not passed on.
+#[tokio::test]
+async fn a_new_session_is_noted_before_its_first_step() {
+    let bench = Bench::new().await;
+    bench.broker.plan(|plan| {
+        plan.unanswered = Some("first");
+        // Two PUBLISHes, and the PUBREL of the second, which is not answered.
+        plan.cut_after = Some(|connection| if connection == 1 { 3 } else { usize::MAX });
+        plan.at_connect = Some(|connection, plan| {
+            if connection == 2 {
+                plan.lose_session = true;
+                plan.connack = Properties(vec![Property::ReceiveMaximum(1)]);
+            }
+        });
+    });
+    let publisher = bench.stored();
+    let message = |topic: &'static str, qos| (publisher.next_id(), Message::new(topic, topic, qos));
+    let both = vec![message("first", Qos::AtLeastOnce), message("second", Qos::ExactlyOnce)];
+    drop(publisher.publish_all(both).await.unwrap());
+    let mut status = publisher.status();
+    let lost = tokio::time::timeout(PATIENCE, status.wait_for(|status| status.sessions_lost == 1));
+    lost.await.unwrap().unwrap();
+    publisher.close(Duration::ZERO).await;
+    bench.broker.plan(|plan| plan.unanswered = None);
+    assert_eq!(bench.stored().close(PATIENCE).await, 0);
+    let copies = &bench.broker.copies()["second"];
+    assert_eq!((copies.len(), &copies[0]), (2, &copies[1]), "it goes again as new, under its id");
+}
+
+/// The outbox forgot which packet ids were in use when it was opened for another broker, but not whose they were: back at the
+/// first, it gave one of them to another message, which the broker dropped as a copy.
+#[tokio::test]
+async fn packet_ids_that_were_forgotten_for_another_broker_are_not_given_to_other_messages() {
+    let (bench, other) = (Bench::new().await, Broker::start().await);
+    let publisher = bench.stored();
+    publisher.publish("t", "acknowledged", Qos::AtLeastOnce).await.unwrap().await.unwrap();
+    bench.broker.plan(|plan| plan.mute = true);
+    drop(publisher.publish("t", "in flight", Qos::ExactlyOnce).await.unwrap());
+    bench.broker.until("sent", |state| state.arrivals.len() == 2).await;
+    publisher.close(Duration::ZERO).await;
+    bench.broker.plan(|plan| plan.mute = false);
+
+    other.plan(|plan| plan.refuse = Some(ReasonCode::SERVER_UNAVAILABLE));
+    let elsewhere = Publisher::builder(other.endpoint()).store(bench.store()).start().unwrap();
+    elsewhere.close(Duration::ZERO).await;
+
+    let publisher = bench.stored();
+    drop(publisher.publish("t", "next", Qos::ExactlyOnce).await.unwrap());
+    assert_eq!(publisher.close(PATIENCE).await, 0);
+    assert!(bench.broker.payloads().contains(&"next".to_owned()), "{:?}", bench.broker.payloads());
+}
+
 #[tokio::test]
 async fn a_refusal_is_a_failure_and_never_success() {
     let bench = Bench::new().await;
@@ -304,24 +358,56 @@ async fn never_more_than_the_receive_maximum_is_in_flight() {
     assert_eq!(bench.broker.state().arrivals.len(), 3);
 }
 
+/// A broker may pass a QoS 2 message on with its PUBREL: a QoS 1 message that was sent behind its PUBLISH overtakes it.
 #[tokio::test]
 async fn a_topic_keeps_its_order_over_cuts_and_mixed_qos() {
-    let bench = Bench::new().await;
-    bench.broker.plan(|plan| plan.cut_after = Some(|connection| (connection as usize * 7) % 23 + 3));
-    let publisher = bench.stored();
-    for n in 0..300_u32 {
-        let qos = [Qos::AtLeastOnce, Qos::ExactlyOnce, Qos::AtLeastOnce][n as usize % 3];
-        drop(publisher.publish(format!("t/{}", n % 4), format!("{n:04}"), qos).await.unwrap());
+    for passes_on_released in [false, true] {
+        let bench = Bench::new().await;
+        bench.broker.plan(|plan| {
+            plan.passes_on_released = passes_on_released;
+            plan.cut_after = Some(|connection| (connection as usize * 7) % 23 + 3);
+        });
+        let publisher = bench.stored();
+        publish_mixed(&publisher, 300).await;
+        assert_eq!(publisher.close(Duration::from_secs(30)).await, 0);
+        assert_in_order(&bench.broker, 300);
     }
-    assert_eq!(publisher.close(Duration::from_secs(30)).await, 0);
+}
+
+/// The next process takes up what is in flight at QoS 2, and what was in flight at QoS 1 comes out of the outbox behind it.
+#[tokio::test]
+async fn a_topic_keeps_its_order_over_the_death_of_the_process_and_mixed_qos() {
+    let bench = Bench::new().await;
+    // All that is handed to the session at once is recorded before the first byte of it is sent.
+    bench.broker.plan(|plan| plan.poison = Some("0000"));
+    let publisher = bench.stored();
+    publish_mixed(&publisher, 8).await;
+    bench.broker.until("nothing was taken", |state| state.connections > 1).await;
+    publisher.close(Duration::ZERO).await;
+    bench.broker.plan(|plan| plan.poison = None);
+    assert_eq!(bench.stored().close(PATIENCE).await, 0);
+    assert_in_order(&bench.broker, 8);
+}
+
+/// On four topics in turn, each with both QoS, safe together.
+async fn publish_mixed(publisher: &Publisher, count: usize) {
+    let message = |n: usize| {
+        let qos = [Qos::AtLeastOnce, Qos::ExactlyOnce, Qos::AtLeastOnce][n % 3];
+        (publisher.next_id(), Message::new(format!("t/{}", n % 4), format!("{n:04}"), qos))
+    };
+    drop(publisher.publish_all((0..count).map(message).collect()).await.unwrap());
+}
+
+/// What arrived first of each message of [`publish_mixed`].
+fn assert_in_order(broker: &Broker, count: usize) {
     for topic in 0..4 {
         let mut first_arrivals = Vec::new();
-        for arrival in &bench.broker.state().arrivals {
+        for arrival in &broker.state().arrivals {
             if arrival.topic == format!("t/{topic}") && !first_arrivals.contains(&arrival.payload) {
                 first_arrivals.push(arrival.payload.clone());
             }
         }
-        let expect: Vec<_> = (0..300).filter(|n| n % 4 == topic).map(|n| format!("{n:04}")).collect();
+        let expect: Vec<_> = (0..count).filter(|n| n % 4 == topic).map(|n| format!("{n:04}")).collect();
         assert_eq!(first_arrivals, expect, "topic {topic}");
     }
 }

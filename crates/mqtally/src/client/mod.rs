@@ -166,6 +166,11 @@ impl Client {
         self.shared.session().set_clean_start(clean_start);
     }
 
+    /// How many sessions the server has begun so far: see [`Session::begun`].
+    pub(crate) fn sessions_begun(&self) -> u64 {
+        self.shared.session().begun()
+    }
+
     /// Accepts a message for sending as soon as the in-flight window has room, connected or not. `token` comes back
     /// in [`session::Event::Completed`]; it is the caller's, so that no completion can come before it is known.
     ///

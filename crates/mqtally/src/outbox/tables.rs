@@ -35,7 +35,7 @@ pub(super) struct Tally {
     pub(super) next_seq: u64,
     /// Which of the server's sessions packet ids belong to; 0 before the first.
     pub(super) session_epoch: u64,
-    /// Whose session that is, and where.
+    /// Whose session that is, and where; empty when its packet ids were forgotten.
     pub(super) session_of: String,
     /// Messages in packs and in `failed`, and their bytes.
     pub(super) rows: u64,
@@ -111,6 +111,12 @@ pub(super) fn land(transaction: &Transaction<'_>, seq: u64) -> rusqlite::Result<
 /// Forgets what was in flight in other sessions: those messages wait again.
 pub(super) fn land_others(transaction: &Transaction<'_>, session_epoch: u64) -> rusqlite::Result<()> {
     transaction.execute("DELETE FROM flight WHERE session_epoch <> ?1", [session_epoch])?;
+    Ok(())
+}
+
+/// The session is nobody's: what it remembers of packet ids is no longer known here, so it has to be begun anew.
+pub(super) fn disown_session(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    transaction.execute("UPDATE tally SET session_of = ''", ())?;
     Ok(())
 }
 

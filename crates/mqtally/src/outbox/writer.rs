@@ -557,6 +557,9 @@ fn pack_length<T>(entries: &[Entry<T>]) -> usize {
 fn forget_other_sessions(store: &mut Store, epoch: u64) -> rusqlite::Result<()> {
     let transaction = store.begin()?;
     tables::land_others(&transaction, epoch)?;
+    if epoch == 0 {
+        tables::disown_session(&transaction)?;
+    }
     crash_point!(27);
     transaction.commit()
 }

@@ -67,7 +67,6 @@ struct Course {
     /// Connections in a row that ended early, whatever was acknowledged on them.
     early_ends: u32,
     retry_at: Option<Instant>,
-    begun: u64,
     /// Whether the broker has answered anything on this connection.
     answered: bool,
     suspect: Suspect,
@@ -304,8 +303,8 @@ impl Task {
             return;
         }
         if !session_present {
-            course.begun += 1;
-            self.ask(Command::Began(course.begun));
+            // Its first step may be long in coming, and until then the outbox would take the lost session for the living one.
+            self.ask(Command::Began(self.client.sessions_begun()));
         }
         course.online = true;
         course.answered = false;
@@ -405,7 +404,6 @@ impl Course {
             online_since: None,
             early_ends: 0,
             retry_at: None,
-            begun: 0,
             answered: false,
             suspect: Suspect::default(),
             next_seq: 1,

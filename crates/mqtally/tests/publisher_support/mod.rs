@@ -7,7 +7,7 @@ use mqtally::endpoint::Endpoint;
 use mqtally_proto::packet::{
     Ack, Connack, Connect, Decoder, Packet, Properties, Publish, Qos, ReasonCode, Version, encode,
 };
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -26,8 +26,14 @@ pub(crate) struct Plan {
     pub(crate) lose_session: bool,
     /// Packets after CONNECT that each connection takes before it is cut without an answer to the last.
     pub(crate) cut_after: Option<fn(u64) -> usize>,
+    /// What changes at each CONNECT, given its number.
+    pub(crate) at_connect: Option<fn(u64, &mut Plan)>,
     /// A PUBLISH with this payload ends the connection.
     pub(crate) poison: Option<&'static str>,
+    /// A PUBLISH with this payload is taken and not answered.
+    pub(crate) unanswered: Option<&'static str>,
+    /// A QoS 2 message is passed on with its PUBREL, as mosquitto does; otherwise with its PUBLISH.
+    pub(crate) passes_on_released: bool,
     /// Nothing but CONNECT is answered.
     pub(crate) mute: bool,
     /// The answer to a PUBLISH: PUBACK's or PUBREC's reason.
@@ -46,8 +52,8 @@ pub(crate) struct Arrival {
 #[derive(Default)]
 pub(crate) struct State {
     pub(crate) plan: Plan,
-    /// Remembered QoS 2 packet ids; none without a session.
-    session: Option<HashSet<u16>>,
+    /// QoS 2 messages by the packet ids that are remembered; none without a session.
+    session: Option<HashMap<u16, Publish>>,
     pub(crate) arrivals: Vec<Arrival>,
     pub(crate) frames: Vec<Packet>,
     pub(crate) connections: u64,
@@ -137,7 +143,11 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
                 Packet::Connect(connect) => {
                     version = connect.version;
                     state.connections += 1;
-                    left = state.plan.cut_after.map_or(usize::MAX, |cut| cut(state.connections));
+                    let connection = state.connections;
+                    if let Some(change) = state.plan.at_connect {
+                        change(connection, &mut state.plan);
+                    }
+                    left = state.plan.cut_after.map_or(usize::MAX, |cut| cut(connection));
                     Some(state.connect(&connect))
                 }
                 Packet::Disconnect(_) => return,
@@ -188,18 +198,25 @@ impl State {
     fn publish(&mut self, publish: &Publish) -> Option<Packet> {
         let reason = self.plan.answer.map_or(ReasonCode::SUCCESS, |answer| answer(publish));
         let packet_id = publish.packet_id.unwrap_or_default();
-        let first = publish.qos != Qos::ExactlyOnce
-            || reason.is_error()
-            || self.session.get_or_insert_default().insert(packet_id);
-        let qos = publish.qos;
-        if first && !reason.is_error() {
-            self.arrive(publish);
+        if !reason.is_error() {
+            match publish.qos {
+                Qos::ExactlyOnce => self.remember(packet_id, publish),
+                Qos::AtMostOnce | Qos::AtLeastOnce => self.arrive(publish),
+            }
         }
         let ack = Ack::with_reason(packet_id, reason);
-        match qos {
+        let answer = match publish.qos {
             Qos::AtMostOnce => None,
             Qos::AtLeastOnce => Some(Packet::Puback(ack)),
             Qos::ExactlyOnce => Some(Packet::Pubrec(ack)),
+        };
+        answer.filter(|_| self.plan.unanswered.is_none_or(|payload| payload != publish.payload))
+    }
+
+    fn remember(&mut self, packet_id: u16, publish: &Publish) {
+        let known = self.session.get_or_insert_default().insert(packet_id, publish.clone());
+        if known.is_none() && !self.plan.passes_on_released {
+            self.arrive(publish);
         }
     }
 
@@ -215,7 +232,10 @@ impl State {
 
     fn release(&mut self, packet_id: u16, version: Version) -> Option<Packet> {
         let known = self.session.get_or_insert_default().remove(&packet_id);
-        let reason = match known || version == Version::V3_1_1 {
+        if let Some(publish) = known.as_ref().filter(|_| self.plan.passes_on_released) {
+            self.arrive(publish);
+        }
+        let reason = match known.is_some() || version == Version::V3_1_1 {
             true => ReasonCode::SUCCESS,
             false => ReasonCode::PACKET_IDENTIFIER_NOT_FOUND,
         };
