@@ -177,6 +177,7 @@ impl Application {
         };
         let scope = world.client_scope(ix);
         if self.settled == it.settled {
+            ledger.oblige(PromiseId::A1, world.client(ix).version);
             ledger.broken(world, PromiseId::A1, scope, evidence);
         } else {
             ledger.undecided(world, PromiseId::A1, scope, evidence);

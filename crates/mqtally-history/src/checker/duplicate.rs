@@ -37,6 +37,7 @@ fn judge_forgotten(world: &World, delivery: &Delivery<'_>, ledger: &mut Ledger) 
         return;
     }
     ledger.tally.duplicated += 1;
+    ledger.oblige(PromiseId::D3, delivery.version);
     ledger.broken(world, PromiseId::D3, world.client_scope(delivery.client), || Evidence {
         message: format!(
             "QoS 2 message {sequence} of {} reached session {} again, long after it had accepted it",
@@ -75,6 +76,7 @@ fn judge_bounded(
         return;
     }
     ledger.tally.duplicated += 1;
+    ledger.oblige(id, delivery.version);
     ledger.broken(world, id, world.scope(delivery), || twice(world, delivery, known));
 }
 
@@ -90,6 +92,7 @@ fn judge_qos_1(world: &World, delivery: &Delivery<'_>, known: &Known<'_>, ledger
     });
     if unanswered && delivery.version == Version::V5_0 {
         ledger.tally.duplicated += 1;
+        ledger.oblige(PromiseId::D4, delivery.version);
         return ledger.broken(world, PromiseId::D4, world.scope(delivery), || twice(world, delivery, known));
     }
     // What was on its way on a connection that is taken over may come behind the CONNACK of the next.

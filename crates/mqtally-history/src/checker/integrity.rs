@@ -14,7 +14,10 @@ use crate::promise::PromiseId;
 pub(crate) fn judge(world: &World, delivery: &Delivery<'_>, ledger: &mut Ledger) {
     match &delivery.publish.identity {
         Identity::Ours(marker) => judge_ours(world, delivery, marker, ledger),
-        Identity::Corrupt => corrupt(world, delivery, "a damaged marker", ledger),
+        Identity::Corrupt => {
+            ledger.oblige(PromiseId::D8, delivery.version);
+            corrupt(world, delivery, "a damaged marker", ledger);
+        }
         Identity::Unmarked => judge_unmarked(world, delivery, ledger),
         Identity::Foreign => {}
     }

@@ -88,7 +88,8 @@ impl Ledger {
         self.obligations[id as usize][version as usize] += count;
     }
 
-    /// A promise was broken. `evidence` is asked for where it is the first of its cause.
+    /// A promise was broken, which is one of the times that it was put to the test: those are counted first. `evidence`
+    /// is asked for where it is the first of its cause.
     pub(crate) fn broken(
         &mut self,
         world: &World,
@@ -171,6 +172,8 @@ impl Ledger {
         *at = (*at).max(verdict);
         if verdict == Verdict::Broken {
             self.violations[id as usize] += 1;
+            let (violations, tested) = (self.violations[id as usize], self.obligations[id as usize]);
+            debug_assert!(violations <= tested.iter().sum(), "{id:?} was broken and not put to the test");
         }
         let place = u64::from(world.now.place);
         let known = self.of_key.get(&(id, verdict, scope)).copied();

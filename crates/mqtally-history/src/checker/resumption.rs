@@ -216,6 +216,7 @@ fn judge_debts(world: &World, ix: ClientIx, client: &Client, ledger: &mut Ledger
         let scope = Scope { cause: u64::from(ix) << 32 | u64::from(stream), ..world.client_scope(ix) };
         ledger.broken(world, promise, scope, || debt(world, ix, id, &held, sequence, promise));
         if last.took_over.is_some() {
+            ledger.oblige(PromiseId::S10, client.version);
             ledger.broken(world, PromiseId::S10, scope, || debt(world, ix, id, &held, sequence, promise));
         }
     }

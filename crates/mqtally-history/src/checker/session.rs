@@ -154,8 +154,12 @@ fn judge_first(world: &World, at: ConnIx, it: &Packet, ledger: &mut Ledger) {
     match it {
         Packet::Auth(_) => {}
         Packet::Connack(_) if !answered => ledger.oblige(PromiseId::S4, connection.version),
-        Packet::Connack(_) => broken(world, at, PromiseId::S4, it, "received a second CONNACK", ledger),
+        Packet::Connack(_) => {
+            ledger.oblige(PromiseId::S4, connection.version);
+            broken(world, at, PromiseId::S4, it, "received a second CONNACK", ledger);
+        }
         _ if connection.refused => {
+            ledger.oblige(PromiseId::S3, connection.version);
             broken(world, at, PromiseId::S3, it, "received a packet after a refusal", ledger);
         }
         _ if !answered => {

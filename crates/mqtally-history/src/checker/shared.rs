@@ -115,10 +115,7 @@ impl Members {
         let second =
             Second { first, client: delivery.client, stream: known.stream, sequence, at: delivery.now };
         match (first.qos, open) {
-            (2, false) => {
-                ledger.oblige(PromiseId::D12, delivery.version);
-                second.report(world, PromiseId::D12, &self.filter, ledger);
-            }
+            (2, false) => second.report(world, PromiseId::D12, &self.filter, ledger),
             (0, _) if known.marker.qos != 1 => second.report(world, PromiseId::V4, &self.filter, ledger),
             (_, true) => self.second.push(second),
             _ => {}
@@ -140,7 +137,6 @@ impl Members {
             let quiet = !world.disturbed_since(it.first.client, it.first.at.place);
             if until_ns > it.at.at_ns + NOTICE_NS || (stayed && quiet) {
                 let id = if it.first.qos == 2 { PromiseId::D12 } else { PromiseId::V4 };
-                ledger.oblige(id, world.client(it.client).version);
                 it.report(world, id, &self.filter, ledger);
             }
         }
@@ -227,6 +223,7 @@ impl Members {
 impl Second {
     fn report(&self, world: &World, id: PromiseId, filter: &str, ledger: &mut Ledger) {
         ledger.tally.duplicated += 1;
+        ledger.oblige(id, world.client(self.client).version);
         ledger.broken(world, id, world.client_scope(self.client), || {
             let (first, second) = (&world.client(self.first.client).name, &world.client(self.client).name);
             let id = world.stream(self.stream).id(self.sequence);

@@ -404,12 +404,14 @@ fn judge_body(world: &World, it: &Declared, delivery: &Delivery<'_>, ledger: &mu
     }
     let as_published = delivery.routes.as_published > 0 && will.retain;
     if publish.retain && !is_retained_copy(it, delivery) && !as_published && delivery.routes.lawful > 0 {
+        ledger.oblige(PromiseId::W5, delivery.version);
         ledger.broken(world, PromiseId::W5, world.client_scope(it.client), || {
             evidence(world, it, delivery.client, "had its will published live, and it came with RETAIN")
         });
     }
     if (publish.payload_crc, publish.payload_len) != (will.payload_crc, will.payload_len) {
         ledger.tally.corrupt += 1;
+        ledger.oblige(PromiseId::D8, delivery.version);
         ledger.broken(world, PromiseId::D8, world.client_scope(it.client), || {
             evidence(world, it, delivery.client, "had another will published than it declared")
         });

@@ -1,6 +1,7 @@
 //! The checker against histories in a small literal form; `support` reads it.
 
 mod application;
+mod counts;
 mod decisions;
 mod delivery;
 mod duplicate;

@@ -1,7 +1,7 @@
 //! Random runs of the model: lawful ones are clean, and each way of breaking a promise is found as that promise.
 
 use crate::model::{Mutation, Plan, Survival, run};
-use crate::support::{header, obligations, off};
+use crate::support::{self, header, obligations, off};
 use mqtally_history::checker::check;
 use mqtally_history::packet::Version;
 use mqtally_history::profile::Profile;
@@ -12,7 +12,7 @@ const SEEDS: u64 = 24;
 
 fn judged(plan: Plan, profile: Profile) -> (Report, u32) {
     let (events, broken) = run(plan);
-    (check(&header(profile), events), broken)
+    (support::judged(&header(profile), events), broken)
 }
 
 fn plans(mutation: Option<Mutation>, kills: Option<Survival>) -> impl Iterator<Item = Plan> {

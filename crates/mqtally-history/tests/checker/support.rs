@@ -102,12 +102,25 @@ fn sorted<T: Into<String>>(items: impl Iterator<Item = T>) -> Vec<String> {
 }
 
 /// The report on 5.0.
+#[track_caller]
 pub(crate) fn report(history: &str) -> Report {
     report_on(Version::V5_0, Profile::Volatile, history)
 }
 
+#[track_caller]
 pub(crate) fn report_on(version: Version, profile: Profile, history: &str) -> Report {
-    judge(&header(profile), events(version, history))
+    judged(&header(profile), events(version, history))
+}
+
+/// The report on these events. Whatever they are, no promise was broken more often than it was put to the test.
+#[track_caller]
+pub(crate) fn judged(header: &Header, events: Vec<Event>) -> Report {
+    let report = judge(header, events);
+    for it in &report.promises {
+        let (violations, obligations) = (it.violations, it.obligations);
+        assert!(violations <= obligations, "{}: broken {violations} of {obligations} times", it.id);
+    }
+    report
 }
 
 pub(crate) fn header(profile: Profile) -> Header {

@@ -203,6 +203,7 @@ pub(super) fn missing_here_only(world: &World, it: &Missing, sentinel: Place, le
     };
     if it.message.state == State::Owned {
         ledger.tally.lost += 1;
+        ledger.oblige(loss_id(it.qos), world.client(it.client).version);
         ledger.broken_by(world, loss_id(it.qos), scope, sentinel, evidence);
     } else {
         ledger.warn(world, loss_id(it.qos), scope, evidence);

@@ -323,6 +323,7 @@ impl Retained {
         if asks().any(|ask| ask.has(register, publish))
             && asks().any(|ask| ask.connection == delivery.connection)
         {
+            ledger.oblige(PromiseId::T1, delivery.version);
             return broken(world, delivery, PromiseId::T1, "came twice for one subscription", ledger);
         }
         let Some(known) = delivery.known else { return };

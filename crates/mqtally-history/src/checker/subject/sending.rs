@@ -74,6 +74,7 @@ impl Scene<'_> {
             self.broken12(Wrong::AgainWithoutDup, id, entry.first, ledger);
         }
         if entry.first.place < link.again {
+            ledger.oblige(PromiseId::R12, self.version);
             self.broken12(Wrong::AgainOutOfOrder, id, entry.first, ledger);
         }
         link.again = link.again.max(entry.first.place);
@@ -143,10 +144,9 @@ impl Scene<'_> {
             }
             return;
         };
-        if entry.connection != self.at {
-            ledger.oblige(PromiseId::R12, self.version);
-        }
-        if entry.qos == 2 && entry.acked.is_none() {
+        let unasked = entry.qos == 2 && entry.acked.is_none();
+        ledger.oblige_many(PromiseId::R12, self.version, u64::from(unasked || entry.connection != self.at));
+        if unasked {
             self.broken(PromiseId::R12, Wrong::PubrelWithoutPubrec, "PUBREL", id, Some(entry.first), ledger);
         }
         if let Some(acked) = &mut entry.acked {
