@@ -38,7 +38,11 @@ fn run(case: &Case, more: &[&str]) -> Value {
     // Broken or unknown is for the report to say; anything else is no verdict.
     assert!(matches!(output.status.code(), Some(0..=2)), "{}: {output:#?}", case.name);
     let text = std::fs::read(&report).unwrap_or_else(|error| panic!("no report ({error}): {output:#?}"));
-    serde_json::from_slice(&text).expect("JSON")
+    let report: Value = serde_json::from_slice(&text).expect("JSON");
+    for promise in report["promises"].as_array().expect("promises") {
+        assert!(promise["violations"].as_u64() <= promise["obligations"].as_u64(), "{promise}");
+    }
+    report
 }
 
 /// Erlang's name server, which would otherwise stay behind as a daemon.

@@ -2,8 +2,8 @@
 //!
 //! An acknowledgement is right when this connection carried a packet that it answers, or the session still waits for
 //! it. PUBREL without PUBCOMP, and a repeated PUBLISH without PUBREC, are a violation where the broker answered a later
-//! PINGREQ of the same connection and had time for an answer that it stores before it sends it, and where it closed connections over the same one three times in a row, without a fault, an end of the broker or a
-//! takeover in between.
+//! PINGREQ of the same connection and had time for an answer that it stores before it sends it, and where it closed
+//! connections over the same one three times in a row, without a fault, an end of the broker or a takeover in between.
 
 use super::excerpt::{Direction, ack, line, packet};
 use super::ledger::{Evidence, Ledger};
@@ -16,9 +16,6 @@ use std::collections::BTreeMap;
 
 /// Connections closed over one PUBREL before that is no coincidence.
 const CLOSINGS_MIN: u32 = 3;
-
-/// What a broker takes to store an answer before it sends it, at most; a PINGRESP may come before that.
-const STORING_NS: u64 = 1_500_000_000;
 
 /// What each connection is owed.
 #[derive(Debug, Default)]
@@ -182,8 +179,9 @@ fn is_repeated(world: &World, at: ConnIx, it: &Packet) -> bool {
 }
 
 fn judge_releases(world: &World, at: ConnIx, link: &Link, ledger: &mut Ledger) {
-    let had_time = |sent: &Moment| world.now.at_ns >= sent.at_ns + STORING_NS;
-    for (asked, (sent, _)) in link.waiting.iter().filter(|(_, (sent, handled))| *handled && had_time(sent)) {
+    let client = world.connection(at).client;
+    let due = |sent: &Moment, handled: &bool| *handled && world.had_time(client, *sent);
+    for (asked, (sent, _)) in link.waiting.iter().filter(|(_, (sent, handled))| due(sent, handled)) {
         unanswered(world, at, *asked, *sent, "and the broker answered a later PINGREQ", ledger);
     }
 }

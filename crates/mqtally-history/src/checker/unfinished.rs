@@ -1,10 +1,11 @@
 //! Q5 and V5: what an UNSUBSCRIBE must not end, and what a refusal must.
 //!
-//! Both go by what the broker has certainly read: it answered a PINGREQ that was sent behind it.
+//! Both go by what the broker has certainly read: it answered a PINGREQ that was sent behind it. When it sends PUBREL is
+//! its own affair: what stores it first may answer PINGREQ before, so Q5 leaves it the time for that.
 
 use super::excerpt::{Direction, ack, line};
 use super::ledger::{Evidence, Ledger};
-use super::world::client::{Phase, Subject};
+use super::world::client::{Inbound, Phase, Subject};
 use super::world::delivery::Delivery;
 use super::world::{ClientIx, ConnIx, GroupIx, Moment, World, topic};
 use crate::packet::Packet;
@@ -15,9 +16,12 @@ use std::collections::BTreeMap;
 /// Exchanges that an UNSUBSCRIBE met, and deliveries that were refused.
 #[derive(Debug, Default)]
 pub(crate) struct Unfinished {
-    met: BTreeMap<(ClientIx, u16), Subject>,
+    met: BTreeMap<(ClientIx, u16), Owed>,
     refused: FxHashMap<(ClientIx, u16), Refused>,
 }
+
+/// Since when PUBREL is owed: the later of UNSUBSCRIBE and our PUBREC.
+type Owed = Option<Moment>;
 
 #[derive(Debug, Clone, Copy)]
 struct Refused {
@@ -43,13 +47,19 @@ impl Unfinished {
                         && matches!(held.phase, Phase::Publish | Phase::Acked)
                         && matches(held.subject)
                 });
-                self.met.extend(begun.map(|(id, held)| ((client, *id), held.subject)));
+                let owed = |held: &Inbound| (held.phase == Phase::Acked).then_some(world.now);
+                self.met.extend(begun.map(|(id, held)| ((client, *id), owed(held))));
             }
             Packet::Puback(id, 0x80..) | Packet::Pubrec(id, 0x80..) => {
                 if let Some(held) = world.client(client).inbound.get(id) {
                     let refused = Refused { subject: held.subject, connection: at, at: world.now };
                     self.refused.insert((client, *id), refused);
                     self.met.remove(&(client, *id));
+                }
+            }
+            Packet::Pubrec(id, _) => {
+                if let Some(owed) = self.met.get_mut(&(client, *id)) {
+                    *owed = Some(world.now);
                 }
             }
             _ => {}
@@ -92,16 +102,14 @@ impl Unfinished {
         if world.client(client).current != Some(at) {
             return;
         }
-        for (_, id) in self.met.range((client, 0)..=(client, u16::MAX)).map(|(key, _)| *key) {
-            let held = world.client(client).inbound.get(&id);
-            let stuck = held.is_some_and(|held| {
-                held.phase == Phase::Acked
-                    && held.connection == at
-                    && held.acked > 0
-                    && connection.read_up_to > held.acked
-            });
-            if stuck {
-                given_up(world, client, id, ledger);
+        let waits = |id: &u16| {
+            let held = world.client(client).inbound.get(id);
+            held.is_some_and(|held| held.phase == Phase::Acked && held.connection == at)
+        };
+        let due = |owed: Moment| connection.read_up_to > owed.place && world.had_time(client, owed);
+        for ((_, id), owed) in self.met.range((client, 0)..=(client, u16::MAX)) {
+            if owed.is_some_and(due) && waits(id) {
+                given_up(world, client, *id, ledger);
             }
         }
         self.met.retain(|(owner, _), _| *owner != client);
@@ -129,7 +137,7 @@ fn given_up(world: &World, client: ClientIx, id: u16, ledger: &mut Ledger) {
     ledger.oblige(PromiseId::Q5, it.version);
     ledger.broken(world, PromiseId::Q5, world.client_scope(client), || Evidence {
         message: format!(
-            "session {} unsubscribed within the QoS 2 exchange of id {id}; the broker read PUBREC and never sent PUBREL",
+            "session {} unsubscribed within the QoS 2 exchange of id {id}; the broker read PUBREC, had time, and never sent PUBREL",
             it.name
         ),
         lines: world.control_lines(client, 0),

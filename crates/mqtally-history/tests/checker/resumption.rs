@@ -135,7 +135,7 @@ fn an_end_of_the_broker_that_the_profile_does_not_cover_settles_all_debts() {
 fn a_pubrel_without_pubcomp_is_broken_when_a_later_ping_is_answered() {
     let released = joined(2) + "pub > PUBLISH qos=2 id=1 m=0/0/0\npub < PUBREC 1\npub > PUBREL 1\n";
     let ping = "pub > PINGREQ\npub < PINGRESP\n";
-    check(&(released.clone() + ping + "wait 2\npub | fin\nend"), "R9");
+    check(&(released.clone() + ping + "wait 5\npub | fin\nend"), "R9");
     check(&(released.clone() + "pub | fin\nend"), "-R9");
     check(&(released + "pub < PUBCOMP 1\n" + ping + &received(2, 0) + &drained(2, 1)), "+R9");
 }
@@ -145,8 +145,8 @@ fn a_pubrel_without_pubcomp_is_broken_when_a_later_ping_is_answered() {
 fn an_answer_that_is_still_on_its_way_when_the_connection_ends_is_no_breach() {
     let released = joined(2) + "pub > PUBLISH qos=2 id=1 m=0/0/0\npub < PUBREC 1\npub > PUBREL 1\n";
     let ping = "pub > PINGREQ\npub < PINGRESP\n";
-    check(&(released.clone() + ping + "wait 1\npub | fin\nend"), "-R9");
-    check(&(released + ping + "wait 1\npub < PUBCOMP 1\n" + &received(2, 0) + &drained(2, 1)), "+R9");
+    check(&(released.clone() + ping + "wait 3\npub | fin\nend"), "-R9");
+    check(&(released + ping + "wait 3\npub < PUBCOMP 1\n" + &received(2, 0) + &drained(2, 1)), "+R9");
 }
 
 #[test]

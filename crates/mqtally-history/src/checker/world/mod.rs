@@ -35,6 +35,8 @@ pub(crate) const NEVER: Place = u32::MAX;
 const UNSENT_MAX: usize = 1 << 20;
 /// Faults of a part that findings can name.
 const FAULTS_MAX: usize = 1_024;
+/// What a broker takes to store an answer before it sends it, at most; a PINGRESP may come before that.
+const STORING_NS: u64 = 4_000_000_000;
 
 pub(crate) type ClientIx = u32;
 pub(crate) type ConnIx = u32;
@@ -167,6 +169,12 @@ impl World {
     /// Whether a fault struck this client or everybody, or the broker was stopped or paused, after `place`.
     pub(crate) fn disturbed_since(&self, client: ClientIx, place: Place) -> bool {
         self.last_fault.max(self.client(client).last_fault) > place
+    }
+
+    /// Whether the broker has had the time for an answer to what a client sent at `sent`: it may have to store that first,
+    /// and answer a PINGREQ before. What it sends while a fault is in force may never arrive.
+    pub(crate) fn had_time(&self, client: ClientIx, sent: Moment) -> bool {
+        self.now.at_ns >= sent.at_ns.saturating_add(STORING_NS) && !self.disturbed_since(client, sent.place)
     }
 
     /// Whether a will carries this message.
