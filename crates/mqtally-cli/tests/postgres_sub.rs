@@ -127,7 +127,19 @@ impl Bench {
     /// Ends when the broker has acknowledged them all.
     fn publish_to(&self, topic: &str, lines: String) -> JoinHandle<()> {
         let mut command = program(self.directory.path());
-        command.args(["pub", "-t", topic, "-q", "1", "--lines", "--quiet", "--store", "out.db"]);
+        command.args([
+            "pub",
+            "-t",
+            topic,
+            "-q",
+            "1",
+            "--lines",
+            "--quiet",
+            "--store",
+            "out.db",
+            "--timeout",
+            "120",
+        ]);
         command.args(["--broker", &self.broker()]).stdin(Stdio::piped()).stdout(Stdio::null());
         std::thread::spawn(move || {
             let mut child = command.spawn().unwrap();

@@ -271,7 +271,9 @@ fn a_store_for_another_purpose_is_left_alone() {
     // The scripted broker cannot subscribe anybody: the store is made, and that is all.
     let mut command = program.command(&format!("{subscribe} i.db"));
     let mut child = command.stderr(Stdio::null()).stdout(Stdio::null()).spawn().expect("it starts");
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
     while !program.directory().join("i.db.mark").exists() {
+        assert!(std::time::Instant::now() < deadline, "it makes no store");
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     child.kill().expect("it runs");

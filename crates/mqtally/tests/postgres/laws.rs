@@ -108,9 +108,7 @@ async fn a_key_is_found_in_the_next_bucket_and_gone_after_the_window() {
     let inbox = open(&server, "a", Settings { window_ms: 2_000, ..settings() });
     assert_eq!(accept(&inbox, message("1", "x")).await, Verdict::New);
     let first = server.count("SELECT bucket FROM inbox.clock");
-    while server.count("SELECT bucket FROM inbox.clock") < first + 2 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    server.wait_until(&format!("(SELECT bucket FROM inbox.clock) >= {}", first + 2));
     let again = accept(&inbox, message("1", "x")).await;
     assert_eq!(
         again,
@@ -119,15 +117,11 @@ async fn a_key_is_found_in_the_next_bucket_and_gone_after_the_window() {
     );
     assert_eq!(accept(&inbox, message("1", "y")).await, Verdict::Conflict(ConflictPolicy::Process));
     let later = server.count("SELECT bucket FROM inbox.clock");
-    while server.count("SELECT bucket FROM inbox.clock") == later {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    server.wait_until(&format!("(SELECT bucket FROM inbox.clock) > {later}"));
     let again = accept(&inbox, message("1", "y")).await;
     assert_eq!(again, Verdict::Duplicate(Cause::PublishedAgain), "nor is that of the other body");
 
-    while server.count(&format!("SELECT count(*) FROM inbox.bucket WHERE number <= {first}")) > 0 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    server.wait_until(&format!("NOT EXISTS (SELECT FROM inbox.bucket WHERE number <= {first})"));
     assert_eq!(accept(&inbox, message("1", "x")).await, Verdict::New, "the window is over");
     let partitions = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'inbox.ids'::regclass";
     assert!(server.count(partitions) <= 10, "expired buckets are dropped");

@@ -5,12 +5,17 @@ use crate::laws::{claim, claim_soon, insert, open, settings};
 use crate::postgres_support::Server;
 use mqtally::inbox::{Availability, Inbox, InboxError, Outcome, Settings, Verdict};
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// Names the server and the member of a process that is to be killed.
 const VICTIM: &str = "MQTALLY_TEST_VICTIM";
+/// Other sessions at the server.
+const ACTIVITY: &str = "pg_stat_activity WHERE pid <> pg_backend_pid()";
+/// For work of seconds, which takes minutes where others keep the machine busy.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 #[tokio::test]
 async fn members_share_keys_and_never_run_one_message_or_lane_at_once() {
@@ -32,7 +37,7 @@ async fn members_share_keys_and_never_run_one_message_or_lane_at_once() {
     let running = Arc::new(Mutex::new((BTreeSet::new(), BTreeMap::<String, u32>::new())));
     let work = members.clone().map(|member| tokio::spawn(work(member, Arc::clone(&running))));
     for worker in work {
-        worker.await.unwrap();
+        tokio::time::timeout(PATIENCE, worker).await.expect("all is handled in time").unwrap();
     }
     let done = running.lock().unwrap().1.clone();
     assert_eq!((done.len(), done.values().copied().max()), (300, Some(1)));
@@ -69,8 +74,8 @@ async fn members_at_full_speed_never_wait_for_each_other_in_a_circle() {
             }
         });
     }
-    // It takes seconds, and minutes where others keep the machine busy; in a circle they would never be done.
-    let finished = tokio::time::timeout(Duration::from_secs(600), async {
+    // In a circle they would never be done.
+    let finished = tokio::time::timeout(PATIENCE, async {
         while let Some(ended) = work.join_next().await {
             ended.unwrap();
             if statistics(&members[0]).await.processed == 3 * 150 * 8 {
@@ -99,6 +104,7 @@ async fn work(member: Inbox, running: Running) {
             assert!(running.0.insert(lane(&key)), "lane {} runs twice", lane(&key));
             *running.1.entry(key).or_default() += 1;
         }
+        // The work itself: time for another member to run one of the same lane, if it were handed that.
         tokio::time::sleep(Duration::from_millis(1)).await;
         for delivery in &deliveries {
             running.lock().unwrap().0.remove(&lane(delivery.key.as_deref().unwrap()));
@@ -114,24 +120,21 @@ async fn who_comes_second_with_a_key_waits_until_the_first_has_committed() {
     let inbox = open(&server, "a", settings());
     let key = message("1", "x").key.unwrap().id;
     let hex: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
-    // The first: a transaction by hand that remembers the key, and then does not commit.
+    // The first: a transaction by hand that remembers the key, and does not end.
+    let mut first = server.session();
     let script = format!(
         "BEGIN; SELECT pg_advisory_xact_lock_shared((SELECT oid FROM pg_namespace WHERE nspname = 'inbox')::int, 0);
-         INSERT INTO inbox.ids SELECT bucket, '{hex}', 0 FROM inbox.clock; SELECT pg_sleep(0.6); ROLLBACK;"
+         INSERT INTO inbox.ids SELECT bucket, '{hex}', 0 FROM inbox.clock;"
     );
-    let started = Instant::now();
-    std::thread::scope(|scope| {
-        scope.spawn(|| assert!(server.psql(&script).status.success()));
-        while server.count(
-            "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep%' AND wait_event = 'PgSleep'",
-        ) == 0
-        {}
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let inbox = inbox.clone();
-        let second = scope.spawn(move || runtime.block_on(accept_all(&inbox, vec![message("1", "x")])));
-        assert_eq!(second.join().unwrap()[0].verdict, Verdict::New, "the first was rolled back");
-    });
-    assert!(started.elapsed() >= Duration::from_millis(500), "it has not waited");
+    writeln!(first.stdin.as_ref().unwrap(), "{script}").unwrap();
+    let is_there =
+        format!("EXISTS (SELECT FROM {ACTIVITY} AND state LIKE 'idle in tra%' AND query LIKE '%{hex}%')");
+    server.wait_until(&is_there);
+    let second = inbox.submit(vec![message("1", "x")]).await.unwrap();
+    server.wait_until(&format!("EXISTS (SELECT FROM {ACTIVITY} AND wait_event = 'transactionid')"));
+    writeln!(first.stdin.take().unwrap(), "ROLLBACK;").unwrap();
+    assert!(first.wait().unwrap().success());
+    assert_eq!(second.durable().await.unwrap()[0].verdict, Verdict::New, "the first was rolled back");
     inbox.close().await;
 }
 
@@ -147,10 +150,8 @@ async fn a_member_is_one_process_and_what_it_held_comes_back_at_once() {
         .spawn()
         .unwrap();
     // Its effects are in an open transaction, which waits in the last one of them.
-    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
-    while server.count(waits) == 0 {
-        assert!(victim.try_wait().unwrap().is_none(), "the victim ended");
-    }
+    server.wait_until("EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep')");
+    assert!(victim.try_wait().unwrap().is_none(), "the victim ended");
     let refused =
         Inbox::open_shared(&server.url("inbox").parse().unwrap(), "victim", settings()).unwrap_err();
     assert!(refused.to_string().contains("another process works on it as \"victim\""), "{refused}");
@@ -222,7 +223,7 @@ async fn a_restart_of_the_server_in_mid_stream_loses_nothing() {
         };
         match outcome {
             Ok(_) => sent += 20,
-            Err(InboxError::Unavailable(_)) => tokio::time::sleep(Duration::from_millis(20)).await,
+            Err(InboxError::Unavailable(_)) => available(&inbox).await,
             Err(InboxError::Closed) => panic!("it does not close"),
         }
         if sent / 100 > crashes && crashes < 3 {
@@ -233,13 +234,12 @@ async fn a_restart_of_the_server_in_mid_stream_loses_nothing() {
             let gone = availability.wait_for(|now| matches!(now, Availability::Unavailable(_)));
             tokio::time::timeout(Duration::from_secs(10), gone).await.unwrap().unwrap();
             server.resume();
-            let back = availability.wait_for(|now| *now == Availability::Available);
-            tokio::time::timeout(Duration::from_secs(30), back).await.unwrap().unwrap();
+            available(&inbox).await;
         }
     }
     assert_eq!(crashes, 3);
     inbox.settle(held.lease(), insert("held")).await.unwrap().expect("what was in hand stays in hand");
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + PATIENCE;
     while statistics(&inbox).await.unsettled > 0 {
         assert!(Instant::now() < deadline, "{:?}", statistics(&inbox).await);
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -249,10 +249,17 @@ async fn a_restart_of_the_server_in_mid_stream_loses_nothing() {
     inbox.close().await;
 }
 
+/// Waits until the server can be used again.
+async fn available(inbox: &Inbox) {
+    let mut availability = inbox.availability();
+    let back = availability.wait_for(|now| *now == Availability::Available);
+    tokio::time::timeout(Duration::from_secs(30), back).await.unwrap().unwrap();
+}
+
 async fn effects(inbox: Inbox) {
     loop {
         let Ok(deliveries) = inbox.claim(0, 16).await else {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            available(&inbox).await;
             continue;
         };
         let settlements = deliveries

@@ -147,12 +147,14 @@ impl Server {
     }
 
     pub fn psql(&self, sql: &str) -> Output {
-        Command::new(self.programs.join("psql"))
-            .args(["-X", "-U", "app", "-d", "postgres", "-v", "ON_ERROR_STOP=1", "-Atqc", sql, "-h"])
-            .arg(self.socket())
-            .args(["-p", &self.port.to_string()])
-            .output()
-            .unwrap()
+        self.client().args(["-c", sql]).output().unwrap()
+    }
+
+    fn client(&self) -> Command {
+        let mut command = Command::new(self.programs.join("psql"));
+        command.args(["-X", "-U", "app", "-d", "postgres", "-v", "ON_ERROR_STOP=1", "-Atq", "-h"]);
+        command.arg(self.socket()).args(["-p", &self.port.to_string()]);
+        command
     }
 
     /// The only value of a query; what goes wrong is the test's end.
@@ -164,6 +166,21 @@ impl Server {
 
     pub fn count(&self, sql: &str) -> u64 {
         self.value(sql).parse().unwrap()
+    }
+
+    /// Waits until `condition` is true; nothing tells of what changes by the server's clock or in its other sessions.
+    pub fn wait_until(&self, condition: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.value(&format!("SELECT {condition}")) != "t" {
+            assert!(Instant::now() < deadline, "waited in vain for {condition}; {}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// A session of its own, which carries out what is written to its standard input.
+    pub fn session(&self) -> Child {
+        let mut command = self.client();
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap()
     }
 
     pub fn log(&self) -> String {
