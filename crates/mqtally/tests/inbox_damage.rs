@@ -15,6 +15,7 @@ use mqtally::store::sqlite::{Layout, Store};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 fn refusal(path: &Path, settings: Settings) -> StoreError {
@@ -379,6 +380,41 @@ async fn nothing_is_acknowledged_after_a_sync_that_failed_until_the_log_was_sett
     assert!(matches!(accept(&inbox, message("2", &long)).await, Verdict::Duplicate(_)));
     accept(&inbox, message("3", "c")).await;
     assert_eq!(payloads(&claim(&inbox, 9).await), ["a", &long, "c"]);
+}
+
+/// One message whose sync fails while the next one is committed, which fails as well if `commit_fails`.
+async fn a_sync_fails_beside_a_commit(commit_fails: bool) -> (Place, Inbox) {
+    let place = Place::new();
+    let inbox = place.open();
+    accept(&inbox, message("1", "a")).await;
+    place.faults.fail_sync_beside_commit(commit_fails);
+    let first = inbox.submit(vec![message("2", "b")]).await.unwrap();
+    let faults = Arc::clone(&place.faults);
+    // Committed, and on its way to the disk: what comes now has a transaction of its own.
+    assert!(tokio::task::spawn_blocking(move || faults.is_sync_waiting()).await.unwrap());
+    let second = inbox.submit(vec![message("3", "c")]).await.unwrap();
+    for submitted in [first, second] {
+        let refused = submitted.durable().await;
+        assert!(matches!(refused, Err(InboxError::Unavailable(_))), "{refused:?}");
+    }
+    let mut availability = inbox.availability();
+    availability.wait_for(|now| *now == Availability::Available).await.unwrap();
+    assert!(matches!(accept(&inbox, message("2", "b")).await, Verdict::Duplicate(_)), "it was committed");
+    (place, inbox)
+}
+
+#[tokio::test]
+async fn a_commit_and_the_sync_before_it_that_fail_together_acknowledge_neither() {
+    let (_place, inbox) = a_sync_fails_beside_a_commit(true).await;
+    assert_eq!(accept(&inbox, message("3", "c")).await, Verdict::New, "nothing of it was kept");
+    assert_eq!(payloads(&claim(&inbox, 9).await), ["a", "b", "c"]);
+}
+
+#[tokio::test]
+async fn a_commit_behind_a_sync_that_fails_is_not_acknowledged_either() {
+    let (_place, inbox) = a_sync_fails_beside_a_commit(false).await;
+    assert!(matches!(accept(&inbox, message("3", "c")).await, Verdict::Duplicate(_)), "it was committed");
+    assert_eq!(payloads(&claim(&inbox, 9).await), ["a", "b", "c"]);
 }
 
 /// Another process that has the store open.

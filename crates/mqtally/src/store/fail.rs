@@ -60,11 +60,25 @@ pub struct Faults {
     commits: std::sync::atomic::AtomicU32,
     opens: std::sync::atomic::AtomicU32,
     syncs: std::sync::atomic::AtomicU32,
+    meeting: std::sync::Mutex<Meeting>,
+    moved: std::sync::Condvar,
+}
+
+/// Where a sync is that fails beside a later commit.
+#[cfg(feature = "failpoints")]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Meeting {
+    #[default]
+    None,
+    /// The next sync is going to wait, and whether the commit that it waits for fails as well.
+    Planned { commit_fails: bool },
+    /// A sync waits.
+    Waiting { commit_fails: bool },
 }
 
 #[cfg(feature = "failpoints")]
 impl Faults {
-    /// Makes the next `count` commits fail as a full disk does.
+    /// Makes the next `count` commits fail as on a full disk.
     pub fn fail_commits(&self, count: u32) {
         self.commits.store(count, std::sync::atomic::Ordering::SeqCst);
     }
@@ -79,7 +93,29 @@ impl Faults {
         self.syncs.store(count, std::sync::atomic::Ordering::SeqCst);
     }
 
+    /// Makes the next sync of the log wait for the next commit after it, ten seconds at most, and fail. The commit fails with it
+    /// if `commit_fails`.
+    pub fn fail_sync_beside_commit(&self, commit_fails: bool) {
+        *self.meeting() = Meeting::Planned { commit_fails };
+    }
+
+    /// Blocks until a sync waits for the commit that it is to fail beside; ten seconds at most. Whether one does.
+    pub fn is_sync_waiting(&self) -> bool {
+        let planned = |meeting: &mut Meeting| matches!(meeting, Meeting::Planned { .. });
+        let meeting = self.wait_while(planned);
+        matches!(*meeting, Meeting::Waiting { .. })
+    }
+
     pub(crate) fn take_commit(&self) -> rusqlite::Result<()> {
+        let mut meeting = self.meeting();
+        if let Meeting::Waiting { commit_fails } = *meeting {
+            *meeting = Meeting::None;
+            self.moved.notify_all();
+            if commit_fails {
+                return Err(sqlite_error(rusqlite::ffi::SQLITE_FULL));
+            }
+        }
+        drop(meeting);
         Self::take_sqlite(&self.commits, rusqlite::ffi::SQLITE_FULL)
     }
 
@@ -88,19 +124,45 @@ impl Faults {
     }
 
     pub(crate) fn take_sync(&self) -> std::io::Result<()> {
-        // EIO.
-        if Self::take(&self.syncs) { Err(std::io::Error::from_raw_os_error(5)) } else { Ok(()) }
+        if self.meet() || Self::take(&self.syncs) {
+            // EIO.
+            return Err(std::io::Error::from_raw_os_error(5));
+        }
+        Ok(())
+    }
+
+    /// Waits for a commit, if that was asked for.
+    fn meet(&self) -> bool {
+        let mut meeting = self.meeting();
+        let Meeting::Planned { commit_fails } = *meeting else { return false };
+        *meeting = Meeting::Waiting { commit_fails };
+        self.moved.notify_all();
+        drop(meeting);
+        *self.wait_while(|meeting| matches!(meeting, Meeting::Waiting { .. })) = Meeting::None;
+        true
+    }
+
+    fn meeting(&self) -> std::sync::MutexGuard<'_, Meeting> {
+        self.meeting.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn wait_while(&self, condition: impl FnMut(&mut Meeting) -> bool) -> std::sync::MutexGuard<'_, Meeting> {
+        let waited =
+            self.moved.wait_timeout_while(self.meeting(), std::time::Duration::from_secs(10), condition);
+        waited.unwrap_or_else(std::sync::PoisonError::into_inner).0
     }
 
     fn take_sqlite(counter: &std::sync::atomic::AtomicU32, code: i32) -> rusqlite::Result<()> {
-        match Self::take(counter) {
-            true => Err(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None)),
-            false => Ok(()),
-        }
+        if Self::take(counter) { Err(sqlite_error(code)) } else { Ok(()) }
     }
 
     fn take(counter: &std::sync::atomic::AtomicU32) -> bool {
         use std::sync::atomic::Ordering::SeqCst;
         counter.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok()
     }
+}
+
+#[cfg(feature = "failpoints")]
+fn sqlite_error(code: i32) -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None)
 }

@@ -13,6 +13,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, Transactio
 use std::collections::BTreeSet;
 use std::fs::{File, TryLockError};
 use std::io::Read;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
@@ -133,12 +134,13 @@ impl Store {
 
     /// Begins a transaction. Its commit survives the death of the process; the disk has it when what is
     /// [released](Self::release) behind it is let go of.
-    pub fn begin(&mut self) -> rusqlite::Result<Transaction<'_>> {
-        #[cfg(feature = "failpoints")]
-        if let Some(faults) = &self.options.faults {
-            faults.take_commit()?;
-        }
-        self.connection.transaction_with_behavior(TransactionBehavior::Immediate)
+    pub fn begin(&mut self) -> rusqlite::Result<Writing<'_>> {
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        Ok(Writing {
+            transaction,
+            #[cfg(feature = "failpoints")]
+            faults: self.options.faults.as_deref(),
+        })
     }
 
     /// Lets go of `waiting` when all that was handed over before it was let go of and, if `durable`, commit number `commit`
@@ -199,6 +201,38 @@ impl Store {
     /// The options that the store was opened with.
     pub fn options(&self) -> &Options {
         &self.options
+    }
+}
+
+/// An open transaction of a store; dropped, it is rolled back.
+#[derive(Debug)]
+pub struct Writing<'a> {
+    transaction: Transaction<'a>,
+    #[cfg(feature = "failpoints")]
+    faults: Option<&'a super::fail::Faults>,
+}
+
+impl Writing<'_> {
+    /// Ends it: all of it is there, or with an error nothing.
+    pub fn commit(self) -> rusqlite::Result<()> {
+        #[cfg(feature = "failpoints")]
+        if let Some(faults) = self.faults {
+            faults.take_commit()?;
+        }
+        self.transaction.commit()
+    }
+
+    /// Ends it without a trace.
+    pub fn rollback(self) -> rusqlite::Result<()> {
+        self.transaction.rollback()
+    }
+}
+
+impl<'a> Deref for Writing<'a> {
+    type Target = Transaction<'a>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.transaction
     }
 }
 
