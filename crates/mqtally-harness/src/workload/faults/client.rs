@@ -63,11 +63,17 @@ impl Client {
         &self.peer().name
     }
 
-    /// Hears an answer of the broker, where it subscribes to something.
+    /// Hears an answer of the broker, where it subscribes to something. Who has lost its connection, and maybe has not
+    /// noticed yet, asks when it is back.
     pub(super) async fn ask_aside(&self, scene: &Scene) -> Result<(), Trouble> {
-        match &self.who {
-            Who::Publisher(_) => Ok(()),
-            Who::Subscriber(subscriber) => subscriber.ask_aside(scene).await,
+        let Who::Subscriber(subscriber) = &self.who else { return Ok(()) };
+        let before = self.peer().standing().connections;
+        match subscriber.ask_aside(scene).await {
+            Err(Trouble::Failed { .. } | Trouble::Closed { .. }) => {
+                self.until_connected_since(before).await?;
+                subscriber.ask_aside(scene).await
+            }
+            asked => asked,
         }
     }
 

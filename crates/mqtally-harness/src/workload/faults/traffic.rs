@@ -5,7 +5,9 @@ use crate::workload::publisher::Publisher;
 use crate::workload::{Scene, Source, Trouble};
 use mqtally_history::marker::MessageId;
 use mqtally_proto::packet::Qos;
+use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 /// Batches in which a strike has to happen.
 const BATCHES_MAX: usize = 60;
@@ -16,7 +18,7 @@ pub(super) enum Phase {
     Flowing,
     /// The strike is over: no more is needed.
     Enough,
-    /// So much has flown, and nothing struck.
+    /// So much has flown, its deliveries had their time, and nothing struck.
     Exhausted,
 }
 
@@ -25,16 +27,19 @@ pub(super) struct Traffic {
     publisher: Publisher,
     streams: Vec<Source>,
     load: Load,
+    /// How long nothing may strike when everything has flown.
+    limit: Duration,
 }
 
 impl Traffic {
     pub(super) fn new(scene: &Scene, mut publisher: Publisher, load: Load, topic: &str) -> Self {
         let stream = |qos| publisher.stream(&scene.topic(&format!("{topic}/qos{}", qos as u8)), qos);
         let streams = [Qos::AtLeastOnce, Qos::ExactlyOnce].map(stream).into();
-        Self { publisher, streams, load }
+        Self { publisher, streams, load, limit: scene.plan.answer_limit }
     }
 
-    /// Sends until it is enough, or for long enough.
+    /// Sends until it is enough, or for long enough. A broker may be slower with deliveries than with acknowledgements, so
+    /// what a strike waits for may still be on its way then.
     pub(super) async fn flow(&mut self, phase: &watch::Sender<Phase>) -> Result<(), Trouble> {
         for _ in 0..BATCHES_MAX {
             self.batch().await?;
@@ -42,7 +47,10 @@ impl Traffic {
                 return Ok(());
             }
         }
-        phase.send_if_modified(|phase| std::mem::replace(phase, Phase::Exhausted) == Phase::Flowing);
+        let mut struck = phase.subscribe();
+        if timeout(self.limit, struck.wait_for(|phase| *phase == Phase::Enough)).await.is_err() {
+            phase.send_replace(Phase::Exhausted);
+        }
         Ok(())
     }
 

@@ -406,7 +406,9 @@ fn judge_drain(world: &World, group: GroupIx, ledger: &mut Ledger) {
     }
     if it.ended.is_some() && !it.drained {
         let name = super::part(&it.name);
-        ledger.unknown(format!("{name} did not drain: a sentinel did not arrive in time"));
+        ledger.unknown(format!(
+            "{name} did not drain: a stage came to no end, or a sentinel did not arrive in time"
+        ));
         ledger.undecided(world, PromiseId::L1, Scope { group, version: it.version, cause: u64::MAX }, || {
             Evidence { message: format!("{name} ended before every stream was drained"), lines: Vec::new() }
         });
