@@ -43,6 +43,14 @@ pub(crate) fn has_expired(world: &World, client: ClientIx, message: &Message) ->
         .is_some_and(|from_ns| from_ns > acked_ns.saturating_add((u64::from(expiry) + 1) * SECOND_NS))
 }
 
+/// Whether a message can have expired by now: one that cannot is owed as any other.
+pub(crate) fn may_have_expired(world: &World, message: &Message) -> bool {
+    message.expiry().is_some_and(|expiry| {
+        let limit_ns = u64::from(expiry.saturating_sub(1)) * SECOND_NS;
+        world.now.at_ns.saturating_sub(message.first_sent_ns) >= limit_ns
+    })
+}
+
 /// When the client first asked to come back after a message was sent, if nobody was at the other end until then.
 fn waited_from_ns(world: &World, client: ClientIx, message: &Message) -> Option<u64> {
     let mut it = world.connection(world.client(client).last_connect?);

@@ -3,6 +3,9 @@
 //! What we count as unfinished is a lower bound of what the broker has to: an acknowledgement counts from when we
 //! begin to send it. A PUBLISH repeated on its connection and a PUBREL take no place of their own. A request that is
 //! sent while no place is free has five seconds, if nothing is acknowledged meanwhile; after that the broker held it back.
+//!
+//! A broker may have a window of its own that is smaller than the client's: while something is unfinished, only one that
+//! has had more of it open is known to have places free.
 
 use super::excerpt::{Direction, line, packet};
 use super::ledger::{Evidence, Ledger};
@@ -11,14 +14,14 @@ use super::world::{ClientIx, ConnIx, Moment, NEVER, World};
 use crate::event::Closing;
 use crate::packet::{Packet, Version};
 use crate::promise::PromiseId;
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 
 /// The unfinished deliveries of each connection with a receive maximum.
 #[derive(Debug, Default)]
 pub(crate) struct Flow {
     links: FxHashMap<ConnIx, Link>,
-    /// Clients whose last connection ended with unfinished deliveries.
-    interrupted: FxHashSet<ClientIx>,
+    /// Clients whose last connection ended with unfinished deliveries, and how many.
+    interrupted: FxHashMap<ClientIx, usize>,
     /// Clients that gave their last connection up because nothing came on it, and when.
     given_up: FxHashMap<ClientIx, (Stall, u64)>,
 }
@@ -36,10 +39,12 @@ struct Link {
     unfinished: FxHashMap<u16, bool>,
     /// How many of them have it.
     received: usize,
-    /// It follows one that ended with unfinished deliveries, and has not been full yet.
-    fresh: bool,
+    /// Deliveries that were unfinished at the end of the connection before, if any; none since it has been full.
+    before: Option<usize>,
     /// It was full, and a place became free since; nothing came yet.
     freed: bool,
+    /// The same, and the place had been behind PUBREC until then.
+    freed_by_pubcomp: bool,
     last_ns: u64,
     requests: Vec<Request>,
 }
@@ -77,8 +82,8 @@ impl Flow {
         if let Packet::Connect(connect) = it {
             self.given_up.remove(&world.connection(at).client);
             if connect.receive_maximum < u16::MAX {
-                let fresh = self.interrupted.remove(&world.connection(at).client);
-                self.links.insert(at, Link::new(connect.receive_maximum, fresh, world.now.at_ns));
+                let before = self.interrupted.remove(&world.connection(at).client);
+                self.links.insert(at, Link::new(connect.receive_maximum, before, world.now.at_ns));
             }
             return;
         }
@@ -110,11 +115,14 @@ impl Flow {
         if std::mem::take(&mut link.freed) {
             ledger.oblige(PromiseId::F5, delivery.version);
         }
+        if std::mem::take(&mut link.freed_by_pubcomp) {
+            ledger.oblige(PromiseId::F2, delivery.version);
+        }
         let unfinished = link.unfinished.len();
         if unfinished < link.maximum {
             return;
         }
-        if std::mem::take(&mut link.fresh) {
+        if link.before.take().is_some() {
             ledger.oblige(PromiseId::F4, delivery.version);
         }
         let without_received = unfinished - link.received;
@@ -161,7 +169,7 @@ impl Flow {
         }
         let Some(link) = self.links.remove(&at) else { return };
         if !link.unfinished.is_empty() {
-            self.interrupted.insert(world.connection(at).client);
+            self.interrupted.insert(world.connection(at).client, link.unfinished.len());
         }
         if !matches!(closing, Closing::Broken | Closing::Vanished) {
             let now_ns = world.now.at_ns;
@@ -188,33 +196,37 @@ impl Flow {
         let still = |since_ns: u64| world.now.at_ns.saturating_sub(since_ns) >= STALL_NS;
         let Some(link) = self.links.get(&at) else {
             let still = still(connection.accepted_ns) && still(connection.last_publish_ns);
-            return still.then_some(Stall::Free);
+            return (still && !world.client(connection.client).is_busy()).then_some(Stall::Free);
         };
-        let free = link.unfinished.len() < link.maximum && still(link.last_ns);
-        free.then_some(match (link.freed, link.fresh) {
-            (true, _) => Stall::AfterQuota,
-            (_, true) => Stall::Resumed,
-            _ => Stall::Free,
-        })
+        let unfinished = link.unfinished.len();
+        match (link.freed, link.before) {
+            _ if unfinished >= link.maximum || !still(link.last_ns) => None,
+            (true, _) => Some(Stall::AfterQuota),
+            (_, Some(before)) if unfinished == 0 || unfinished < before => Some(Stall::Resumed),
+            _ => (unfinished == 0).then_some(Stall::Free),
+        }
     }
 }
 
 impl Link {
-    fn new(maximum: u16, fresh: bool, now_ns: u64) -> Self {
+    fn new(maximum: u16, before: Option<usize>, now_ns: u64) -> Self {
         Self {
             maximum: usize::from(maximum),
             unfinished: FxHashMap::default(),
             received: 0,
-            fresh,
+            before,
             freed: false,
+            freed_by_pubcomp: false,
             last_ns: now_ns,
             requests: Vec::new(),
         }
     }
 
     fn finished(&mut self, id: u16, now_ns: u64) {
-        self.freed |= self.unfinished.len() >= self.maximum;
+        let full = self.unfinished.len() >= self.maximum;
         let received = self.unfinished.remove(&id) == Some(true);
+        self.freed |= full;
+        self.freed_by_pubcomp |= full && received;
         self.received -= usize::from(received);
         self.last_ns = now_ns;
         for request in &mut self.requests {

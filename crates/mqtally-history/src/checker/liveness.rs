@@ -1,7 +1,7 @@
 //! L2, L3, L5 and S14: whether the other end still does anything.
 //!
 //! A wedge is a client whose connections the broker closes five times in a row within five seconds each, without having
-//! answered anything, and with no fault, takeover or stated reason in between. A PINGREQ has five seconds. A silent
+//! answered anything or delivered anything new, and with no fault, takeover or stated reason in between. A PINGREQ has five seconds. A silent
 //! client is to be closed behind one and a half keep-alives; two seconds or a quarter are allowed on top.
 
 use super::excerpt::{Direction, line};
@@ -9,7 +9,8 @@ use super::ledger::{Evidence, Ledger, Scope};
 use super::world::client::Connection;
 use super::world::{ClientIx, ConnIx, GroupIx, NEVER, World};
 use crate::event::{BrokerEvent, BrokerKind, Closing, Role};
-use crate::packet::Packet;
+use crate::marker::Identity;
+use crate::packet::{Packet, Publish};
 use crate::promise::PromiseId;
 use rustc_hash::FxHashMap;
 
@@ -40,8 +41,10 @@ impl Liveness {
                 | Packet::Disconnect(..)
                 | Packet::Auth(_)
         );
-        if answers && !self.mark_answered(at) {
+        if answers || brings_something_new(world, connection.client, it) {
             self.loops.remove(&connection.client);
+        }
+        if answers && !self.mark_answered(at) {
             ledger.oblige_many(PromiseId::L2, connection.version, u64::from(connection.previous.is_some()));
         }
     }
@@ -116,6 +119,15 @@ pub(crate) fn judge_broker(world: &World, event: BrokerEvent, ledger: &mut Ledge
         message: "the broker ended, and nobody had asked it to".to_owned(),
         lines: vec![line(world.now, "broker", Direction::None, "exited")],
     });
+}
+
+/// Whether this is a delivery of a message that the client had no copy of.
+fn brings_something_new(world: &World, client: ClientIx, it: &Packet) -> bool {
+    let Packet::Publish(Publish { identity: Identity::Ours(marker), .. }) = it else { return false };
+    let message = world.message(marker.message);
+    message.is_some_and(|(stream, _)| {
+        world.client(client).copies_of(stream, marker.message.sequence).packets == 0
+    })
 }
 
 /// A reason to close a connection that is not about what the client did.

@@ -17,10 +17,9 @@ pub(crate) fn judge(world: &World, delivery: &Delivery<'_>, ledger: &mut Ledger)
     }
     let (published, came) = (known.marker.qos, delivery.publish.qos);
     let id = if delivery.is_live() { PromiseId::Q1 } else { PromiseId::T7 };
+    ledger.oblige(id, delivery.version);
     let granted = || (0..=2u8).filter(|qos| routes.granted & 1 << qos != 0);
-    let right = granted().any(|qos| qos.min(published) == came);
-    ledger.oblige_many(id, delivery.version, u64::from(routes.granted_known || !right));
-    if right {
+    if granted().any(|qos| qos.min(published) == came) {
         return;
     }
     ledger.broken(world, id, world.scope(delivery), || {

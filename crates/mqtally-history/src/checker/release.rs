@@ -12,12 +12,25 @@ use super::world::client::{Client, Inbound, Phase, Subject};
 use super::world::{ClientIx, ConnIx, GroupIx, World};
 use crate::promise::PromiseId;
 
-/// R10, kept: PUBREL of an exchange whose PUBREC this connection carried.
+/// PUBREL: R10 is kept where its exchange's PUBREC was sent on this connection, and broken where the exchange began on
+/// it and its PUBREC was not sent yet.
 pub(crate) fn received(world: &World, at: ConnIx, id: u16, ledger: &mut Ledger) {
     let connection = world.connection(at);
-    let held = world.client(connection.client).inbound.get(&id);
-    if held.is_some_and(|held| held.qos == 2 && held.phase == Phase::Acked && held.connection == at) {
+    let held = world.client(connection.client).inbound.get(&id).filter(|held| held.connection == at);
+    let Some(held) = held else { return };
+    let early = held.phase == Phase::Publish && held.began.place > connection.accepted;
+    if early || (held.qos == 2 && held.phase == Phase::Acked) {
         ledger.oblige(PromiseId::R10, connection.version);
+    }
+    if early {
+        ledger.broken(world, PromiseId::R10, world.client_scope(connection.client), || {
+            let name = &world.client(connection.client).name;
+            let publish = line(held.last, name, Direction::In, ack("PUBLISH", id, 0));
+            let release = line(world.now, name, Direction::In, ack("PUBREL", id, 0));
+            let message =
+                format!("PUBREL id {id} came to session {name}, which had sent no PUBREC for that PUBLISH");
+            Evidence { message, lines: vec![publish, release] }
+        });
     }
 }
 

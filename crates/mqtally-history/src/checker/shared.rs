@@ -2,14 +2,14 @@
 //!
 //! Only copies count whose one matching filter is the shared one. A member that is gone may lose a QoS 1 message to
 //! another, so a second copy is wrong only where the first member stayed connected, and at QoS 2 always. There is no
-//! order in a group, so that a message is missing is said only where each member stayed and received a later one of the
-//! same stream.
+//! order in a group, so that a message is missing is said only where each member stayed until it had received a later one
+//! of the same stream, and for five seconds at least.
 
 use super::excerpt::{Direction, line};
 use super::ledger::{Evidence, Ledger};
 use super::world::client::Phase;
 use super::world::delivery::{Delivery, Known};
-use super::world::message::State;
+use super::world::message::{Message, State};
 use super::world::{ClientIx, ConnIx, GroupIx, Moment, Place, StreamIx, World};
 use crate::event::Closing;
 use crate::packet::{Packet, Version};
@@ -20,6 +20,9 @@ use std::sync::Arc;
 
 /// How long the end of a connection may be recorded after the broker saw it.
 const NOTICE_NS: u64 = 1_000_000_000;
+
+/// How long a member that leaves gives the broker to find somebody for a message.
+const PATIENCE_NS: u64 = 5_000_000_000;
 
 /// The groups, by their whole filter, and who got what.
 #[derive(Debug, Default)]
@@ -33,9 +36,17 @@ struct Members {
     filter: Arc<str>,
     clients: BTreeSet<ClientIx>,
     holders: BTreeMap<StreamIx, BTreeMap<u64, Holder>>,
-    /// Where the latest of what each member received was first sent.
-    latest: BTreeMap<(StreamIx, ClientIx), Place>,
+    /// The latest of what each member received.
+    latest: BTreeMap<(StreamIx, ClientIx), Latest>,
     second: Vec<Second>,
+}
+
+/// A message, by where it was first sent and where it came.
+#[derive(Debug, Clone, Copy, Default)]
+struct Latest {
+    sent: Place,
+    came: Place,
+    connection: ConnIx,
 }
 
 /// Who got a message first.
@@ -79,7 +90,10 @@ impl Shared {
         let Some(group) = filter.and_then(|filter| self.of_filter.get(filter)) else { return };
         let members = &mut self.groups[*group];
         let latest = members.latest.entry((known.stream, delivery.client)).or_default();
-        *latest = known.message.first_sent.max(*latest);
+        if known.message.first_sent > latest.sent {
+            let (sent, came) = (known.message.first_sent, delivery.now.place);
+            *latest = Latest { sent, came, connection: delivery.connection };
+        }
         members.take(world, delivery, &known, ledger);
     }
 
@@ -165,7 +179,7 @@ impl Members {
             let since: Option<Place> = self
                 .clients
                 .iter()
-                .map(|client| self.latest.get(&(stream, *client)).copied())
+                .map(|client| self.latest.get(&(stream, *client)).map(|latest| latest.sent))
                 .min()
                 .flatten();
             let Some(since) = since.filter(|_| it.group == group) else { continue };
@@ -173,28 +187,27 @@ impl Members {
             for (sequence, message) in it.messages.iter() {
                 let complete = message.state == State::Complete && message.acked < since && it.qos > 0;
                 let absent = held.is_none_or(|held| !held.contains_key(&sequence));
-                if complete
-                    && absent
-                    && message.expiry().is_none()
-                    && self.stayed(world, stream, message.first_sent)
-                {
+                if complete && absent && message.expiry().is_none() && self.stayed(world, stream, message) {
                     self.report_absent(world, stream, sequence, message.first_sent, ledger);
                 }
             }
         }
     }
 
-    /// Whether each member was connected and subscribed to nothing else that matches, from before a message was sent.
-    fn stayed(&self, world: &World, stream: StreamIx, sent: Place) -> bool {
-        let topic = &world.stream(stream).topic;
+    /// Whether each member was connected and subscribed to nothing else that matches, from before a message was sent until
+    /// it had received a later one.
+    fn stayed(&self, world: &World, stream: StreamIx, message: &Message) -> bool {
+        let (topic, sent) = (&world.stream(stream).topic, message.first_sent);
         self.clients.iter().all(|client| {
+            let latest = self.latest.get(&(stream, *client)).copied().unwrap_or_default();
+            let (until, connection) = (latest.came, world.connection(latest.connection));
+            let left_ns = if connection.closed.is_some() { connection.closed_at.at_ns } else { u64::MAX };
+            let patient = left_ns.saturating_sub(message.acked_ns().unwrap_or(u64::MAX)) >= PATIENCE_NS;
             let client = world.client(*client);
-            let there =
-                client.current.is_some() && client.online.last().is_some_and(|(from, _)| *from < sent);
+            let there = patient && client.online.iter().any(|(from, to)| *from < sent && until < *to);
             let mut matching = client.subscriptions.iter().filter(|it| it.matches(topic));
             let only = matching.next().filter(|_| matching.next().is_none());
-            there
-                && only.is_some_and(|it| it.covers(sent, super::world::NEVER - 1) && it.filter == self.filter)
+            there && only.is_some_and(|it| it.covers(sent, until) && it.filter == self.filter)
         }) && !world.excused_since(sent)
     }
 

@@ -102,3 +102,18 @@ fn each_connection_has_its_whole_quota() {
     check_5(&(full() + back + again + &rest()), "+F4");
     check_5(&(full() + back + "wait 11\nend stuck"), "?D1 ?L1 F4");
 }
+
+/// A broker may have a window of its own, as small as one: what it owes waits for the acknowledgement.
+#[test]
+fn a_broker_may_send_less_at_a_time_than_a_client_takes() {
+    let owed = joined(1) + &published(1, 0) + &published(1, 1) + "sub < PUBLISH qos=1 id=100 m=0/0/0\n";
+    check(&(owed.clone() + "wait 11\nend stuck"), "?D1 ?L1");
+    check(&(owed.clone() + "sub > PUBACK 100\nwait 11\nend stuck"), "?D1 ?L1 L4");
+    // It has two places at least, and uses one.
+    let again = "sub < PUBLISH qos=1 id=100 dup m=0/0/0\n";
+    let back = "sub | rst\nsub > CONNECT clean=0 rm=3\nsub < CONNACK sp=1\n".to_owned() + again;
+    let limited = owed.replacen("clean=0", "clean=0 rm=3", 1) + &published(1, 2);
+    let both = limited.clone() + "sub < PUBLISH qos=1 id=101 m=0/0/1\n";
+    check_5(&(both + &back + "wait 11\nend stuck"), "?D1 ?L1 F4 ~O3");
+    check_5(&(limited + &back + "wait 11\nend stuck"), "?D1 ?L1");
+}

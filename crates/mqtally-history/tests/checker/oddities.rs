@@ -132,6 +132,15 @@ fn both() -> Vec<Row> {
         ("two publishers share a topic", "+O1",
          joined(1) + "two > CONNECT clean=0; two < CONNACK sp=0; two > PUBLISH qos=1 id=1 m=1/0/0; two < PUBACK 1; two > PUBLISH qos=1 id=2 m=1/0/1; two < PUBACK 2;" + &published(1, 0)
             + "sub < PUBLISH qos=1 id=1 m=1/0/0; sub > PUBACK 1;" + &received(1, 0) + "sub < PUBLISH qos=1 id=2 m=1/0/1; sub > PUBACK 2;" + &drained(1, 1)),
+        ("a delivery crosses a takeover, under an id that has served another message", "+D3",
+         joined(2) + &published(2, 0) + &received(2, 0) + "sub > CONNECT clean=0;" + &published(2, 1) + "sub < CONNACK sp=1; sub#1 < PUBLISH qos=2 id=100 m=0/0/1; sub#1 > PUBREC 100;
+          sub < PUBLISH qos=2 id=100 m=0/0/1 dup; sub > PUBREC 100; sub < PUBREL 100; sub > PUBCOMP 100; sub#1 | closed;" + &drained(2, 2)),
+        ("the broker ends one connection after the other, and each has brought something new", "+L2",
+         joined(1) + &(0..6).map(|it| published(1, it) + &received(1, it) + "sub | closed; sub > CONNECT clean=0; sub < CONNACK sp=1;").collect::<String>()
+            + "sub > PINGREQ; sub < PINGRESP;" + &drained(1, 6)),
+        ("a retained message comes before SUBACK", "+T7",
+         "group g; pub > CONNECT clean=0; pub < CONNACK sp=0; pub > PUBLISH qos=1 id=1 m=0/0/0 retain; pub < PUBACK 1; sub > CONNECT clean=0; sub < CONNACK sp=0;
+          sub > SUBSCRIBE 1 a@2; sub < PUBLISH qos=1 id=9 m=0/0/0 retain; sub > PUBACK 9; sub < SUBACK 1 2;".to_owned() + &drained(1, 1)),
         ("QoS 1 and 2 of one topic overtake each other", "+O1",
          joined(2) + &published(1, 0) + "pub > PUBLISH qos=2 id=9 m=0/1/0; pub < PUBREC 9; pub > PUBREL 9; pub < PUBCOMP 9; sub < PUBLISH qos=2 id=9 m=0/1/0; sub > PUBREC 9; sub < PUBREL 9; sub > PUBCOMP 9;"
             + &received(1, 0) + &drained(1, 1)),

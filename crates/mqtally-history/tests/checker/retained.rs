@@ -36,7 +36,7 @@ fn it_is_the_last_one_and_comes_once() {
     let last = "sub < PUBLISH qos=1 id=9 m=0/0/1 retain\nsub > PUBACK 9\n";
     check(&(two.clone() + last + END), "+T1");
     check(&(two.clone() + GOT + END), "T1");
-    check(&(two + last + &last.replace('9', "10") + END), "T1");
+    check(&(two + last + &last.replace('9', "10") + END), "~T1");
 }
 
 #[test]
@@ -209,7 +209,7 @@ fn a_message_that_is_submitted_again_comes_live_to_a_filter_that_is_new_since() 
     let again = "pub > PUBLISH qos=1 id=2 m=0/0/0 retain\npub < PUBACK 2\n";
     let live = "sub < PUBLISH qos=1 id=10 m=0/0/0\nsub > PUBACK 10\n";
     check(&(retained("") + ASK + GOT + again + live + END), "+T1 +T2 +T3");
-    check(&(retained("") + ASK + GOT + live + END), "T1 T2");
+    check(&(retained("") + ASK + GOT + live + END), "~T1 T2");
 }
 
 /// The second submission was taken for a later message, in whose place the first one came.
@@ -242,7 +242,7 @@ fn a_copy_may_have_waited_since_an_earlier_subscribe() {
         + &GOT.replace('9', "1")
         + &GOT.replace('9', "2");
     check(&(two.clone() + END), "+T1");
-    check(&(two + &GOT.replace('9', "3") + END), "T1");
+    check(&(two + &GOT.replace('9', "3") + END), "~T1");
     // What the first read has been replaced when the second is sent.
     let old = retained("") + "sub > SUBSCRIBE 1 a@1\n" + CUT + &written(1) + &again;
     let new = "sub < PUBLISH qos=1 id=2 m=0/0/1 retain\nsub > PUBACK 2\n";

@@ -35,6 +35,10 @@ fn each_message_reaches_one_member() {
 fn a_message_that_reaches_nobody_while_everybody_gets_later_ones_is_missing() {
     let sent = group(1) + &all_published(1);
     check_5(&(sent.clone() + &to("one", 1, 2) + &to("two", 1, 3) + &to("one", 1, 1) + "end"), "V4");
+    let leave = "one > DISCONNECT\none | fin\ntwo > DISCONNECT\ntwo | fin\nend";
+    let all_but_one = sent.clone() + &to("one", 1, 2) + &to("two", 1, 3) + &to("one", 1, 1);
+    check_5(&(all_but_one.clone() + "wait 6\n" + leave), "V4");
+    check_5(&(all_but_one + "wait 1\n" + leave), "");
     // One member may have it waiting.
     check_5(&(sent + &to("one", 1, 2) + &to("one", 1, 3) + &to("one", 1, 1) + "end"), "");
 }

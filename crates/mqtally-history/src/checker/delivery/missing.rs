@@ -3,6 +3,7 @@
 use super::windows::window_scope;
 use super::{Window, loss_id, oblige, was_asked_again};
 use crate::checker::excerpt::{Direction, Line, line};
+use crate::checker::expiry;
 use crate::checker::flow::{Flow, STALL_NS, Stall};
 use crate::checker::ledger::{Evidence, Ledger, Scope};
 use crate::checker::order::Order;
@@ -53,7 +54,7 @@ pub(super) fn judge_missing(
         return;
     }
     let version = world.client(it.client).version;
-    let expired = crate::checker::expiry::has_expired(world, it.client, &it.message);
+    let expired = expiry::has_expired(world, it.client, &it.message);
     ledger.oblige_many(PromiseId::E1, version, u64::from(expired));
     let large = it.message.expiry().is_none() && is_too_large(world, it);
     ledger.oblige_many(PromiseId::E3, version, u64::from(large));
@@ -90,7 +91,7 @@ pub(super) fn broken_off(world: &World, it: &Missing) -> Option<Why> {
 /// What lifts the obligation whatever the session did.
 pub(super) fn lifted_by_message(world: &World, it: &Missing) -> Option<&'static str> {
     let reasons = [
-        (it.message.expiry().is_some(), "the message may have expired"),
+        (expiry::may_have_expired(world, &it.message), "the message may have expired"),
         (world.excused_since(it.message.first_sent) || sent_in_doubt(world, it), BROKER_ENDED),
         (is_too_large(world, it), "the message was larger than the client takes"),
     ];

@@ -309,7 +309,9 @@ impl Retained {
         let declined =
             asks().filter(|ask| !matches!(ask.due, Due::Yes | Due::Unsure)).map(|ask| ask.due).max();
         match declined {
-            Some(Due::Shared) => return warn(world, delivery, "came through a shared subscription", ledger),
+            Some(Due::Shared) => {
+                return warn(world, delivery, PromiseId::T8, "came through a shared subscription", ledger);
+            }
             Some(due) => {
                 ledger.oblige(PromiseId::T8, delivery.version);
                 let what = match due {
@@ -323,8 +325,15 @@ impl Retained {
         if asks().any(|ask| ask.has(register, publish))
             && asks().any(|ask| ask.connection == delivery.connection)
         {
-            ledger.oblige(PromiseId::T1, delivery.version);
-            return broken(world, delivery, PromiseId::T1, "came twice for one subscription", ledger);
+            let (id, what) = (PromiseId::T1, "came twice for one subscription");
+            // At QoS 1 a copy too many is a nuisance, and no broken promise.
+            return match publish.qos {
+                1 => warn(world, delivery, id, what, ledger),
+                _ => {
+                    ledger.oblige(id, delivery.version);
+                    broken(world, delivery, id, what, ledger);
+                }
+            };
         }
         let Some(known) = delivery.known else { return };
         let answered = asks().map(|ask| ask.answered.place).max().unwrap_or(connection.accepted);
@@ -334,7 +343,7 @@ impl Retained {
             let what = "came with RETAIN through a filter that had been there for long";
             broken(world, delivery, PromiseId::T3, what, ledger);
         } else if connection.resumed && known.copies.retained && delivery.held.is_none() {
-            warn(world, delivery, "came again because its session was resumed", ledger);
+            warn(world, delivery, PromiseId::T8, "came again because its session was resumed", ledger);
         }
     }
 
@@ -524,10 +533,9 @@ fn broken(world: &World, delivery: &Delivery<'_>, id: PromiseId, what: &str, led
     ledger.broken(world, id, world.client_scope(delivery.client), || evidence(world, delivery, what));
 }
 
-fn warn(world: &World, delivery: &Delivery<'_>, what: &str, ledger: &mut Ledger) {
-    ledger.oblige(PromiseId::T8, delivery.version);
-    ledger
-        .warn(world, PromiseId::T8, world.client_scope(delivery.client), || evidence(world, delivery, what));
+fn warn(world: &World, delivery: &Delivery<'_>, id: PromiseId, what: &str, ledger: &mut Ledger) {
+    ledger.oblige(id, delivery.version);
+    ledger.warn(world, id, world.client_scope(delivery.client), || evidence(world, delivery, what));
 }
 
 fn evidence(world: &World, delivery: &Delivery<'_>, what: &str) -> Evidence {

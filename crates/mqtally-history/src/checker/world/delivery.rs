@@ -63,8 +63,6 @@ pub(crate) struct Routes {
     pub(crate) discarded: u8,
     /// QoS values that may have been granted, as a set of bits; unknown ones are all that were asked for.
     pub(crate) granted: u8,
-    /// Every lawful filter's QoS is known.
-    pub(crate) granted_known: bool,
 }
 
 impl Delivery<'_> {
@@ -141,7 +139,7 @@ impl World {
         let now = self.now.place;
         let client = &mut self.clients[client as usize];
         let matching = client.routes(topic);
-        let mut routes = Routes { granted_known: true, asked_first: NEVER, ..Routes::default() };
+        let mut routes = Routes { asked_first: NEVER, ..Routes::default() };
         for at in matching.iter() {
             routes.add(&client.subscriptions[*at], (sent, complete), now);
         }
@@ -287,10 +285,7 @@ impl Routes {
             self.asked_last = self.asked_last.max(grant.asked);
             match grant.granted {
                 Some(qos) => self.granted |= 1 << qos.min(2),
-                None => {
-                    self.granted_known = false;
-                    self.granted |= (2 << grant.asked_qos.min(2)) - 1;
-                }
+                None => self.granted |= (2 << grant.asked_qos.min(2)) - 1,
             }
         }
         count(&mut self.no_local, no_local);

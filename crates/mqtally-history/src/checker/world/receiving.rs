@@ -43,7 +43,8 @@ impl World {
         let now = self.now;
         let connection = &mut self.connections[at as usize];
         let Some(entry) = self.clients[connection.client as usize].inbound.get_mut(&id) else { return };
-        if entry.qos == 2 {
+        // What our PUBREC did not ask for is no answer: it is wrong, and the exchange stands where it stood.
+        if entry.qos == 2 && entry.phase != Phase::Publish {
             if let Subject::Ours(stream, _) = entry.subject
                 && entry.phase == Phase::Acked
                 && entry.connection == at
@@ -60,12 +61,14 @@ impl World {
     /// Holds what a delivery began or repeated.
     pub(super) fn hold_inbound(&mut self, at: ConnIx, publish: &Publish, subject: Subject, overlapped: bool) {
         let now = self.now;
-        let is_late = self.is_superseded(at);
-        let inbound = &mut self.clients[self.connections[at as usize].client as usize].inbound;
-        // What the newer connection said about the id is what counts.
-        if is_late && inbound.contains_key(&publish.packet_id) {
+        let accepted = |it: &Inbound| self.connection(it.connection).accepted;
+        let client = self.connection(at).client;
+        let held = self.client(client).inbound.get(&publish.packet_id).map(accepted);
+        // It is late: what a newer connection said about the id is what counts.
+        if held.is_some_and(|newer| newer > self.connection(at).accepted) {
             return;
         }
+        let inbound = &mut self.clients[client as usize].inbound;
         let before = inbound.get(&publish.packet_id).filter(|it| it.subject == subject);
         // Repeated on the connection that carries our acknowledgement: it may have crossed.
         let crossed = before.is_some_and(|it| it.connection == at && it.phase == Phase::Acked);
