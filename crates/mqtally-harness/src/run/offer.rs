@@ -36,6 +36,8 @@ pub enum Feature {
     SubscriptionIdentifiers,
     /// Topic aliases from clients.
     TopicAliases,
+    /// Keep-alives of the client's own choice.
+    KeepAlive,
     /// A way to it that the fault proxy can read.
     PlainTcp,
     /// A process of ours, which can be stopped, killed and started again.
@@ -52,6 +54,7 @@ impl Feature {
             Self::SharedSubscriptions => "shared subscriptions",
             Self::SubscriptionIdentifiers => "subscription identifiers",
             Self::TopicAliases => "topic aliases",
+            Self::KeepAlive => "keep-alive of the client's choice",
             Self::PlainTcp => "plain TCP to the broker",
             Self::Control => "broker of ours",
         }
@@ -146,6 +149,7 @@ impl Offer {
             (Feature::SharedSubscriptions, properties.shared_subscription_available() == Some(0)),
             (Feature::SubscriptionIdentifiers, properties.subscription_identifier_available() == Some(0)),
             (Feature::TopicAliases, properties.topic_alias_maximum().unwrap_or(0) == 0),
+            (Feature::KeepAlive, properties.server_keep_alive().is_some()),
         ];
         let lacking = lacks.into_iter().filter(|(_, lacks)| *lacks).map(|(feature, _)| feature).collect();
         Self { lacking, receive_maximum: properties.receive_maximum() }
@@ -210,6 +214,8 @@ mod tests {
         let shared = Property::SharedSubscriptionAvailable(0);
         check(ReasonCode::SUCCESS, vec![aliases, shared], &[Feature::SharedSubscriptions]);
         check(ReasonCode::UNSUPPORTED_PROTOCOL_VERSION, vec![], &[Feature::Version5]);
+        let aliases = Property::TopicAliasMaximum(10);
+        check(ReasonCode::SUCCESS, vec![aliases, Property::ServerKeepAlive(60)], &[Feature::KeepAlive]);
         check(UNACCEPTABLE_PROTOCOL_VERSION, vec![], &[Feature::Version5]);
         check(ReasonCode::NOT_AUTHORIZED, vec![], &[]);
     }

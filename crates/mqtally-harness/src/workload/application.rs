@@ -5,7 +5,7 @@ use super::{Scene, Trouble};
 use bytestring::ByteString;
 use mqtally::dedup::{Arrival, Settings, Statistics, Window};
 use mqtally_history::event::{Counters, EventKind, Outcome};
-use mqtally_history::marker::{Identity, MessageId};
+use mqtally_history::marker::{Identity, MessageId, Purpose};
 use mqtally_proto::Time;
 use mqtally_proto::packet::Publish;
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -104,9 +104,12 @@ impl Application {
 
     fn handle(&self, publish: &Publish) {
         let Identity::Ours(marker) = Identity::of(self.scene.plan.run, &publish.payload) else { return };
-        let outcome = self.state().settle(publish, marker.message);
-        let (client, message) = (self.client.clone(), marker.message);
-        self.scene.recorder.record(EventKind::Settled { client, message, outcome });
+        let message = marker.message;
+        // A sentinel is the run's own: an application has nothing to recognise it by, and nothing to do with it.
+        if marker.purpose != Purpose::Sentinel {
+            let outcome = self.state().settle(publish, message);
+            self.scene.recorder.record(EventKind::Settled { client: self.client.clone(), message, outcome });
+        }
         self.handled.send_modify(|handled| {
             handled.insert(message);
         });

@@ -5,6 +5,7 @@ use super::probe::Probe;
 use super::probe::pubrel;
 use super::publisher::Publisher;
 use super::scene::{Lifetime, Scene};
+use super::source::Source;
 use mqtally_proto::packet::{Ack, Packet, Publish, Qos};
 
 /// Messages that flow while a subscription is replaced, and how often it is.
@@ -31,6 +32,67 @@ pub(crate) async fn filters(scene: Scene) -> Result<(), Trouble> {
     // Nothing may come; what comes behind a message of another topic had every chance to.
     let mut barrier = publisher.stream(&other, Qos::AtLeastOnce);
     subscriber.take(&publisher.send_and_settle(vec![barrier.sentinel()]).await?).await?;
+    subscriber.disconnect().await?;
+    publisher.disconnect().await?;
+    asked_for_again(&scene).await
+}
+
+/// Of two filters one is given up, and the other goes on; then it is asked for once more, and alone brings everything.
+async fn asked_for_again(scene: &Scene) -> Result<(), Trouble> {
+    let (topic, wildcard) = (scene.topic("again"), scene.topic("+"));
+    let mut subscriber = scene.durable(&scene.client("asking-again")).await?;
+    let mut publisher = Publisher::connect(scene, "again-publisher").await?;
+    let mut streams = [Qos::AtLeastOnce, Qos::ExactlyOnce].map(|qos| publisher.stream(&topic, qos));
+    for (given_up, other) in [(&topic, &wildcard), (&wildcard, &topic)] {
+        subscriber.subscribe(&[(given_up, Qos::ExactlyOnce), (other, Qos::ExactlyOnce)]).await?;
+        subscriber.unsubscribe(&[given_up]).await?;
+        let other_goes_on = until_taken(&mut subscriber, &mut publisher, &mut streams).await;
+        subscriber.subscribe(&[(given_up, Qos::ExactlyOnce)]).await?;
+        // What is missing by then is lost.
+        until_taken(&mut subscriber, &mut publisher, &mut streams).await?;
+        other_goes_on?;
+        subscriber.unsubscribe(&[other]).await?;
+        until_taken(&mut subscriber, &mut publisher, &mut streams).await?;
+        subscriber.unsubscribe(&[given_up]).await?;
+    }
+    subscriber.disconnect().await?;
+    publisher.disconnect().await
+}
+
+/// A few messages, and what ends the streams this far.
+async fn until_taken(
+    subscriber: &mut Probe,
+    publisher: &mut Publisher,
+    streams: &mut [Source],
+) -> Result<(), Trouble> {
+    publisher.send_and_settle(streams.iter_mut().flat_map(|stream| stream.loads(5)).collect()).await?;
+    let sentinels = streams.iter_mut().map(Source::sentinel).collect();
+    subscriber.take(&publisher.send_and_settle(sentinels).await?).await.map(drop)
+}
+
+/// Filters that match, of which brokers are known to think otherwise. What did not come through one of them is shown to
+/// be missing by what comes through another.
+pub(crate) async fn matching(scene: Scene) -> Result<(), Trouble> {
+    let cases = [
+        ("#", ""),
+        ("a/#", "a"),
+        ("b/+", "b/"),
+        ("+/c", "/c"),
+        ("d/+/e", "d//e"),
+        ("+", "f g"),
+        ("H/+", "H/\u{e9}"),
+    ];
+    let mut subscriber = scene.durable(&scene.client("matching")).await?;
+    let mut publisher = Publisher::connect(&scene, "matching-publisher").await?;
+    for (at, (filter, topic)) in cases.into_iter().enumerate() {
+        let [filter, topic] = [filter, topic].map(|tail| scene.topic(&format!("{at}/{tail}")));
+        let mut streams = [Qos::AtLeastOnce, Qos::ExactlyOnce].map(|qos| publisher.stream(&topic, qos));
+        subscriber.subscribe(&[(&filter, Qos::ExactlyOnce)]).await?;
+        publisher.send_and_settle(streams.iter_mut().flat_map(|stream| stream.loads(2)).collect()).await?;
+        subscriber.subscribe(&[(&topic, Qos::ExactlyOnce)]).await?;
+        let sentinels = streams.iter_mut().map(Source::sentinel).collect();
+        subscriber.take(&publisher.send_and_settle(sentinels).await?).await?;
+    }
     subscriber.disconnect().await?;
     publisher.disconnect().await
 }
@@ -66,10 +128,9 @@ pub(crate) async fn unfinished(scene: Scene) -> Result<(), Trouble> {
     subscriber.subscribe(&[(&topic, Qos::ExactlyOnce)]).await?;
     let mut publisher = Publisher::connect(&scene, "unfinished-publisher").await?;
     let mut source = publisher.stream(&topic, Qos::ExactlyOnce);
-    let sent = publisher.send_and_settle(source.loads(BEGUN)).await?;
-    subscriber.hold();
-    let begun: Vec<u16> = subscriber.take(&sent).await?.iter().filter_map(packet_id).collect();
-    let (released, published) = begun.split_at(RELEASED.min(begun.len()));
+    publisher.send_and_settle(source.loads(BEGUN)).await?;
+    let begun: Vec<u16> = subscriber.hold_up_to(BEGUN).await?.iter().filter_map(packet_id).collect();
+    let (released, published) = begun.split_at(RELEASED.min(begun.len() / 2));
     for packet_id in released {
         subscriber.send(Packet::Pubrec(Ack::success(*packet_id))).await?;
         subscriber.expect_ack("PUBREL", *packet_id, pubrel).await?;

@@ -12,7 +12,7 @@ use mqtally_proto::packet::{
     Ack, Connack, Connect, Disconnect, Packet, Properties, Property, Publish, Qos, ReasonCode, Subscribe,
     Subscription, Unsubscribe,
 };
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::Interest;
@@ -236,6 +236,44 @@ impl Probe {
                 taken.push(publish);
             }
         }
+    }
+
+    /// Takes and answers packets until so many of `sent` have arrived, whichever they are: that the first come first is a
+    /// promise of its own.
+    pub(crate) async fn take_some(&mut self, sent: &[MessageId], count: usize) -> Result<(), Trouble> {
+        let deadline = Instant::now() + self.scene.plan.drain_limit;
+        loop {
+            let arrived = sent.iter().filter(|it| self.scene.recorder.has_arrived(&self.name, **it)).count();
+            if arrived >= count && self.inbox.is_empty() {
+                return Ok(());
+            }
+            let packet = match self.next(deadline, "delivery").await {
+                Err(silent @ Trouble::Silent { .. }) => return Err(self.missing(sent).unwrap_or(silent)),
+                packet => packet?,
+            };
+            self.answer(&packet).await?;
+        }
+    }
+
+    /// From now on nothing is acknowledged; takes so many deliveries. Fewer are as good, but not none: a broker may have a
+    /// window of its own, and sends no more before it is answered.
+    pub(crate) async fn hold_up_to(&mut self, deliveries: usize) -> Result<Vec<Publish>, Trouble> {
+        self.hold();
+        let mut taken: Vec<Publish> = Vec::new();
+        let mut packet_ids = BTreeSet::new();
+        while packet_ids.len() < deliveries || !self.inbox.is_empty() {
+            let limit = if taken.is_empty() { self.scene.plan.drain_limit } else { AGAIN_LIMIT };
+            let packet = match self.next(Instant::now() + limit, "delivery").await {
+                Err(Trouble::Silent { .. }) if !taken.is_empty() => break,
+                packet => packet?,
+            };
+            self.answer(&packet).await?;
+            if let Packet::Publish(publish) = packet {
+                packet_ids.extend(publish.packet_id);
+                taken.push(publish);
+            }
+        }
+        Ok(taken)
     }
 
     /// Takes and answers what still comes of `sent`, until nothing does for a while: what a broker sends out of order is

@@ -53,7 +53,10 @@ pub(crate) async fn lesson(scene: Scene) -> Result<(), Trouble> {
     let mut owed = Vec::new();
     for ((topic, qos, content, message_type), number) in LESSON_MESSAGES.into_iter().zip(1..) {
         let mut source = publisher.stream(&scene.lesson_topic(topic), qos);
-        let message = source.envelope(number, message_type, content);
+        let mut message = source.envelope(number, message_type, content);
+        if scene.is_v5() {
+            message = message.with(Property::PayloadFormatIndicator(1));
+        }
         scene.label(message.id, message_type, number);
         publisher.send_and_settle(vec![message]).await?;
         owed.extend(send_sentinel(&mut publisher, &mut source).await?);

@@ -116,6 +116,9 @@ pub(crate) async fn handling(scene: Scene) -> Result<(), Trouble> {
     let mut declining = Probe::open(&scene, &scene.client("handling-declining"), Lifetime::CLEAN).await?;
     subscribe_each(&mut declining, &topic, &[DoNotSend, SendIfNew]).await?;
 
+    let mut new = Probe::open(&scene, &scene.client("handling-new"), Lifetime::CLEAN).await?;
+    subscribe_each(&mut new, &topic, &[SendIfNew]).await?;
+
     let mut publishing = Probe::open(&scene, &scene.client("as-published"), Lifetime::CLEAN).await?;
     let as_published = Subscription {
         retain_as_published: true,
@@ -123,7 +126,7 @@ pub(crate) async fn handling(scene: Scene) -> Result<(), Trouble> {
         ..Subscription::new(topic.as_str(), Qos::AtLeastOnce)
     };
     publishing.subscribe_to(vec![as_published]).await?;
-    let mut subscribers = vec![asking, declining, publishing];
+    let mut subscribers = vec![asking, declining, new, publishing];
     // Only a message of a later time can be told from a late copy of the one that was asked for.
     let live = [source.load(b"retained").retained(), source.sentinel()];
     let live = publisher.send_and_settle(live.into()).await?;

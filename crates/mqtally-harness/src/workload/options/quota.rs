@@ -9,14 +9,29 @@ use mqtally_proto::packet::{Ack, Packet, Property, Publish, Qos};
 use std::sync::Arc;
 
 /// Messages that the broker may have unacknowledged toward the slow client.
-const RECEIVE_MAXIMUM: u16 = 3;
+const RECEIVE_MAXIMUM: usize = 3;
 
 /// A durable client that takes so many at a time.
-async fn taking(scene: &Scene, name: &Arc<str>, receive_maximum: u16) -> Result<Probe, Trouble> {
+async fn taking(scene: &Scene, name: &Arc<str>, receive_maximum: usize) -> Result<Probe, Trouble> {
     scene.leaves_session(name);
     let mut asked = connect(scene, name, Lifetime::DURABLE);
-    asked.properties.push(Property::ReceiveMaximum(receive_maximum));
+    asked.properties.push(Property::ReceiveMaximum(u16::try_from(receive_maximum).unwrap_or(u16::MAX)));
     Probe::admitted(scene, name, asked).await
+}
+
+/// The client with all of its places taken, and how many those are: a broker with a smaller window of its own gets to
+/// know a client that takes as few.
+async fn filled(scene: &Scene, name: &Arc<str>, mut subscriber: Probe) -> Result<(Probe, usize), Trouble> {
+    let mut maximum = RECEIVE_MAXIMUM;
+    loop {
+        let held = subscriber.hold_up_to(maximum).await?.len();
+        if held >= maximum {
+            return Ok((subscriber, maximum));
+        }
+        maximum = held;
+        subscriber.cut(Closing::Fin).await;
+        subscriber = taking(scene, name, maximum).await?;
+    }
 }
 
 /// A client that takes three at a time, and is slow.
@@ -28,8 +43,7 @@ pub(crate) async fn receive_maximum(scene: Scene) -> Result<(), Trouble> {
     let mut source = publisher.stream(&topic, Qos::ExactlyOnce);
     let sent = publisher.send_and_settle(source.loads(10)).await?;
 
-    subscriber.hold();
-    subscriber.take(&sent[..usize::from(RECEIVE_MAXIMUM)]).await?;
+    let (mut subscriber, maximum) = filled(&scene, &name, subscriber).await?;
     // A broker that sends more has had the time to.
     subscriber.ping().await?;
     let first: Vec<u16> = subscriber.held().iter().filter_map(packet_id).collect();
@@ -39,10 +53,10 @@ pub(crate) async fn receive_maximum(scene: Scene) -> Result<(), Trouble> {
     }
     subscriber.ping().await?;
     // Each PUBCOMP makes room for one more, while the others are still between PUBREC and PUBCOMP.
-    for (packet_id, next) in first.iter().zip(usize::from(RECEIVE_MAXIMUM)..) {
+    for (packet_id, next) in first.iter().zip(maximum..) {
         subscriber.send(Packet::Pubcomp(Ack::success(*packet_id))).await?;
         // A broker that sends more than it may has nothing left.
-        subscriber.take(&sent[..(next + 1).min(sent.len())]).await?;
+        subscriber.take_some(&sent, (next + 1).min(sent.len())).await?;
     }
     subscriber.release().await?;
     subscriber.take(&sent).await?;
@@ -64,16 +78,15 @@ pub(crate) async fn used_up(scene: Scene) -> Result<(), Trouble> {
     let mut publisher = Publisher::connect(&scene, "used-up-publisher").await?;
     let mut source = publisher.stream(&topic, Qos::AtLeastOnce);
     let sent = publisher.send_and_settle(source.loads(10)).await?;
-    subscriber.hold();
-    subscriber.take(&sent[..usize::from(RECEIVE_MAXIMUM)]).await?;
+    let (mut subscriber, maximum) = filled(&scene, &name, subscriber).await?;
     everything_else(&scene, &mut publisher, &mut subscriber).await?;
     subscriber.cut(Closing::Fin).await;
 
-    let mut subscriber = taking(&scene, &name, RECEIVE_MAXIMUM).await?;
+    let mut subscriber = taking(&scene, &name, maximum).await?;
     if !subscriber.session_present() {
         subscriber.subscribe(&[(&topic, Qos::AtLeastOnce)]).await?;
     } else {
-        acknowledge_one_by_one(&scene, &mut subscriber, &sent).await?;
+        acknowledge_one_by_one(&scene, &mut subscriber, (maximum, &sent)).await?;
     }
     let sentinel = publisher.send_and_settle(vec![source.sentinel()]).await?;
     subscriber.take(&sentinel).await?;
@@ -103,10 +116,10 @@ async fn everything_else(
 async fn acknowledge_one_by_one(
     scene: &Scene,
     subscriber: &mut Probe,
-    sent: &[MessageId],
+    (maximum, sent): (usize, &[MessageId]),
 ) -> Result<(), Trouble> {
     subscriber.hold();
-    let (mut held, mut next) = (Vec::new(), usize::from(RECEIVE_MAXIMUM));
+    let (mut held, mut next) = (Vec::new(), maximum);
     while held.len() < next {
         match subscriber.expect("redelivery", publish_of).await {
             Ok(publish) => held.push(publish),
@@ -120,7 +133,7 @@ async fn acknowledge_one_by_one(
     for publish in &held {
         subscriber.send(Packet::Puback(Ack::success(publish.packet_id.unwrap_or(0)))).await?;
         next = (next + 1).min(sent.len());
-        subscriber.take(&sent[..next]).await?;
+        subscriber.take_some(sent, next).await?;
     }
     subscriber.release().await?;
     subscriber.take(sent).await.map(drop)

@@ -47,8 +47,7 @@ pub(crate) async fn declined(scene: Scene) -> Result<(), Trouble> {
     let mut streams = [Qos::AtLeastOnce, Qos::ExactlyOnce].map(|qos| publisher.stream(&topic, qos));
     let messages = streams.iter_mut().flat_map(|stream| stream.loads(2)).collect();
     let sent = publisher.send_and_settle(messages).await?;
-    subscriber.hold();
-    for publish in subscriber.take(&sent).await? {
+    for publish in subscriber.hold_up_to(sent.len()).await? {
         let no = Ack::with_reason(publish.packet_id.unwrap_or(0), ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR);
         let answer = if publish.qos == Qos::AtLeastOnce { Packet::Puback(no) } else { Packet::Pubrec(no) };
         subscriber.send(answer).await?;

@@ -6,12 +6,11 @@ use crate::workload::scene::Lifetime;
 use crate::workload::subscriber::Subscriber;
 use crate::workload::{Probe, Publisher, Scene, Trouble};
 use mqtally::connection::Closing;
-use mqtally_history::marker::MessageId;
 use mqtally_proto::packet::{Ack, Packet, Publish, Qos};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Messages that are held in each interrupted handshake.
+/// Messages that are held in each interrupted handshake, where the broker sends so many at a time.
 const HELD: usize = 5;
 /// How long a broker may take to close the connection of a client that was taken over.
 const TAKEOVER_LIMIT: Duration = Duration::from_secs(5);
@@ -39,8 +38,7 @@ pub(crate) async fn unacknowledged(scene: Scene) -> Result<(), Trouble> {
 
 async fn cut_unacknowledged(scene: &Scene, role: &str, qos: Qos, how: Closing) -> Result<(), Trouble> {
     let mut act = Interrupted::begin(scene, role, qos).await?;
-    act.subscriber.hold();
-    act.subscriber.take(&act.held.clone()).await?;
+    act.subscriber.hold_up_to(HELD).await?;
     let owed = act.subscriber.held();
     act.end(scene, owed, |subscriber| subscriber.cut(how)).await
 }
@@ -55,8 +53,7 @@ pub(crate) async fn unreleased(scene: Scene) -> Result<(), Trouble> {
 
 async fn cut_before_pubcomp(scene: &Scene, role: &str, how: Closing) -> Result<(), Trouble> {
     let mut act = Interrupted::begin(scene, role, Qos::ExactlyOnce).await?;
-    act.subscriber.hold();
-    let held = act.subscriber.take(&act.held.clone()).await?;
+    let held = act.subscriber.hold_up_to(HELD).await?;
     let packet_ids: Vec<u16> = held.iter().filter_map(|publish| publish.packet_id).collect();
     for packet_id in &packet_ids {
         act.subscriber.send(Packet::Pubrec(Ack::success(*packet_id))).await?;
@@ -82,8 +79,7 @@ pub(crate) async fn patience(scene: Scene) -> Result<(), Trouble> {
 
 async fn keep_waiting(scene: &Scene, role: &str, qos: Qos) -> Result<(), Trouble> {
     let mut act = Interrupted::begin(scene, role, qos).await?;
-    act.subscriber.hold();
-    let held = act.subscriber.take(&act.held.clone()).await?;
+    let held = act.subscriber.hold_up_to(HELD).await?;
     // Of QoS 2 one is released and waits for PUBCOMP.
     let released = held.iter().find(|it| it.qos == Qos::ExactlyOnce).and_then(|it| it.packet_id);
     if let Some(packet_id) = released {
@@ -113,8 +109,7 @@ pub(crate) async fn takeover(scene: Scene) -> Result<(), Trouble> {
 
 async fn take_over(scene: &Scene, role: &str, qos: Qos) -> Result<(), Trouble> {
     let mut act = Interrupted::begin(scene, role, qos).await?;
-    act.subscriber.hold();
-    act.subscriber.take(&act.held.clone()).await?;
+    act.subscriber.hold_up_to(HELD).await?;
     let owed = act.subscriber.held();
     scene.recorder.fault("takeover", Some(act.subscriber.name()));
     let Interrupted { name, topic, subscriber: old, mut publisher, mut source, .. } = act;
@@ -135,7 +130,6 @@ struct Interrupted {
     subscriber: Probe,
     publisher: Publisher,
     source: crate::workload::Source,
-    held: Vec<MessageId>,
 }
 
 impl Interrupted {
@@ -144,8 +138,8 @@ impl Interrupted {
         let subscriber = subscribed(scene, &name, &[(&topic, qos)]).await?;
         let mut publisher = Publisher::connect(scene, &format!("{role}-publisher")).await?;
         let mut source = publisher.stream(&topic, qos);
-        let held = publisher.send_and_settle(source.loads(HELD)).await?;
-        Ok(Self { name, topic, qos, subscriber, publisher, source, held })
+        publisher.send_and_settle(source.loads(HELD)).await?;
+        Ok(Self { name, topic, qos, subscriber, publisher, source })
     }
 
     /// Cuts, returns, and drains to a sentinel; what is `owed` again has time to come.
