@@ -130,6 +130,8 @@ struct Link {
     suback: Option<Packet>,
     /// The filters are being given up in the client's stead.
     forgetting: bool,
+    /// The client has given a filter up.
+    unsubscribed: bool,
     /// It is to end now; the broker's end of it is not to end it.
     closing: bool,
     stays: bool,
@@ -242,6 +244,7 @@ impl Link {
                 }
             }
             Packet::Subscribe(subscribe) => self.asks(subscribe, state),
+            Packet::Unsubscribe(_) => self.unsubscribed = true,
             Packet::Pubrec(_) => self.free_place(state),
             _ => {}
         }
@@ -329,6 +332,19 @@ impl Link {
             {
                 connect.properties.0.retain(|it| !matches!(it, Property::ReceiveMaximum(_)));
             }
+            Packet::Subscribe(subscribe) if mutant == Mutant::IgnoreSendIfNew && self.is("handling-new") => {
+                subscribe.filters.iter_mut().for_each(|it| it.retain_handling = RetainHandling::DoNotSend);
+            }
+            Packet::Unsubscribe(unsubscribe)
+                if mutant == Mutant::GiveUpMatching && self.is("asking-again") =>
+            {
+                let all = unsubscribe.filters[0].replace("/again", "/+");
+                if unsubscribe.filters[0] == all {
+                    return Bent::Not;
+                }
+                unsubscribe.filters.push(all.into());
+                self.forgetting = true;
+            }
             Packet::Subscribe(subscribe) if mutant == Mutant::Echo && self.is("no-local") => {
                 subscribe.filters.iter_mut().for_each(|it| it.no_local = false);
             }
@@ -388,6 +404,7 @@ impl Link {
     fn answer_own(&mut self, packet: &Packet) {
         match (packet, self.renamed.take()) {
             (Packet::Puback(_), Some(renamed)) => self.broker(&Packet::Puback(Ack::success(renamed))),
+            (Packet::Pubcomp(_), Some(renamed)) => self.broker(&Packet::Pubcomp(Ack::success(renamed))),
             (Packet::Pubrec(ack), _) => self.client(&Packet::Pubrel(Ack::success(ack.packet_id))),
             _ => {}
         }
@@ -429,6 +446,11 @@ impl Link {
                 self.suback = Some(suback);
             }
             Packet::Suback(suback) => self.grants(suback, state),
+            Packet::Unsuback(mut unsuback) if state.mutant == Mutant::GiveUpMatching && self.forgetting => {
+                self.forgetting = false;
+                unsuback.reasons.truncate(1);
+                self.client(&Packet::Unsuback(unsuback));
+            }
             Packet::Unsuback(unsuback)
                 if unsuback.packet_id == OWN_PACKET_ID && std::mem::take(&mut self.forgetting) => {}
             Packet::Pubrel(ack)
@@ -443,6 +465,16 @@ impl Link {
             {
                 self.renamed = None;
                 self.broker(&Packet::Pubcomp(Ack::success(ack.packet_id)));
+            }
+            Packet::Pubrel(ack)
+                if state.mutant == Mutant::WrongPubrel && self.renamed == Some(ack.packet_id) =>
+            {
+                self.client(&Packet::Pubrel(Ack::success(OWN_PACKET_ID)));
+            }
+            Packet::Pubrel(ack) if state.mutant == Mutant::PubrelTwice && self.is("bulk-granted-2") => {
+                state.strikes += 1;
+                self.client(&Packet::Pubrel(ack.clone()));
+                self.client(&Packet::Pubrel(ack));
             }
             other => self.client(&other),
         }
@@ -497,6 +529,7 @@ impl Link {
         let session_present = connack.session_present;
         self.client(&Packet::Connack(connack));
         self.keep_filters(state);
+        self.forget_options(state);
         self.forget_before_restart(session_present, state);
         if state.mutant == Mutant::ForgetFilters && self.is("away-disconnect") && self.number == 2 {
             state.strikes += 1;

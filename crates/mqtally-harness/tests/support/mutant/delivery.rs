@@ -54,8 +54,7 @@ impl Link {
         let Identity::Ours(marker) = Identity::of(state.run, &publish.payload) else {
             return self.client(&Packet::Publish(publish));
         };
-        let is_fresh = publish.qos == Qos::AtLeastOnce && !publish.dup && marker.purpose == Purpose::Load;
-        if is_fresh && state.torn.remove(&self.client) {
+        if is_fresh(&publish, &marker) && state.torn.remove(&self.client) {
             state.strikes += 1;
             return self.broker(&Packet::Puback(Ack::success(publish.packet_id.unwrap_or_default())));
         }
@@ -69,9 +68,17 @@ impl Link {
         state.strikes += 1;
         let packet_id = publish.packet_id.unwrap_or_default();
         match state.mutant {
-            Mutant::DropQos1 | Mutant::DropRetained | Mutant::DropWill => {
+            Mutant::DropQos1
+            | Mutant::DropRetained
+            | Mutant::DropWill
+            | Mutant::LoseAskedAgain
+            | Mutant::MissParent
+            | Mutant::LoseShared
+            | Mutant::ExpireMessageEarly => {
                 return self.broker(&Packet::Puback(Ack::success(packet_id)));
             }
+            // The client answers it as it answers any other, see `answer_own`.
+            Mutant::WrongPubrel => self.renamed = Some(packet_id),
             Mutant::DropQos2 => {
                 self.renamed = Some(packet_id);
                 return self.broker(&Packet::Pubrec(Ack::success(packet_id)));
@@ -126,7 +133,19 @@ impl Link {
             Mutant::DropQos1 | Mutant::DeliverQos1Twice | Mutant::Swap | Mutant::Phantom => {
                 bulk("bulk-granted-1", 1)
             }
-            Mutant::DropQos2 | Mutant::DeliverQos2Twice => bulk("bulk-granted-2", 2),
+            Mutant::DropQos2 | Mutant::DeliverQos2Twice | Mutant::WrongPubrel => bulk("bulk-granted-2", 2),
+            Mutant::LoseAskedAgain => {
+                self.is("asking-again") && is_fresh(publish, marker) && self.unsubscribed
+            }
+            Mutant::MissParent => {
+                self.is("matching") && is_fresh(publish, marker) && publish.topic.ends_with("/1/a")
+            }
+            Mutant::LoseShared => {
+                self.is("member-a") && is_fresh(publish, marker) && marker.message.sequence < VICTIM
+            }
+            Mutant::ExpireMessageEarly => {
+                self.is("expiry-away") && publish.qos == Qos::AtLeastOnce && !publish.properties.is_empty()
+            }
             Mutant::UpgradeQos => bulk("bulk-granted-0", 1),
             Mutant::CorruptPayload => self.is("bulk-granted-2") && window_10(2) && publish.payload.len() > 40,
             Mutant::SwapUserProperties => self.is("bulk-granted-1") && publish.properties.0.len() > 4,
@@ -142,6 +161,11 @@ impl Link {
             _ => false,
         }
     }
+}
+
+/// A first copy of the load at QoS 1.
+fn is_fresh(publish: &Publish, marker: &Marker) -> bool {
+    publish.qos == Qos::AtLeastOnce && !publish.dup && marker.purpose == Purpose::Load
 }
 
 fn corrupted(publish: &Publish) -> bytes::Bytes {

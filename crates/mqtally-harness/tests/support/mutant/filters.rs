@@ -28,6 +28,9 @@ impl Link {
                 state.filters.extend(subscribe.filters.iter().map(|it| it.filter.clone()));
             }
             Mutant::ForgetFiltersAtRestart => self.note(subscribe),
+            Mutant::ForgetOptions if self.is("no-local") => {
+                state.filters = subscribe.filters.iter().map(|it| it.filter.clone()).collect();
+            }
             _ => {}
         }
     }
@@ -35,6 +38,7 @@ impl Link {
     /// The broker says what it grants.
     pub(super) fn grants(&mut self, suback: Suback, state: &mut State) {
         if suback.packet_id == OWN_PACKET_ID {
+            // It was asked for in the client's stead.
             return;
         }
         self.client(&Packet::Suback(suback));
@@ -57,6 +61,17 @@ impl Link {
     /// A clean start that keeps what the session before had asked for.
     pub(super) fn keep_filters(&mut self, state: &mut State) {
         if state.mutant == Mutant::KeepFiltersAtCleanStart && self.is("clean-start") && self.number == 2 {
+            state.strikes += 1;
+            let filters = std::mem::take(&mut state.filters);
+            let filters = filters.into_iter().map(|it| Subscription::new(it, Qos::ExactlyOnce)).collect();
+            let properties = Properties::default();
+            self.broker(&Packet::Subscribe(Subscribe { packet_id: OWN_PACKET_ID, properties, filters }));
+        }
+    }
+
+    /// A session that is resumed with the filters alone.
+    pub(super) fn forget_options(&mut self, state: &mut State) {
+        if state.mutant == Mutant::ForgetOptions && self.is("no-local") && self.number == 2 {
             state.strikes += 1;
             let filters = std::mem::take(&mut state.filters);
             let filters = filters.into_iter().map(|it| Subscription::new(it, Qos::ExactlyOnce)).collect();

@@ -133,4 +133,22 @@ pub(crate) enum Mutant {
     MatchDollar,
     /// Takes `#` for what it says of itself, too.
     MatchSys,
+    /// Answers PUBREC with the PUBREL of another exchange.
+    WrongPubrel,
+    /// Sends each PUBREL twice.
+    PubrelTwice,
+    /// Loses what comes for a filter that was given up and is asked for again.
+    LoseAskedAgain,
+    /// Gives up every filter that matches the one that is given up.
+    GiveUpMatching,
+    /// Takes `a/#` for something that does not match `a`.
+    MissParent,
+    /// Drops a message of a group.
+    LoseShared,
+    /// Drops a message long before its interval is over.
+    ExpireMessageEarly,
+    /// Sends nothing retained for Retain Handling 1.
+    IgnoreSendIfNew,
+    /// Forgets what a subscription asked for beside its QoS when its session is resumed.
+    ForgetOptions,
 }
