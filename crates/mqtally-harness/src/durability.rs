@@ -73,7 +73,7 @@ async fn both(source: BrokerSource, highest: Qos, run: u32) -> Result<(Survival,
 }
 
 async fn round(broker: &mut BrokerUnderTest, end: End, highest: Qos, run: u32) -> Result<Survival, String> {
-    let names = Names::new(broker.endpoint().clone(), end, run);
+    let names = Names::new(broker, end, run).await;
     let within = |what: &str| format!("{what} took more than {} s", ROUND_LIMIT.as_secs());
     let publishing = async {
         let acknowledged = names.fill(highest).await?;
@@ -110,16 +110,18 @@ async fn round(broker: &mut BrokerUnderTest, end: End, highest: Qos, run: u32) -
 /// What a round's clients and topics are called.
 struct Names {
     endpoint: Endpoint,
+    version: Version,
     prefix: String,
 }
 
 impl Names {
-    fn new(endpoint: Endpoint, end: End, run: u32) -> Self {
+    async fn new(broker: &BrokerUnderTest, end: End, run: u32) -> Self {
         let end = match end {
             End::Stopped => "stop".to_owned(),
             End::Killed(kill) => format!("kill{kill}"),
         };
-        Self { endpoint, prefix: format!("mqtally-{run:08x}-{end}") }
+        let (endpoint, version) = (broker.endpoint().clone(), broker.version().await);
+        Self { endpoint, version, prefix: format!("mqtally-{run:08x}-{end}") }
     }
 
     /// Publishes one at a time. Returns when each message was acknowledged.
@@ -189,7 +191,7 @@ impl Names {
             clean_start,
             session_expiry_interval: if clean_start { 0 } else { 3_600 },
             in_flight_max: window,
-            ..Options::new(Version::V3_1_1, name.clone())
+            ..Options::new(self.version, name.clone())
         };
         let settings =
             Settings { connect_timeout: ANSWER_LIMIT, ..Settings::new(self.endpoint.clone(), options) };

@@ -285,6 +285,12 @@ impl BrokerUnderTest {
         reach(&self.endpoint).await
     }
 
+    /// The oldest version that it accepts a client with; 5.0 where that is none.
+    pub(crate) async fn version(&self) -> Version {
+        let old = timeout(REACH_LIMIT, connect_on(&self.endpoint, Version::V3_1_1)).await;
+        if matches!(old, Ok(Ok(()))) { Version::V3_1_1 } else { Version::V5_0 }
+    }
+
     /// How a broker of ours ended by itself, and its last words; `None` while it runs.
     pub fn ended(&mut self) -> Option<String> {
         let process = self.process.as_mut()?;
@@ -385,13 +391,21 @@ async fn reach(endpoint: &Endpoint) -> Result<(), ProcessError> {
     Err(ProcessError::Unreachable { at: endpoint.to_string(), why })
 }
 
+/// On one of the two versions.
 async fn connect_once(endpoint: &Endpoint) -> Result<(), String> {
-    let dialled = Connection::dial(endpoint, REACH_LIMIT, Version::V3_1_1, PACKET_SIZE_MAX, 0, None).await;
+    match connect_on(endpoint, Version::V3_1_1).await {
+        Ok(()) => Ok(()),
+        Err(why) => connect_on(endpoint, Version::V5_0).await.map_err(|_| why),
+    }
+}
+
+async fn connect_on(endpoint: &Endpoint, version: Version) -> Result<(), String> {
+    let dialled = Connection::dial(endpoint, REACH_LIMIT, version, PACKET_SIZE_MAX, 0, None).await;
     let mut connection = dialled.map_err(|error| error.to_string())?;
     let mut session = Session::new(Options {
         username: endpoint.username().map(Into::into),
         password: endpoint.password().map(|password| password.as_bytes().to_vec().into()),
-        ..Options::new(Version::V3_1_1, format!("mqtally-ready-{}", std::process::id()))
+        ..Options::new(version, format!("mqtally-ready-{}", std::process::id()))
     });
     session.handle_opened(Time::from_ms(0));
     while let Some(packet) = session.poll_transmit() {

@@ -126,9 +126,9 @@ impl<'a> Play<'a> {
     async fn groups(&mut self, observe: &mut impl FnMut(RunEvent)) -> Option<String> {
         let plan = self.plan.clone();
         self.recorder.broker(BrokerEvent::Started);
-        if plan.versions.contains(&Version::V5_0) && !plan.offer().has(Feature::Version5) {
+        for version in plan.versions.iter().copied().filter(|version| !plan.offer().speaks(*version)) {
             let reason = "the broker does not speak it".to_owned();
-            observe(RunEvent::VersionSkipped { version: Version::V5_0, reason });
+            observe(RunEvent::VersionSkipped { version, reason });
         }
         let (parts, vain) = plan.playable(self.can_restart);
         if let Some((part, _)) = vain.first() {

@@ -2,18 +2,24 @@
 //!
 //! It is asked once, before the run, by a CONNECT on 5.0: there a broker announces what it lacks [5.0:MQTT-3.2.2-9] ff.
 //! 3.1.1 has no words for it, so that what is announced on 5.0 counts for both, and whoever knows more says so
-//! ([`Offer::without`]).
+//! ([`Offer::without`]). Whether it speaks 3.1.1, and which QoS it grants, is tried out.
 
 use crate::process::BrokerUnderTest;
+use mqtally::client::{Client, Event, Settings};
 use mqtally::connection::{Closing, Connection, Read};
 use mqtally::endpoint::{Endpoint, Transport};
-use mqtally_proto::packet::{Connack, Connect, Disconnect, Packet, Properties, Qos, ReasonCode, Version};
+use mqtally_proto::packet::{
+    Connack, Connect, Disconnect, Packet, Properties, Property, Qos, ReasonCode, Subscription, Version,
+};
+use mqtally_proto::session::{Event as SessionEvent, Options};
 use std::time::Duration;
 use tokio::io::Interest;
 use tokio::time::timeout;
 
 /// How long the broker may take to answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+/// A session expiry that the stages ask for, seconds.
+const SESSION_EXPIRY_S: u32 = 3_600;
 /// How often a broker that answers 3.1.1 is asked before its silence counts as an answer.
 const ATTEMPTS: usize = 2;
 /// Largest packet that is taken, bytes.
@@ -24,7 +30,9 @@ const UNACCEPTABLE_PROTOCOL_VERSION: ReasonCode = ReasonCode(1);
 /// A part of MQTT that a broker may be without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Feature {
-    /// MQTT 5.0 itself.
+    /// MQTT 3.1.1.
+    Version3,
+    /// MQTT 5.0.
     Version5,
     /// QoS 2.
     ExactlyOnce,
@@ -38,6 +46,8 @@ pub enum Feature {
     TopicAliases,
     /// Keep-alives of the client's own choice.
     KeepAlive,
+    /// Sessions that live as long as the client wants.
+    SessionExpiry,
     /// A way to it that the fault proxy can read.
     PlainTcp,
     /// A process of ours, which can be stopped, killed and started again.
@@ -48,6 +58,7 @@ impl Feature {
     /// What people call it.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Version3 => "MQTT 3.1.1",
             Self::Version5 => "MQTT 5.0",
             Self::ExactlyOnce => "QoS 2",
             Self::Retain => "retained messages",
@@ -55,6 +66,7 @@ impl Feature {
             Self::SubscriptionIdentifiers => "subscription identifiers",
             Self::TopicAliases => "topic aliases",
             Self::KeepAlive => "keep-alive of the client's choice",
+            Self::SessionExpiry => "session expiry of the client's choice",
             Self::PlainTcp => "plain TCP to the broker",
             Self::Control => "broker of ours",
         }
@@ -83,6 +95,7 @@ impl Offer {
     /// Asks the broker. One that cannot be asked is taken to lack nothing: the run will show why.
     pub async fn of(broker: &BrokerUnderTest) -> Self {
         let mut offer = Self::asked_of(broker).await;
+        offer.try_out(broker.endpoint()).await;
         if broker.endpoint().transport() != Transport::Tcp {
             offer.lacking.push(Feature::PlainTcp);
         }
@@ -94,7 +107,7 @@ impl Offer {
 
     async fn asked_of(broker: &BrokerUnderTest) -> Self {
         for _ in 0..ATTEMPTS {
-            match timeout(ANSWER_LIMIT, ask(broker.endpoint())).await {
+            match timeout(ANSWER_LIMIT, ask(broker.endpoint(), Version::V5_0)).await {
                 Ok(Ok(Some(connack))) => return Self::announced(&connack),
                 // Older brokers close a CONNECT of a version that they do not know, or leave it unanswered.
                 Ok(Ok(None)) => return Self::lacking_only(&[Feature::Version5]),
@@ -104,6 +117,28 @@ impl Offer {
             }
         }
         Self::lacking_only(&[Feature::Version5])
+    }
+
+    /// What the broker does not say of itself. What cannot be tried is taken to be there.
+    async fn try_out(&mut self, endpoint: &Endpoint) {
+        if self.has(Feature::Version5) {
+            let on_3 = timeout(ANSWER_LIMIT, ask(endpoint, Version::V3_1_1)).await;
+            if let Ok(Ok(answer)) = on_3
+                && answer.as_ref().is_none_or(is_another_version)
+            {
+                self.lacking.push(Feature::Version3);
+            }
+        }
+        let version = if self.has(Feature::Version3) { Version::V3_1_1 } else { Version::V5_0 };
+        let granted = timeout(ANSWER_LIMIT, granted(endpoint, version)).await;
+        if self.has(Feature::ExactlyOnce) && matches!(granted, Ok(Some(qos)) if qos < Qos::ExactlyOnce) {
+            self.lacking.push(Feature::ExactlyOnce);
+        }
+    }
+
+    /// Whether the broker speaks `version`, as far as is known.
+    pub fn speaks(&self, version: Version) -> bool {
+        self.has(if version == Version::V5_0 { Feature::Version5 } else { Feature::Version3 })
     }
 
     /// Messages that the broker takes at a time (5.0), where it says so.
@@ -135,8 +170,7 @@ impl Offer {
     }
 
     fn announced(connack: &Connack) -> Self {
-        if [ReasonCode::UNSUPPORTED_PROTOCOL_VERSION, UNACCEPTABLE_PROTOCOL_VERSION].contains(&connack.reason)
-        {
+        if is_another_version(connack) {
             return Self::lacking_only(&[Feature::Version5]);
         }
         if connack.reason.is_error() {
@@ -150,17 +184,43 @@ impl Offer {
             (Feature::SubscriptionIdentifiers, properties.subscription_identifier_available() == Some(0)),
             (Feature::TopicAliases, properties.topic_alias_maximum().unwrap_or(0) == 0),
             (Feature::KeepAlive, properties.server_keep_alive().is_some()),
+            (Feature::SessionExpiry, properties.session_expiry_interval().is_some()),
         ];
         let lacking = lacks.into_iter().filter(|(_, lacks)| *lacks).map(|(feature, _)| feature).collect();
         Self { lacking, receive_maximum: properties.receive_maximum() }
     }
 }
 
-/// The answer to a CONNECT on 5.0; `None` when there is none that 5.0 knows.
-async fn ask(endpoint: &Endpoint) -> Result<Option<Connack>, Box<dyn std::error::Error>> {
-    let dialled = Connection::dial(endpoint, ANSWER_LIMIT, Version::V5_0, PACKET_SIZE_MAX, 0, None);
+/// Whether it refuses the version.
+fn is_another_version(connack: &Connack) -> bool {
+    [ReasonCode::UNSUPPORTED_PROTOCOL_VERSION, UNACCEPTABLE_PROTOCOL_VERSION].contains(&connack.reason)
+}
+
+/// The QoS that is granted to whoever asks for 2; `None` where nothing is.
+async fn granted(endpoint: &Endpoint, version: Version) -> Option<Qos> {
+    let options = Options { clean_start: true, ..Options::new(version, client_id()) };
+    let (client, mut events) = Client::start(Settings::new(endpoint.clone(), options));
+    client.connect().await.ok()?;
+    let filter = Subscription::new(format!("mqtally/{}", client_id()), Qos::ExactlyOnce);
+    client.subscribe(vec![filter], Properties::default()).ok()?;
+    let granted = loop {
+        match events.recv().await? {
+            Event::Session(SessionEvent::Subscribed(suback)) => {
+                break Qos::from_u8(suback.reasons.first()?.0);
+            }
+            Event::Closed { .. } => return None,
+            Event::Session(_) => {}
+        }
+    };
+    client.disconnect(ReasonCode::SUCCESS, None).await;
+    granted
+}
+
+/// The answer to a CONNECT; `None` when there is none that `version` knows.
+async fn ask(endpoint: &Endpoint, version: Version) -> Result<Option<Connack>, Box<dyn std::error::Error>> {
+    let dialled = Connection::dial(endpoint, ANSWER_LIMIT, version, PACKET_SIZE_MAX, 0, None);
     let mut connection = dialled.await?;
-    connection.queue(&Packet::Connect(Box::new(connect(endpoint))))?;
+    connection.queue(&Packet::Connect(Box::new(connect(endpoint, version))))?;
     connection.flush()?;
     let mut packets = Vec::new();
     while packets.is_empty() {
@@ -180,23 +240,30 @@ async fn ask(endpoint: &Endpoint) -> Result<Option<Connack>, Box<dyn std::error:
     }))
 }
 
-fn connect(endpoint: &Endpoint) -> Connect {
+fn connect(endpoint: &Endpoint, version: Version) -> Connect {
+    let properties = match version {
+        Version::V5_0 => Properties(vec![Property::SessionExpiryInterval(SESSION_EXPIRY_S)]),
+        Version::V3_1_1 => Properties::default(),
+    };
     Connect {
-        version: Version::V5_0,
+        version,
         clean_start: true,
         keep_alive: 60,
-        client_id: format!("mqtally-offer-{}", std::process::id()).into(),
+        client_id: client_id().into(),
         will: None,
         username: endpoint.username().map(Into::into),
         password: endpoint.password().map(|password| password.as_bytes().to_vec().into()),
-        properties: Properties::default(),
+        properties,
     }
+}
+
+fn client_id() -> String {
+    format!("mqtally-offer-{}", std::process::id())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mqtally_proto::packet::Property;
 
     #[track_caller]
     fn check(reason: ReasonCode, properties: Vec<Property>, lacking: &[Feature]) {

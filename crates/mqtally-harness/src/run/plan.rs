@@ -250,7 +250,7 @@ impl Plan {
 
     /// The versions of a part that the broker speaks; a program under test speaks the one that it speaks.
     fn versions_of(&self, part: &Part) -> impl Iterator<Item = Version> + use<'_> {
-        let spoken = |version: &Version| *version == Version::V3_1_1 || self.offer.has(Feature::Version5);
+        let spoken = |version: &Version| self.offer.speaks(*version);
         let side = part.side();
         let all = self.versions.iter().copied().filter(move |_| side.is_none());
         all.chain(side.and_then(|side| self.subject(side)).map(Subject::version)).filter(spoken)

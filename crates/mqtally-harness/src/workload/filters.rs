@@ -8,8 +8,8 @@ use super::scene::{Lifetime, Scene};
 use super::source::Source;
 use mqtally_proto::packet::{Ack, Packet, Publish, Qos};
 
-/// Messages that flow while a subscription is replaced, and how often it is.
-const FLOWING: usize = 200;
+/// Messages that flow whenever a subscription is replaced, and how often it is.
+const FLOWING: usize = 20;
 const REPLACED: usize = 10;
 /// Messages whose handshake is under way when their filter is given up, and of these the ones that are released.
 const BEGUN: usize = 5;
@@ -104,14 +104,10 @@ pub(crate) async fn replaced(scene: Scene) -> Result<(), Trouble> {
     subscriber.subscribe(&[(&topic, Qos::AtLeastOnce)]).await?;
     let mut publisher = Publisher::connect(&scene, "replaced-publisher").await?;
     let mut source = publisher.stream(&topic, Qos::ExactlyOnce);
-    let messages = source.loads(FLOWING);
-    let replacing = async {
-        for qos in [Qos::AtLeastOnce, Qos::ExactlyOnce].into_iter().cycle().take(REPLACED) {
-            subscriber.subscribe(&[(&topic, qos)]).await?;
-        }
-        Ok(subscriber)
-    };
-    let (_, mut subscriber) = tokio::try_join!(publisher.send_and_settle(messages), replacing)?;
+    for qos in [Qos::AtLeastOnce, Qos::ExactlyOnce].into_iter().cycle().take(REPLACED) {
+        let flowing = publisher.send_and_settle(source.loads(FLOWING));
+        tokio::try_join!(flowing, async { subscriber.subscribe(&[(&topic, qos)]).await })?;
+    }
     // At which of the two a message was delivered cannot be known: what is lost is proved by a sentinel at each.
     for qos in [Qos::AtLeastOnce, Qos::ExactlyOnce] {
         subscriber.subscribe(&[(&topic, qos)]).await?;

@@ -137,11 +137,10 @@ impl Stage {
     /// The promises that it puts to the test on a broker with this offer.
     pub(crate) fn exercises(&self, offer: &Offer) -> impl Iterator<Item = &'static str> {
         let played = self.lacks(offer).is_none();
-        let (all_levels, own_keep_alive) = (offer.has(Feature::ExactlyOnce), offer.has(Feature::KeepAlive));
         let promises = self.exercises.iter().copied().filter(move |_| played);
-        let promises = promises.filter(move |promise| all_levels || !OF_QOS_2.contains(promise));
-        // One that the broker sets may be too long to wait for.
-        promises.filter(move |promise| own_keep_alive || *promise != "S14")
+        promises.filter(|promise| {
+            ONLY_WITH.iter().all(|(feature, of)| offer.has(*feature) || !of.contains(promise))
+        })
     }
 }
 
@@ -151,8 +150,13 @@ pub(crate) fn of(group: Group, version: Version) -> impl Iterator<Item = &'stati
     STAGES.iter().filter(move |stage| stage.group == Some(group)).filter(runs)
 }
 
-/// Promises that speak of QoS 2 alone.
-const OF_QOS_2: [&str; 9] = ["D2", "D3", "D12", "R2", "R3", "R8", "R9", "F2", "Q5"];
+/// Promises that only a broker with a feature can be required to be put to the test on: a keep-alive that it sets may be too
+/// long to wait for, a session that it ends early has no time to show anything.
+const ONLY_WITH: [(Feature, &[&str]); 3] = [
+    (Feature::ExactlyOnce, &["D2", "D3", "D12", "R2", "R3", "R8", "R9", "F2", "Q5"]),
+    (Feature::KeepAlive, &["S14"]),
+    (Feature::SessionExpiry, &["E1", "E2", "S7", "S11"]),
+];
 
 macro_rules! stages {
     ($($name:literal in $group:ident exercises [$($promise:literal),*] plays $play:path $(, $option:ident $(($argument:expr))?)*;)*) => {

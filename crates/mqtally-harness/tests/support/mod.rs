@@ -33,8 +33,12 @@ impl Embedded {
 
     /// The same that keeps what it is told to.
     pub(crate) async fn with(durability: Durability) -> Self {
+        Self::serving(Options::new((Ipv4Addr::LOCALHOST, 0).into(), durability)).await
+    }
+
+    /// The same with these options.
+    pub(crate) async fn serving(options: Options) -> Self {
         let (ready, address) = oneshot::channel();
-        let options = Options::new((Ipv4Addr::LOCALHOST, 0).into(), durability);
         let serving = tokio::spawn(async move {
             let ready = |address| ready.send(address).expect("nobody waits for the embedded broker");
             serve(options, ready, std::future::pending()).await.expect("the embedded broker failed");

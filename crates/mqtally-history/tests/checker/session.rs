@@ -228,5 +228,7 @@ fn a_disconnect_can_set_another_expiry() {
     check_5(&back(2, 5, 0), "+S11 -S8");
     check_5(&back(2, 5, 1), "~S11");
     check_5(&back(0, 0, 1).replace("c | fin", "c | rst"), "-S11");
+    // What the server has said to be its limit is its limit here, too.
+    check_5(&back(60, 15, 0).replacen("sp=0", "sp=0 expiry=5", 1), "-S11");
     check_5(&back(60, 0, 1).replacen("expiry=10", "expiry=0", 1), "-S11");
 }

@@ -162,6 +162,9 @@ impl World {
         let now = self.now.place;
         let (resumed, served_ns) = (self.connection(at).resumed, self.connection(at).served_ns);
         self.connections[at as usize].took_over = self.taken_over(at);
+        let asked = self.connection(at).connect.as_ref().map_or(0, |connect| connect.session_expiry);
+        let limit = connack.session_expiry.filter(|granted| *granted < asked);
+        self.expiry_max = self.expiry_max.min(limit.unwrap_or(u32::MAX));
         let client = &mut self.clients[self.connections[at as usize].client as usize];
         if let Some(open) = client.online.last_mut().filter(|_| client.current.is_some()) {
             open.1 = now;
@@ -203,6 +206,9 @@ impl World {
         let client = &mut self.clients[connection.client as usize];
         if client.expiry == 0 && expiry > 0 {
             client.known = Known::Doubtful("a DISCONNECT set an expiry where CONNECT had set none");
+        }
+        if expiry > self.expiry_max {
+            client.known = Known::Doubtful("a DISCONNECT asked for a longer life than the server grants");
         }
         client.expiry = expiry;
     }

@@ -80,6 +80,8 @@ pub(crate) struct World {
     pub(crate) streams: Vec<Stream>,
     pub(crate) groups: Vec<Group>,
     pub(crate) current_group: Option<GroupIx>,
+    /// The longest session expiry interval that the server grants, as far as it has said so, in seconds.
+    expiry_max: u32,
     client_of_name: FxHashMap<Arc<str>, ClientIx>,
     connection_of_id: FxHashMap<ConnectionId, ConnIx>,
     stream_of_id: FxHashMap<(u32, u16), StreamIx>,
@@ -111,6 +113,7 @@ impl World {
             streams: Vec::new(),
             groups: Vec::new(),
             current_group: None,
+            expiry_max: u32::MAX,
             client_of_name: FxHashMap::default(),
             connection_of_id: FxHashMap::default(),
             stream_of_id: FxHashMap::default(),
