@@ -159,11 +159,18 @@ async fn work(
     batch: usize,
     progress: mpsc::UnboundedSender<usize>,
 ) -> std::result::Result<(), InboxError> {
+    let mut claimed = inbox.claim(0, batch).await?;
     loop {
-        let claimed = inbox.claim(0, batch).await?;
         let settlements = claimed.iter().map(|delivery| (delivery.lease(), Outcome::Done)).collect();
-        // Whoever counts may have seen enough.
-        let _ = progress.send(inbox.settle_all(settlements).await?.len());
+        // Asked for together, as a dispatcher does it: what is done makes room for more.
+        let settling = async {
+            let settled = inbox.settle_all(settlements).await?;
+            // Whoever counts may have seen enough.
+            let _ = progress.send(settled.len());
+            Ok::<_, InboxError>(())
+        };
+        let ((), more) = tokio::try_join!(settling, inbox.claim(0, batch))?;
+        claimed = more;
     }
 }
 
