@@ -452,7 +452,7 @@ impl State {
             return transaction.execute(sql, [sequence]).map(|_| ());
         };
         record.replay = record.replay.saturating_add(1);
-        self.append(transaction, &record)?;
+        self.append(transaction, record)?;
         transaction.prepare_cached("DELETE FROM dead WHERE seq = ?1")?.execute([sequence])?;
         crash_point!(10);
         self.tally.replayed += 1;

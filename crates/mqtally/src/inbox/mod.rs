@@ -43,6 +43,7 @@ mod copies;
 pub mod dead_letter;
 mod engine;
 mod exchanges;
+mod fresh;
 mod ids;
 mod index;
 pub mod key;

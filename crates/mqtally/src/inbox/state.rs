@@ -9,6 +9,7 @@ use super::consumer;
 use super::copies::{self, CopiesByTopic};
 use super::dead_letter::{self, ErrorNote, Reason};
 use super::exchanges::{self, Exchanges};
+use super::fresh::Fresh;
 use super::ids::{self, Ids, Seen};
 use super::key::{Key, body_hash};
 use super::record::Record;
@@ -48,6 +49,7 @@ pub(crate) struct State {
     pub(super) ids: Ids,
     pub(super) schedule: Schedule,
     pub(super) backlog: Backlog,
+    pub(super) fresh: Fresh,
     exchanges: Exchanges,
     copies: CopiesByTopic,
     /// The next number that the schedule has not seen.
@@ -111,6 +113,7 @@ impl State {
             ids,
             schedule: Schedule::new(settings.lookahead_max),
             backlog: Backlog::default(),
+            fresh: Fresh::default(),
             exchanges,
             copies: CopiesByTopic::default(),
             cursor: 0,
@@ -222,7 +225,7 @@ impl State {
         };
         let sequence = match verdict {
             Verdict::New | Verdict::Conflict(ConflictPolicy::Process) => {
-                Some(self.append(transaction, &Record::from(arrival))?)
+                Some(self.append(transaction, Record::from(arrival))?)
             }
             Verdict::Conflict(ConflictPolicy::DeadLetter) => {
                 self.refuse(transaction, &Record::from(arrival))?;
@@ -276,12 +279,13 @@ impl State {
     }
 
     /// Puts a message at the end of the inbox, and into the schedule where that has caught up.
-    pub(super) fn append(&mut self, transaction: &Transaction<'_>, record: &Record) -> rusqlite::Result<u64> {
+    pub(super) fn append(&mut self, transaction: &Transaction<'_>, record: Record) -> rusqlite::Result<u64> {
         let sequence = self.next_sequence();
-        self.backlog.append(transaction, sequence, record, self.cursor)?;
+        self.backlog.append(transaction, sequence, &record, self.cursor)?;
         self.tally.unsettled += 1;
         if self.cursor == sequence && self.schedule.room() > 0 {
             self.schedule.add(sequence, record.lane, (self.settings.channel_of)(&record.topic));
+            self.fresh.push(sequence, record);
             self.cursor += 1;
         }
         Ok(sequence)

@@ -109,7 +109,10 @@ impl State {
             if bytes > CLAIM_BYTES_MAX {
                 break;
             }
-            let record = self.backlog.message(transaction, *sequence)?.ok();
+            let record = match self.fresh.take(*sequence) {
+                None => self.backlog.message(transaction, *sequence)?.ok(),
+                arrived => arrived,
+            };
             bytes += record.as_ref().map_or(0, |record| record.payload.len());
             records.push(record);
         }
