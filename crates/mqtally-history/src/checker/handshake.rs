@@ -1,7 +1,8 @@
 //! R8, R9 and R10: the publisher's hop.
 //!
 //! An acknowledgement is right when this connection carried a packet that it answers, or the session still waits for
-//! it. PUBREL without PUBCOMP, and a repeated PUBLISH without PUBREC, are a violation where the broker answered a later
+//! it. A second PUBREC for an exchange that was begun on an earlier connection is odd: a broker may answer what it holds
+//! of a session that is back, and the client's repetition. PUBREL without PUBCOMP, and a repeated PUBLISH without PUBREC, are a violation where the broker answered a later
 //! PINGREQ of the same connection and had time for an answer that it stores before it sends it, and where it closed
 //! connections over the same one three times in a row, without a fault, an end of the broker or a takeover in between.
 
@@ -11,7 +12,7 @@ use super::world::{ClientIx, ConnIx, GroupIx, Moment, World};
 use crate::event::Closing;
 use crate::packet::Packet;
 use crate::promise::PromiseId;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::BTreeMap;
 
 /// Connections closed over one PUBREL before that is no coincidence.
@@ -28,6 +29,8 @@ pub(crate) struct Handshake {
 struct Link {
     /// How many answers are due, by kind and packet id.
     due: FxHashMap<(Answer, u16), u32>,
+    /// QoS 2 exchanges that were begun on an earlier connection and went on here.
+    resumed: FxHashSet<u16>,
     /// PUBRELs without PUBCOMP and repeated PUBLISHes without PUBREC: where they were sent, and whether a later
     /// PINGREQ was answered.
     waiting: BTreeMap<Asked, (Moment, bool)>,
@@ -53,8 +56,12 @@ impl Handshake {
         };
         let link = self.links.entry(at).or_default();
         *link.due.entry(due).or_default() += 1;
-        if due.0 == Answer::Pubcomp || is_repeated(world, at, it) {
+        let repeated = is_repeated(world, at, it);
+        if due.0 == Answer::Pubcomp || repeated {
             link.waiting.insert(due, (world.now, false));
+        }
+        if repeated || (due.0 == Answer::Pubcomp && !link.due.contains_key(&(Answer::Pubrec, due.1))) {
+            link.resumed.insert(due.1);
         }
     }
 
@@ -85,8 +92,8 @@ impl Handshake {
     ) {
         let connection = world.connection(at);
         ledger.oblige(PromiseId::R10, connection.version);
-        let due = self.links.entry(at).or_default().due.get_mut(&(kind, id)).filter(|due| **due > 0);
-        if let Some(due) = due {
+        let link = self.links.entry(at).or_default();
+        if let Some(due) = link.due.get_mut(&(kind, id)).filter(|due| **due > 0) {
             *due -= 1;
             return;
         }
@@ -95,17 +102,18 @@ impl Handshake {
             Answer::Pubrec => held.qos == 2,
             Answer::Pubcomp => held.qos == 2 && held.released,
         });
-        if !waits {
-            ledger.broken(world, PromiseId::R10, world.client_scope(connection.client), || {
-                let name = &world.client(connection.client).name;
-                Evidence {
-                    message: format!(
-                        "{name} received {}, and nothing that it sent waits for that",
-                        packet(it)
-                    ),
-                    lines: vec![line(world.now, name, Direction::In, packet(it))],
-                }
-            });
+        if waits {
+            return;
+        }
+        let scope = world.client_scope(connection.client);
+        let evidence = || {
+            let name = &world.client(connection.client).name;
+            let message = format!("{name} received {}, and nothing that it sent waits for that", packet(it));
+            Evidence { message, lines: vec![line(world.now, name, Direction::In, packet(it))] }
+        };
+        match kind == Answer::Pubrec && link.resumed.contains(&id) {
+            true => ledger.warn(world, PromiseId::R10, scope, evidence),
+            false => ledger.broken(world, PromiseId::R10, scope, evidence),
         }
     }
 

@@ -178,6 +178,24 @@ fn a_publish_sent_twice_has_two_acknowledgements() {
     check(&(twice + &received(1, 0) + &received(1, 0) + &drained(1, 1)), "+R10");
 }
 
+/// A broker that answers what it holds of a resumed session, and then the repetition as well, answers nothing else: no
+/// statement forbids that, though it is odd.
+#[test]
+fn a_second_pubrec_of_an_exchange_that_was_resumed_is_odd() {
+    let cut = "pub | rst\npub > CONNECT clean=0\npub < CONNACK sp=1\n";
+    let first = "pub > PUBLISH qos=2 id=1 m=0/0/0\n";
+    let done = "pub < PUBREC 1\npub > PUBREL 1\npub < PUBCOMP 1\n";
+    let end = received(2, 0) + &drained(2, 1);
+    let resumed = joined(2) + first + cut + &first.replace("m=", "dup m=") + done;
+    check(&(resumed.clone() + "pub < PUBREC 1\n" + &end), "~R10");
+    let released = joined(2) + first + "pub < PUBREC 1\n" + cut + "pub > PUBREL 1\npub < PUBCOMP 1\n";
+    check(&(released + "pub < PUBREC 1\n" + &end), "~R10");
+    // One that was begun and finished here; one of another id; and one that a third connection knows nothing of.
+    check(&(joined(2) + first + done + "pub < PUBREC 1\n" + &end), "R10");
+    check(&(resumed.clone() + "pub < PUBREC 7\n" + &end), "R10");
+    check(&(resumed + cut + "pub < PUBREC 1\n" + &end), "R10");
+}
+
 #[test]
 fn a_debt_stands_though_the_session_is_cleaned_up_afterwards() {
     let forgotten = joined(1)
