@@ -16,9 +16,9 @@ How to read it. A promise is *broken* when the packets prove it, and every findi
 specification before it was believed. That is not a ranking: a broker that was put to the test less often has fewer
 findings, promises of severity S3 are flags and bookkeeping, and one cause can break several promises. **broken** is
 something that the specification forbids; **limit** follows from a limit of the configuration, which MQTT 3.1.1 gives a
-broker no way to announce; **documented** is what the broker's own documentation says. MQTT promises no durability, so
-what a restart lost counts against the measured **profile** only. *n of m* says how often a promise was broken, and how
-often it was put to the test. Everything here is about these versions; later ones may differ.
+broker no way to announce; **documented** is what the broker's own documentation says, or a comment in its source. MQTT
+promises no durability, so what a restart lost counts against the measured **profile** only. *n of m* says how often a
+promise was broken, and how often it was put to the test. Everything here is about these versions; later ones may differ.
 
 Each finding ends with the command that shows it again, in bash in this repository, behind those of its section;
 what depends on how a broker's tasks meet may take another seed. `mqtally explain D1` says what a promise is.
