@@ -264,3 +264,27 @@ fn findings_say_what_mqtt_wants_and_what_mends_it() {
          sent again. To mend it: set the DUP bit when a stored PUBLISH is written again"
     );
 }
+
+/// A program that begins its packet ids anew publishes under one that the broker still holds: the broker drops the
+/// message, and rightly.
+#[test]
+fn what_is_published_under_an_id_of_another_life_is_not_lost_by_the_broker() {
+    let complete = |id: u8, sequence: u8| {
+        format!(
+            "c > PUBLISH qos=2 id={id} m=7/0/{sequence}\nc < PUBREC {id}\nc > PUBREL {id}\nc < PUBCOMP {id}\n"
+        )
+    };
+    let came = |sequence: u8| {
+        format!(
+            "sub < PUBLISH qos=2 id=5{sequence} m=7/0/{sequence}\nsub > PUBREC 5{sequence}\nsub < PUBREL 5{sequence}\n\
+             sub > PUBCOMP 5{sequence}\n"
+        )
+    };
+    let first = joined(2)
+        + "c > CONNECT clean=0 subject\nc < CONNACK sp=0\nc > PUBLISH qos=2 id=1 m=7/0/0\nc < PUBREC 1\n";
+    let again =
+        first.clone() + &came(0) + "c | rst\nc | wiped\nc > CONNECT clean=0 subject\nc < CONNACK sp=1\n";
+    check(&(again.clone() + &complete(1, 1) + &complete(2, 2) + &came(2) + "end"), "~R12");
+    // Any other id is its own.
+    check(&(again + &complete(3, 1) + &complete(2, 2) + &came(2) + "end"), "D2");
+}

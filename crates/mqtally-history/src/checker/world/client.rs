@@ -7,7 +7,7 @@ use super::{ClientIx, ConnIx, GroupIx, Moment, NEVER, Place, StreamIx};
 use crate::checker::excerpt::Line;
 use crate::event::{Closing, ConnectionId, Role};
 use crate::packet::{Connack, Connect, Filter, Version};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -54,6 +54,9 @@ pub(crate) struct Client {
     pub(crate) inbound: FxHashMap<u16, Inbound>,
     /// What it sent and has no final acknowledgement for.
     pub(crate) outbound: FxHashMap<u16, Outbound>,
+    /// Packet ids of QoS 2 exchanges that its process forgot, and the broker may not have: what is sent under one of them
+    /// may be taken for a repetition.
+    pub(crate) shadows: FxHashSet<u16>,
     pub(crate) copies: FxHashMap<StreamIx, Paged<Copies>>,
     /// By stream, the first sending of what this connection carried last.
     pub(crate) sent_up_to: FxHashMap<StreamIx, Place>,
@@ -338,6 +341,7 @@ impl Client {
             routes: FxHashMap::default(),
             inbound: FxHashMap::default(),
             outbound: FxHashMap::default(),
+            shadows: FxHashSet::default(),
             copies: FxHashMap::default(),
             sent_up_to: FxHashMap::default(),
             sentinels: FxHashMap::default(),
@@ -367,6 +371,10 @@ impl Client {
         self.lineage = lineage;
         self.breaks.push(Break { place: now, why });
         self.inbound.clear();
+        match why {
+            Why::Wiped => self.shadows.extend(unreleased(&self.outbound)),
+            _ => self.shadows.clear(),
+        }
         self.outbound.clear();
         self.sent_up_to.clear();
         for subscription in &mut self.subscriptions {
@@ -505,4 +513,8 @@ impl Client {
         }
         self.control.push_back(line);
     }
+}
+
+fn unreleased(outbound: &FxHashMap<u16, Outbound>) -> impl Iterator<Item = u16> {
+    outbound.iter().filter(|(_, it)| it.qos == 2 && !it.released).map(|(id, _)| *id)
 }

@@ -84,6 +84,8 @@ pub(crate) struct Message {
     expiry: Option<u32>,
     /// Its place among others at the broker is not known.
     pub(crate) unordered: bool,
+    /// The broker may have taken it for the repetition of another, so that its acknowledgement says nothing of it.
+    pub(crate) shadowed: bool,
 }
 
 impl Message {
@@ -126,7 +128,9 @@ impl Message {
             self.acked = now.place;
             self.ack_us = micros(now.at_ns.saturating_sub(self.first_sent_ns));
         }
-        self.state = State::Complete;
+        if !self.shadowed {
+            self.state = State::Complete;
+        }
     }
 
     /// Notes that a copy reached a session.

@@ -343,6 +343,7 @@ impl World {
             Packet::Pubrec(id, _) => return self.inbound_acked(at, *id, Phase::Acked),
             Packet::Pubcomp(id, _) => return self.inbound_acked(at, *id, Phase::Complete),
             Packet::Pubrel(id, _) => {
+                self.clients[client as usize].shadows.remove(id);
                 if let Some(entry) = self.clients[client as usize].outbound.get_mut(id) {
                     entry.released = true;
                 }

@@ -50,6 +50,7 @@ impl World {
                 .is_some_and(|it| it.message == carried && !it.released);
         let message = self.streams[stream_ix as usize].messages.entry(marker.message.sequence);
         message.sent(now, publish, &marker, client.lineage, held);
+        message.shadowed |= publish.qos == 2 && client.shadows.contains(&publish.packet_id);
         let sent_up_to = client.sent_up_to.entry(stream_ix).or_default();
         if let Some(due_ns) = self.due_ns.remove(&marker.message) {
             message.was_due(due_ns);
