@@ -181,6 +181,7 @@ pub struct Plan {
     pub answer_limit: Duration,
     offer: Offer,
     unplugged: Vec<&'static str>,
+    rounds_left_out: Vec<String>,
 }
 
 impl Plan {
@@ -201,6 +202,7 @@ impl Plan {
             answer_limit: Duration::from_secs(5),
             offer: Offer::default(),
             unplugged: Vec::new(),
+            rounds_left_out: Vec::new(),
         }
     }
 
@@ -267,6 +269,19 @@ impl Plan {
     pub fn without_stage(mut self, name: &str) -> Self {
         self.unplugged.extend(workload::STAGES.iter().map(|stage| stage.name).filter(|stage| *stage == name));
         self
+    }
+
+    /// The same plan without the rounds of this name that a program under test is put through, such as `taken-over`: what
+    /// they alone find is not found. An unknown name changes nothing.
+    #[must_use]
+    pub fn without_rounds(mut self, name: &str) -> Self {
+        self.rounds_left_out.push(name.to_owned());
+        self
+    }
+
+    /// Whether a program under test is put through the rounds of this name.
+    pub(crate) fn has_rounds(&self, name: &str) -> bool {
+        self.rounds_left_out.iter().all(|left_out| left_out != name)
     }
 
     /// The promises that this plan has to exercise, for the history's header.

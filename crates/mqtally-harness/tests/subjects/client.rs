@@ -40,10 +40,14 @@ pub(crate) enum Mutant {
     ForgetsAtShutdown,
     /// Forgets what it was at when a connection ends on which it heard nothing.
     ForgetsWhenCutAtOnce,
+    /// Forgets what it was at when its CONNECT gets no answer.
+    ForgetsWhenIgnored,
+    /// When it is started it forgets what was in flight, and takes the same packet ids.
+    TakesIdsInUse,
 }
 
 impl Mutant {
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::None,
         Self::PublishAfterPubrel,
         Self::NewPacketId,
@@ -57,6 +61,8 @@ impl Mutant {
         Self::ForgetsWhenTakenOver,
         Self::ForgetsAtShutdown,
         Self::ForgetsWhenCutAtOnce,
+        Self::ForgetsWhenIgnored,
+        Self::TakesIdsInUse,
     ];
 
     pub(crate) fn name(self) -> String {
@@ -284,6 +290,12 @@ pub(crate) struct Publisher {
     last_id: u16,
     /// Something came on the last connection behind its CONNACK.
     heard: bool,
+    /// Answers that this client takes its time with.
+    late: Vec<Packet>,
+}
+
+fn qos_of(number: u64) -> Qos {
+    if number.is_multiple_of(2) { Qos::ExactlyOnce } else { Qos::AtLeastOnce }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -310,12 +322,25 @@ impl Publisher {
             qos: if it[2] == 1 { Qos::AtLeastOnce } else { Qos::ExactlyOnce },
             released: it[3] == 1,
         };
-        Self { told, in_flight: words.chunks_exact(4).map(entry).collect(), next, last_id, heard: false }
+        let mut in_flight: Vec<Entry> = words.chunks_exact(4).map(entry).collect();
+        let (mut next, mut last_id) = (next, last_id);
+        if told.mutant == Mutant::TakesIdsInUse
+            && let Some(first) = in_flight.first()
+        {
+            last_id = first.id - 1;
+            // Each id at the QoS that it had.
+            next += u64::from(qos_of(next + 1) != first.qos);
+            in_flight.clear();
+        }
+        Self { told, in_flight, next, last_id, heard: false, late: Vec::new() }
     }
 
     pub(crate) fn run(mut self) -> ! {
         loop {
             let mut wire = Wire::connect(&self.told.address, self.told.version, "kit-pub");
+            if self.told.mutant == Mutant::ForgetsWhenIgnored && wire.was_ignored {
+                self.forget();
+            }
             let _ = self.serve(&mut wire);
             if self.told.mutant == Mutant::ForgetsWhenCutAtOnce && !self.heard {
                 self.forget();
@@ -325,6 +350,7 @@ impl Publisher {
 
     fn serve(&mut self, wire: &mut Wire) -> io::Result<()> {
         self.heard = false;
+        self.late.clear();
         self.resume(wire)?;
         let mut due = Instant::now();
         loop {
@@ -332,7 +358,12 @@ impl Publisher {
                 self.publish_next(wire)?;
                 due = Instant::now() + PACE;
             }
-            if let Some(packet) = wire.next()? {
+            let late = std::mem::take(&mut self.late);
+            let packet = wire.next()?;
+            for packet in late {
+                wire.send(&packet)?;
+            }
+            if let Some(packet) = packet {
                 self.heard = true;
                 self.take(wire, &packet)?;
             }
@@ -371,7 +402,7 @@ impl Publisher {
 
     fn publish_next(&mut self, wire: &mut Wire) -> io::Result<()> {
         self.next += 1;
-        let qos = if self.next.is_multiple_of(2) { Qos::ExactlyOnce } else { Qos::AtLeastOnce };
+        let qos = qos_of(self.next);
         let entry = Entry { id: self.fresh_id(), number: self.next, qos, released: false };
         self.in_flight.push(entry);
         self.note();
@@ -409,7 +440,12 @@ impl Publisher {
                     entry.released = true;
                     self.note();
                 }
-                wire.send(&Packet::Pubrel(Ack::success(ack.packet_id)))
+                let release = Packet::Pubrel(Ack::success(ack.packet_id));
+                if self.told.mutant == Mutant::TakesIdsInUse {
+                    self.late.push(release);
+                    return Ok(());
+                }
+                wire.send(&release)
             }
             Packet::Disconnect(it) => {
                 let is_shutdown = it.reason == ReasonCode::SERVER_SHUTTING_DOWN;

@@ -17,16 +17,20 @@ pub(crate) struct Wire {
     input: BytesMut,
     pub(crate) session_present: bool,
     pub(crate) receive_maximum: usize,
+    /// A CONNECT before this one got no answer.
+    pub(crate) was_ignored: bool,
 }
 
 impl Wire {
     /// Connects, again and again until it works.
     pub(crate) fn connect(address: &str, version: Version, client_id: &str) -> Self {
+        let mut was_ignored = false;
         loop {
             match Self::try_connect(address, version, client_id) {
-                Ok(wire) => return wire,
-                Err(_) => sleep(RETRY),
+                Ok(wire) => return Self { was_ignored, ..wire },
+                Err(error) => was_ignored |= error.kind() == ErrorKind::UnexpectedEof,
             }
+            sleep(RETRY);
         }
     }
 
@@ -34,8 +38,14 @@ impl Wire {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(READ_LIMIT))?;
-        let mut wire =
-            Self { stream, version, input: BytesMut::new(), session_present: false, receive_maximum: 65_535 };
+        let mut wire = Self {
+            stream,
+            version,
+            input: BytesMut::new(),
+            session_present: false,
+            receive_maximum: 65_535,
+            was_ignored: false,
+        };
         let expiry = (version == Version::V5_0).then_some(Property::SessionExpiryInterval(3_600));
         wire.send(&Packet::Connect(Box::new(Connect {
             version,

@@ -6,7 +6,7 @@
 use super::disturbing::{BrokerEnd, UNFINISHED_OUTWARD, moment};
 use super::{Bench, Waited, told};
 use crate::process::BrokerUnderTest;
-use crate::proxy::{Direction, Ending, Peer, Tamper, TamperFactory, Tampered};
+use crate::proxy::{Direction, Peer, Tamper, TamperFactory, Tampered};
 use crate::subject::Standing;
 use crate::workload::Trouble;
 use crate::workload::scene::{Lifetime, Scene};
@@ -66,10 +66,26 @@ enum Round {
     Late(&'static str),
     Kill(&'static str),
     LostSession(&'static str),
-    AbortedConnect,
+    AbortedConnect(&'static str),
     ConnectStorm(&'static str),
     TakenOver(&'static str),
     BrokerEnds(BrokerEnd, &'static str),
+}
+
+impl Round {
+    /// What rounds like this one are called.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Cut(_) => "cut",
+            Self::Late(_) => "late",
+            Self::Kill(_) => "kill",
+            Self::LostSession(_) => "lost-session",
+            Self::AbortedConnect(_) => "aborted-connect",
+            Self::ConnectStorm(_) => "connect-storm",
+            Self::TakenOver(_) => "taken-over",
+            Self::BrokerEnds(..) => "broker-ends",
+        }
+    }
 }
 
 /// Who is owed what the program publishes.
@@ -138,7 +154,7 @@ async fn drawn(bench: &Bench) -> Vec<Round> {
     let published = bench.tap.standing().published;
     let has = |qos: Qos| published[qos as usize] > 0;
     let persistent = bench.subject.introduction.as_ref().is_ok_and(|it| it.persistent);
-    let mut rounds = vec![Round::AbortedConnect];
+    let mut rounds = Vec::new();
     if has(Qos::AtLeastOnce) {
         rounds.extend(AT_QOS_1.map(Round::Cut));
     }
@@ -146,7 +162,9 @@ async fn drawn(bench: &Bench) -> Vec<Round> {
         rounds.extend(AT_QOS_2.map(Round::Cut));
     }
     rounds.extend(LATE.iter().filter(|(_, qos)| has(*qos)).map(|(rule, _)| Round::Late(rule)));
-    rounds.extend(moment(&UNANSWERED, has).map(Round::ConnectStorm));
+    let unanswered = moment(&UNANSWERED, has);
+    rounds.extend(unanswered.map(Round::AbortedConnect));
+    rounds.extend(unanswered.map(Round::ConnectStorm));
     let moments = || MOMENTS.iter().filter(|(_, qos)| has(*qos));
     rounds.extend(moments().map(|(rule, _)| Round::Kill(rule)));
     if persistent {
@@ -156,6 +174,7 @@ async fn drawn(bench: &Bench) -> Vec<Round> {
             rounds.extend(bench.broker_ends().await.into_iter().map(|end| Round::BrokerEnds(end, rule)));
         }
     }
+    rounds.retain(|round| bench.scene.plan.has_rounds(round.name()));
     rounds
 }
 
@@ -212,10 +231,10 @@ impl Bench {
                 self.proxy.remove(refuse);
                 struck
             }
-            Round::AbortedConnect => {
-                let rule = self.rule("abort-connect")?;
-                self.cut(Ending::Rst);
-                self.struck(rule).await
+            Round::AbortedConnect(rule) => {
+                let (rule, aborted) = (self.rule_drawn(rule)?, self.rule("abort-connect")?);
+                self.struck(rule).await?;
+                self.struck(aborted).await
             }
             Round::ConnectStorm(rule) => {
                 let (rule, storm) = (self.rule_drawn(rule)?, self.make_a_storm()?);

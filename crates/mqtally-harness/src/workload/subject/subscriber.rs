@@ -58,11 +58,26 @@ enum Round {
     Kill(&'static str),
     AbortedConnect,
     ConnectStorm,
-    Away,
     LostSession,
     TakenOver(&'static str),
     StrayPubrel,
     BrokerEnds(BrokerEnd, &'static str),
+}
+
+impl Round {
+    /// What rounds like this one are called.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Cut(_) => "cut",
+            Self::Kill(_) => "kill",
+            Self::AbortedConnect => "aborted-connect",
+            Self::ConnectStorm => "connect-storm",
+            Self::LostSession => "lost-session",
+            Self::TakenOver(_) => "taken-over",
+            Self::StrayPubrel => "stray-pubrel",
+            Self::BrokerEnds(..) => "broker-ends",
+        }
+    }
 }
 
 /// What is sent to it.
@@ -113,13 +128,14 @@ async fn drawn(bench: &Bench, streams: &Streams) -> Vec<Round> {
     }
     rounds.extend(KILLS.iter().filter(|(_, qos)| has(*qos)).map(|(rule, _)| Round::Kill(rule)));
     if bench.subject.introduction.as_ref().is_ok_and(|it| it.persistent) {
-        rounds.extend([Round::Away, Round::LostSession]);
+        rounds.push(Round::LostSession);
         rounds.extend(has(Qos::ExactlyOnce).then_some(Round::StrayPubrel));
         if let Some(rule) = moment(&UNFINISHED_INWARD, has) {
             rounds.push(Round::TakenOver(rule));
             rounds.extend(bench.broker_ends().await.into_iter().map(|end| Round::BrokerEnds(end, rule)));
         }
     }
+    rounds.retain(|round| bench.scene.plan.has_rounds(round.name()));
     rounds
 }
 
@@ -211,11 +227,6 @@ impl Bench {
                 self.strikes(rule).await?;
                 self.restart_broker(end).await?;
                 streams.come_back().await?;
-                self.let_in();
-            }
-            Round::Away => {
-                self.send_away().await?;
-                streams.burst(self).await?;
                 self.let_in();
             }
             Round::LostSession => {
