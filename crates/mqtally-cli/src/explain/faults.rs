@@ -104,7 +104,9 @@ It has no chance to write anything, but what it handed to the operating system s
     Entry {
         words: &["F11", "kill-client", "wipe-client"],
         title: "a client process is killed",
-        text: "With a store it resumes where it was; without one it has forgotten its half of the session, and what QoS 2 knew about repeats with it.",
+        text: "\
+With a store (kill-client) it resumes where it was; without one (wipe-client) it has forgotten its half of the session, and what QoS 2 knew about repeats with it, and starts clean. Every run does both, four times over each version.
+The clients of a run live in its own process: there the connection is reset in the middle of a handshake, and what the client knew is kept or forgotten. A broker cannot tell that from SIGKILL, behind which the kernel closes the socket. Your own program (--subject-pub, --subject-sub) is killed by SIGKILL, with all of its process group.",
     },
     Entry {
         words: &["F12", "pause-broker"],

@@ -67,6 +67,11 @@ impl Kind {
     pub fn from_name(name: &str) -> Option<&'static Self> {
         KINDS.iter().copied().find(|kind| kind.name == name)
     }
+
+    /// The kind whose strikes a run records under this name.
+    pub fn of_fault(name: &str) -> Option<&'static Self> {
+        Self::from_name(if name == Act::WipeClient.name() { Act::KillClient.name() } else { name })
+    }
 }
 
 impl PartialEq for Kind {

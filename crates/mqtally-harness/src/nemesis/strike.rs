@@ -69,7 +69,7 @@ impl Act {
         Self::KillBroker,
     ];
 
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::HalfOpen => "half-open",
             Self::Takeover => "takeover",

@@ -68,7 +68,7 @@ impl<'a> Search<'a> {
         let mut plan = setup.plan(0, Offer::of(&broker).await);
         (plan.groups, plan.versions, plan.scenarios) = (vec![Group::Faults], vec![version], Vec::new());
         plan.seed = report.seed;
-        let suspect = Kind::from_name(finding.fault.split(' ').next().unwrap_or_default());
+        let suspect = Kind::of_fault(finding.fault.split(' ').next().unwrap_or_default());
         let shrinking = Shrinking::suspecting(plan.strikes(version), suspect, TRIES_MAX);
         Ok(Search { setup, plan, promise: finding.promise, shrinking, tries: 0 })
     }

@@ -104,7 +104,7 @@ impl Cast {
                 client.connect_again(Closing::Rst).await?;
             }
             Act::WipeClient => {
-                self.scene.recorder.fault("kill-client", Some(client.name()));
+                self.scene.recorder.fault("wipe-client", Some(client.name()));
                 client.forget(&self.scene).await?;
             }
             Act::PauseBroker => self.pause_broker(rule, id).await?,

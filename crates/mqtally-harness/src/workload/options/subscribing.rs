@@ -138,9 +138,11 @@ pub(crate) async fn unfinished_share(scene: Scene) -> Result<(), Trouble> {
     let mut publisher = Publisher::connect(&scene, "unfinished-share-publisher").await?;
     // QoS 2 first, for a broker that sends one at a time.
     let mut streams = [Qos::ExactlyOnce, Qos::AtLeastOnce].map(|qos| publisher.stream(&topic, qos));
-    let messages = streams.iter_mut().flat_map(|stream| stream.loads(3)).collect();
-    let held = publisher.send_and_settle(messages).await?;
-    holder.hold_up_to(held.len()).await?;
+    let mut held = 0;
+    for stream in &mut streams {
+        held += publisher.send_and_settle(stream.loads(3)).await?.len();
+    }
+    holder.hold_up_to(held).await?;
     let mut other = Probe::open(&scene, &scene.client("other-member"), Lifetime::CLEAN).await?;
     other.subscribe(&group).await?;
 
