@@ -17,6 +17,7 @@ pub(crate) fn judge(world: &World, delivery: &Delivery<'_>, ledger: &mut Ledger)
         Identity::Corrupt => {
             ledger.oblige(PromiseId::D8, delivery.version);
             corrupt(world, delivery, "a damaged marker", ledger);
+            ledger.unrecognised(delivery.client, &delivery.publish.topic);
         }
         Identity::Unmarked => judge_unmarked(world, delivery, ledger),
         Identity::Foreign => {}

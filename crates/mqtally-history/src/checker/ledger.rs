@@ -1,13 +1,14 @@
 //! Obligations, findings and verdicts.
 
 use super::excerpt::{Line, seconds};
-use super::world::{GroupIx, Place, World};
+use super::world::{ClientIx, GroupIx, Place, World};
 use crate::event::Requirement;
 use crate::packet::Version;
 use crate::promise::{CATALOGUE, PromiseId};
 use crate::report::{Excuse, Finding, Promise, Tally, Verdict};
 use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Findings of one promise; what is beyond is counted in the last.
 const FINDINGS_MAX: usize = 50;
@@ -41,6 +42,8 @@ pub(crate) struct Ledger {
     pub(crate) tally: Tally,
     excuses: BTreeMap<&'static str, u64>,
     unknown_because: Vec<String>,
+    /// Deliveries that came damaged beyond recognition, by client and topic.
+    unrecognised: FxHashMap<(ClientIx, Arc<str>), u64>,
     /// Events are missing from here on: what looks broken may be the gap.
     gap: bool,
 }
@@ -63,6 +66,7 @@ impl Ledger {
             tally: Tally::default(),
             excuses: BTreeMap::new(),
             unknown_because: Vec::new(),
+            unrecognised: FxHashMap::default(),
             gap: false,
         }
     }
@@ -143,6 +147,17 @@ impl Ledger {
                 return;
             }
         }
+    }
+
+    /// A message came to `client` on `topic`, and nobody can say which.
+    pub(crate) fn unrecognised(&mut self, client: ClientIx, topic: &Arc<str>) {
+        *self.unrecognised.entry((client, topic.clone())).or_default() += 1;
+    }
+
+    /// Whether a message that is missing may be one that was [damaged](Self::unrecognised); each is one message.
+    pub(crate) fn take_unrecognised(&mut self, client: ClientIx, topic: &Arc<str>) -> bool {
+        let left = self.unrecognised.get_mut(&(client, topic.clone()));
+        left.filter(|left| **left > 0).map(|left| *left -= 1).is_some()
     }
 
     /// Why the run cannot be judged as a whole.

@@ -54,7 +54,8 @@ impl Order {
         let Some(known) = delivery.known else { return };
         let message = known.message;
         self.judge_window_1(world, delivery, &known, ledger);
-        let first = delivery.is_live() && !known.copies.live;
+        // What is read from a connection that was taken over since was sent before what came on the new one.
+        let first = delivery.is_live() && !known.copies.live && !world.is_superseded(delivery.connection);
         if !first || delivery.is_overlapped() || message.submissions > 1 || message.unordered {
             return;
         }

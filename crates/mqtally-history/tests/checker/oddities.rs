@@ -77,6 +77,9 @@ fn both() -> Vec<Row> {
          joined(1) + "sub > CONNECT clean=0; sub < CONNACK sp=1;" + &published(1, 0) + "wait 1; sub#1 | closed;" + &received(1, 0) + &drained(1, 1)),
         ("what was on its way on the connection that was taken over", "+S9",
          joined(1) + &published(1, 0) + "sub > CONNECT clean=0; sub < CONNACK sp=1; sub#1 < PUBLISH qos=1 id=100 m=0/0/0; sub#1 | closed; sub < PUBLISH qos=1 id=100 m=0/0/0 dup; sub > PUBACK 100;" + &drained(1, 1)),
+        ("what was on its way on the old connection is read last", "+O1 +O3",
+         joined(1) + &published(1, 0) + &published(1, 1) + "sub > CONNECT clean=0; sub < CONNACK sp=1; sub < PUBLISH qos=1 id=100 m=0/0/0 dup; sub < PUBLISH qos=1 id=101 m=0/0/1;
+          sub > PUBACK 100; sub > PUBACK 101; sub#1 < PUBLISH qos=1 id=100 m=0/0/0; sub#1 | closed;" + &drained(1, 2)),
         ("a takeover within a QoS 2 exchange", "+S10 +R2",
          open2.clone() + "sub > PUBREC 100; sub < PUBREL 100; sub > CONNECT clean=0; sub#1 | closed; sub < CONNACK sp=1; sub < PUBREL 100; sub > PUBCOMP 100;" + &drained(2, 1)),
         ("the client's own will to its own filter", "",

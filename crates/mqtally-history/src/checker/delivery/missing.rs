@@ -178,6 +178,9 @@ fn is_behind(world: &World, it: &Missing, sentinel: &Sentinel) -> Option<Place> 
 pub(super) fn lost(world: &World, it: &Missing, sentinel: Place, ledger: &mut Ledger) {
     let client = world.client(it.client);
     let id = loss_id(it.qos);
+    if ledger.take_unrecognised(it.client, &world.stream(it.stream).topic) {
+        return excuse(it, "a delivery on its topic was damaged beyond recognition (D8)", ledger);
+    }
     ledger.tally.lost += 1;
     oblige(ledger, client, &it.message, it.qos);
     let scope =

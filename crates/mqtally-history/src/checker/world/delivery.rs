@@ -173,10 +173,11 @@ impl World {
     fn count_copy(&mut self, delivery: &Delivery<'_>, known: &Known<'_>) {
         let sequence = known.marker.message.sequence;
         self.streams[known.stream as usize].messages.entry(sequence).arrived(delivery.now);
+        let superseded = self.is_superseded(delivery.connection);
         let client = &mut self.clients[delivery.client as usize];
         let lineage = client.lineage;
         let copies = client.copies.entry(known.stream).or_default().entry(sequence);
-        copies.add(delivery, lineage);
+        copies.add(delivery, lineage, superseded);
         if known.marker.purpose == crate::marker::Purpose::Sentinel && delivery.is_live() {
             let sentinel = super::client::Sentinel { sequence, at: delivery.now.place, lineage };
             let last = client.sentinels.entry((known.stream, delivery.publish.qos)).or_insert(sentinel);
@@ -188,7 +189,7 @@ impl World {
 }
 
 impl Copies {
-    fn add(&mut self, delivery: &Delivery<'_>, lineage: u32) {
+    fn add(&mut self, delivery: &Delivery<'_>, lineage: u32, superseded: bool) {
         if self.first == 0 {
             self.first = delivery.now.place;
             self.first_tick = u32::try_from(delivery.now.at_ns / 100_000).unwrap_or(u32::MAX);
@@ -200,7 +201,9 @@ impl Copies {
         }
         self.packets = self.packets.saturating_add(1);
         self.packet_id = delivery.publish.packet_id;
-        self.last = delivery.now.place;
+        if !superseded || self.last == 0 {
+            self.last = delivery.now.place;
+        }
         self.max_qos = self.max_qos.max(delivery.publish.qos);
         if delivery.is_live() {
             self.live = true;
