@@ -130,6 +130,17 @@ fn a_resumed_session_without_its_subscriptions_is_its_own_violation() {
 }
 
 #[test]
+fn a_filter_is_not_dead_where_its_places_may_be_taken() {
+    let (asked, left) = ("sub > SUBSCRIBE 2 b@0\nsub < SUBACK 2 0\n", "end stuck");
+    let missing = published(2, 1) + &published(2, 2) + &published(2, 3) + asked + left;
+    let open = joined(2) + &published(2, 0) + "sub < PUBLISH qos=2 id=9 m=0/0/0\nsub > PUBREC 9\n";
+    check(&(open.clone() + "sub < PUBREL 9\nsub > PUBCOMP 9\n" + BACK + &missing), "?L1 S5");
+    check(&(open + BACK + &missing), "?D2 ?L1");
+}
+
+const BACK: &str = "sub | fin\nsub > CONNECT clean=0\nsub < CONNACK sp=1\n";
+
+#[test]
 fn a_canary_that_an_unready_filter_misses_is_not_lost() {
     let canary = joined(1) + "pub > PUBLISH qos=1 id=1 m=0/0/0 canary\npub < PUBACK 1\n" + &drained(1, 1);
     check(&canary, "+D1");

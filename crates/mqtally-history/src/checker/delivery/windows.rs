@@ -49,9 +49,11 @@ pub(super) fn may_be_dead(world: &World, (ix, at, resume): &Window, alive: &BTre
     !world.excused_since(resumed) && !later.any(|(.., later)| !asked_before(client.resumes[*later]))
 }
 
+/// The session was answered later, and owes no answer itself: its places are not taken by what was never finished.
 pub(super) fn was_heard_after(world: &World, missing: &Missing) -> bool {
-    let last = world.client(missing.client).last_accepted.map(|at| world.connection(at));
-    last.is_some_and(|it| it.last_heard > missing.message.acked)
+    let client = world.client(missing.client);
+    let last = client.last_accepted.map(|at| world.connection(at));
+    last.is_some_and(|it| it.last_heard > missing.message.acked) && !client.is_busy()
 }
 
 pub(super) fn report_silent(world: &World, (ix, at, resume): Window, first: &Missing, ledger: &mut Ledger) {
