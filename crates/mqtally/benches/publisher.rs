@@ -7,8 +7,9 @@
 #![expect(clippy::print_stdout, reason = "a bench prints its figures")]
 
 use bytes::BytesMut;
+use bytestring::ByteString;
 use mqtally::endpoint::Endpoint;
-use mqtally::publisher::{Message, PublishError, Publisher};
+use mqtally::publisher::{Message, PublishError, Publisher, Uuid};
 use mqtally_proto::packet::{
     Ack, Connack, Decoder, Packet, Properties, Publish, Qos, ReasonCode, Version, encode,
 };
@@ -23,8 +24,12 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 const PAYLOAD: [u8; 100] = [b'x'; 100];
 const TOPIC: &str = "bench/topic";
+/// Payload and topic are not copied: what is measured is the publisher.
+const MESSAGE_TOPIC: ByteString = ByteString::from_static(TOPIC);
 /// Messages that become safe together, and are handed over while the last are on their way.
 const BATCH: usize = 100;
+/// Messages of a batch where the outbox only takes in.
+const BATCHES: [usize; 3] = [16, 128, 1_024];
 /// Callers of an outbox: what one prepares while the other's batch is synced.
 const CALLERS: u64 = 2;
 const OURS: u64 = 200_000;
@@ -45,7 +50,8 @@ c.loop_stop(); c.disconnect()
 
 fn main() -> Result<()> {
     match std::env::var("MQTALLY_BENCH_JOB").as_deref() {
-        Ok("intake") => return intake(),
+        Ok("intake") => return intake(&BATCHES),
+        Ok(job) if let Some(batch) = job.strip_prefix("intake ") => return intake(&[batch.parse()?]),
         Ok(job) => return child(job),
         Err(_) => {}
     }
@@ -65,7 +71,7 @@ fn main() -> Result<()> {
             Err(error) => println!("{name}: skipped ({error})"),
         }
     }
-    intake()
+    intake(&BATCHES)
 }
 
 /// Runs one process for each QoS and prints what a message cost it.
@@ -137,8 +143,7 @@ fn child(job: &str) -> Result<()> {
 async fn publish(publisher: Publisher, qos: Qos) -> Result<()> {
     let mut open = Vec::new();
     for _ in 0..OURS / BATCH as u64 {
-        let message = || (publisher.next_id(), Message::new(TOPIC, &PAYLOAD[..], qos));
-        let receipts = publisher.publish_all((0..BATCH).map(|_| message()).collect()).await?;
+        let receipts = publisher.publish_all(messages(&publisher, BATCH, qos)).await?;
         for receipt in std::mem::replace(&mut open, receipts) {
             receipt.await?;
         }
@@ -150,13 +155,18 @@ async fn publish(publisher: Publisher, qos: Qos) -> Result<()> {
     Ok(())
 }
 
+fn messages(publisher: &Publisher, count: usize, qos: Qos) -> Vec<(Uuid, Message)> {
+    let message = |id| (id, Message::new(MESSAGE_TOPIC, &PAYLOAD[..], qos));
+    publisher.next_ids(count).into_iter().map(message).collect()
+}
+
 /// What an outbox takes in from two callers while nobody listens, and what the disk gives: in turns, because a disk is
 /// shared with whatever else the machine does. The median counts.
-fn intake() -> Result<()> {
+fn intake(batches: &[usize]) -> Result<()> {
     const MESSAGES: u64 = 50_000;
     const ROUNDS: u32 = 7;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    for batch in [16, 128, 1_024] {
+    for batch in batches.iter().copied() {
         let messages = MESSAGES.min(batch as u64 * 400) / (CALLERS * batch as u64) * (CALLERS * batch as u64);
         let directory = tempfile::tempdir_in(".")?;
         let mut rounds = Vec::new();
@@ -195,8 +205,7 @@ async fn take_in(store: &std::path::Path, messages: u64, batch: usize) -> Result
 /// A caller waits for a batch to be durable before it begins the next.
 async fn call(publisher: Publisher, batches: u64, batch: usize) -> std::result::Result<(), PublishError> {
     for _ in 0..batches {
-        let message = || (publisher.next_id(), Message::new(TOPIC, &PAYLOAD[..], Qos::AtLeastOnce));
-        drop(publisher.publish_all((0..batch).map(|_| message()).collect()).await?);
+        drop(publisher.publish_all(messages(&publisher, batch, Qos::AtLeastOnce)).await?);
     }
     Ok(())
 }

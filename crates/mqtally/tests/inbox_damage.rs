@@ -320,7 +320,7 @@ async fn another_version_and_another_kind_are_refused() {
 
     let other = Place::new();
     let schema = || "CREATE TABLE tally(commits); INSERT INTO tally VALUES (0);".to_owned();
-    let layout = Layout { kind: "outbox", version: 1, schema };
+    let layout = Layout { kind: "outbox", version: 1, cache_bytes: 1 << 20, schema };
     drop(Store::open(&other.store(), &layout, &other.settings().store).unwrap());
     let error = refusal(&other.store(), other.settings());
     assert!(error.to_string().contains("holds an outbox, not an inbox"), "{error}");

@@ -54,6 +54,15 @@ async fn nothing_is_safe_at_once() {
 }
 
 #[tokio::test]
+async fn ids_that_are_made_together_are_all_different() {
+    let publisher = Bench::new().await.builder().start().unwrap();
+    let mut ids = [publisher.next_ids(1_000), publisher.next_ids(1_000), vec![publisher.next_id()]].concat();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), 2_001);
+}
+
+#[tokio::test]
 async fn a_receipt_is_the_brokers_final_acknowledgement() {
     let bench = Bench::new().await;
     for (publisher, stored) in [(bench.builder().start().unwrap(), false), (bench.stored(), true)] {

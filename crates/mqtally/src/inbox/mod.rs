@@ -85,7 +85,8 @@ use std::sync::{Arc, mpsc};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 /// The inbox's format.
-pub(crate) const LAYOUT: Layout = Layout { kind: "inbox", version: 3, schema: state::schema };
+pub(crate) const LAYOUT: Layout =
+    Layout { kind: "inbox", version: 3, cache_bytes: 8 << 20, schema: state::schema };
 
 /// How long dedup keys are kept where nothing else is said.
 pub(crate) const WINDOW_MS: u64 = 7 * 24 * 3_600_000;

@@ -40,7 +40,8 @@ impl FailedMessages {
     pub fn retry(&self, seqs: &[u64], now: Time) -> Result<Vec<u64>, StoreError> {
         self.change(seqs, |transaction, tally, Failed { seq, stored, .. }| {
             let Some(Stored { id, message, .. }) = stored else { return Ok(false) };
-            let packed = pack(tally.next_seq, [(id, now, &message)].into_iter());
+            let mut packed = Vec::new();
+            pack(tally.next_seq, 1, [(id, now, &message)].into_iter(), &mut packed);
             held::append(transaction, tally.next_seq, 1, &packed)?;
             tally.next_seq += 1;
             tally.retried += 1;

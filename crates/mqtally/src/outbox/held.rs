@@ -168,7 +168,9 @@ mod tests {
         for count in packs {
             let named = |seq| (Uuid([seq as u8; 16]), Time::from_ms(seq), &message);
             let messages: Vec<_> = (first..first + count).map(named).collect();
-            append(&transaction, first, messages.len(), &pack::pack(first, messages.into_iter())).unwrap();
+            let mut packed = Vec::new();
+            pack::pack(first, messages.len(), messages.iter().copied(), &mut packed);
+            append(&transaction, first, messages.len(), &packed).unwrap();
             first += count;
         }
         transaction.commit().unwrap();

@@ -117,13 +117,12 @@ pub(crate) fn first(path: &Path) -> Result<Option<Uuid>, StoreError> {
     looked.map(|_| first).map_err(|error| StoreError::from_sqlite(path, error))
 }
 
-/// A message on its way in, with what its publisher wants back.
+/// Messages on their way in, which were published together, with what their publisher wants back.
 #[derive(Debug)]
-pub(crate) struct Entry<T> {
-    pub(crate) id: Uuid,
+pub(crate) struct Accepted<T> {
     pub(crate) created: Time,
-    pub(crate) message: Message,
-    pub(crate) ticket: T,
+    pub(crate) messages: Vec<(Uuid, Message)>,
+    pub(crate) tickets: T,
 }
 
 /// A message whose fate is known.
@@ -150,7 +149,7 @@ pub(crate) enum Fate {
 /// What is asked of the writer.
 pub(crate) enum Command<T> {
     /// Store these and say so; told to the publisher's task as [`Report::Stored`], in order.
-    Insert(Vec<Entry<T>>, oneshot::Sender<()>),
+    Insert(Accepted<T>, oneshot::Sender<()>),
     Record(Steps),
     /// The server has begun its n-th session of this life of the process.
     Began(u64),
@@ -167,8 +166,8 @@ pub(crate) enum Command<T> {
 /// What the writer tells the publisher's task.
 #[derive(Debug)]
 pub(crate) enum Report<T> {
-    /// Durable from here on. The message itself comes along, so that it need not be read again.
-    Stored(Vec<(Stored, T)>),
+    /// Durable from here on, numbered from `first`. The messages come along, so that they need not be read again.
+    Stored { first: u64, accepted: Vec<Accepted<T>> },
     /// Waiting messages in order, a damaged one as its number; `end` when there are no more.
     Loaded { rows: Vec<(u64, Option<Stored>)>, end: bool },
     /// The store cannot be written, and is tried again; none when it can again.
@@ -263,14 +262,11 @@ mod tests {
         async fn leave(&self, steps: Vec<Step>) {
             let (outbox, found) = self.open("me");
             assert!(!found.resumes);
-            let entry = |n: u8| Entry {
-                id: Uuid([n; 16]),
-                created: Time::from_ms(0),
-                message: Message::new("t", vec![n], Qos::ExactlyOnce),
-                ticket: (),
-            };
+            let message = |n: u8| (Uuid([n; 16]), Message::new("t", vec![n], Qos::ExactlyOnce));
+            let messages = vec![message(1), message(2)];
+            let accepted = Accepted { created: Time::from_ms(0), messages, tickets: () };
             let (durable, _) = oneshot::channel();
-            outbox.commands().send(Command::Insert(vec![entry(1), entry(2)], durable)).unwrap();
+            outbox.commands().send(Command::Insert(accepted, durable)).unwrap();
             for step in steps {
                 let (recorded, _) = oneshot::channel();
                 outbox.commands().send(Command::Record(Steps { steps: vec![step], recorded })).unwrap();

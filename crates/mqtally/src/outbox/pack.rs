@@ -41,19 +41,19 @@ pub(super) struct Head<'a> {
     payload: &'a [u8],
 }
 
-/// The messages from number `first` on.
+/// Puts the next `count` messages, from number `first` on, into `packed`, and nothing else.
 pub(super) fn pack<'a>(
     first: u64,
-    messages: impl ExactSizeIterator<Item = (Uuid, Time, &'a Message)> + Clone,
-) -> Vec<u8> {
-    let list_bytes = messages.len() * SLOT_BYTES;
-    // A message's size counts more than its head.
-    let bytes: u64 = messages.clone().map(|(_, _, message)| message.size()).sum();
-    let mut packed = Vec::with_capacity(list_bytes + 4 + bytes as usize);
+    count: usize,
+    messages: impl Iterator<Item = (Uuid, Time, &'a Message)>,
+    packed: &mut Vec<u8>,
+) {
+    let list_bytes = count * SLOT_BYTES;
+    packed.clear();
     packed.resize(list_bytes + 4, 0);
-    for ((seq, slot), (id, created, message)) in (first..).zip(0..).zip(messages) {
+    for ((seq, slot), (id, created, message)) in (first..).zip(0..count).zip(messages) {
         let start = packed.len();
-        append(&mut packed, id, created, message);
+        append(packed, id, created, message);
         let length = ((packed.len() - start) as u32).to_le_bytes();
         let crc = checksum(seq, &packed[start..]).to_le_bytes();
         packed[slot * SLOT_BYTES..][..4].copy_from_slice(&length);
@@ -61,7 +61,6 @@ pub(super) fn pack<'a>(
     }
     let crc = checksum(first, &packed[..list_bytes]).to_le_bytes();
     packed[list_bytes..][..4].copy_from_slice(&crc);
-    packed
 }
 
 fn append(packed: &mut Vec<u8>, id: Uuid, created: Time, message: &Message) {
@@ -159,7 +158,9 @@ mod tests {
     }
 
     fn packed(first: u64) -> Vec<u8> {
-        pack(first, messages().iter().map(|(id, created, message)| (*id, *created, message)))
+        let mut packed = b"of the pack before".to_vec();
+        pack(first, 3, messages().iter().map(|(id, created, message)| (*id, *created, message)), &mut packed);
+        packed
     }
 
     fn unpacked(first: u64, packed: &[u8]) -> Vec<Option<Stored>> {

@@ -11,8 +11,15 @@ use mqtally_proto::inflight::Stage;
 use mqtally_proto::packet::ReasonCode;
 use rusqlite::{Connection, Row, Transaction};
 
-pub(super) const LAYOUT: Layout =
-    Layout { kind: "outbox", version: 2, schema: || [SCHEMA, held::SCHEMA, settled::SCHEMA].concat() };
+/// Packs are written and read in their order, and seldom twice: more pages in memory would only be more memory to touch.
+const CACHE_BYTES: u32 = 2 << 20;
+
+pub(super) const LAYOUT: Layout = Layout {
+    kind: "outbox",
+    version: 2,
+    cache_bytes: CACHE_BYTES,
+    schema: || [SCHEMA, held::SCHEMA, settled::SCHEMA].concat(),
+};
 
 const SCHEMA: &str = "
     CREATE TABLE flight(

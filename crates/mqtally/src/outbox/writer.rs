@@ -4,11 +4,15 @@ use super::held::{self, Finder, Leaving};
 use super::pack::{PACK_BYTES, PACK_MESSAGES_MAX, Record, pack};
 use super::settled::{self, Settled as Remembered};
 use super::tables::{self, Flight, Tally};
-use super::{Command, Entry, Failure, Fate, Found, Report, Restored, Settled, StoreError, Stored, Totals};
+use super::{
+    Accepted, Command, Failure, Fate, Found, Message, Report, Restored, Settled, StoreError, Stored, Totals,
+    Uuid,
+};
 use crate::client::{Step, Steps};
 use crate::store::clock::{SystemTimeSource, TimeSource};
 use crate::store::fail::crash_point;
 use crate::store::sqlite::{Ended, Lock, Notice, Options, Store, Waiting};
+use mqtally_proto::Time;
 use mqtally_proto::inflight::Stage;
 use rusqlite::Transaction;
 use rustc_hash::FxHashMap;
@@ -22,6 +26,8 @@ use tokio::sync::{mpsc as tokio_mpsc, oneshot};
 /// What one transaction takes in.
 const BATCH_MESSAGES: usize = PACK_MESSAGES_MAX;
 const BATCH_BYTES: u64 = PACK_BYTES;
+/// What is kept of the room in which packs are put together, for the next one.
+const PACKED_BYTES_KEPT: usize = 2 * PACK_BYTES as usize;
 /// How long settled messages stay in an idle outbox, and how soon an idle outbox sees that a sync failed.
 const TICK: Duration = Duration::from_secs(1);
 /// Pause between two attempts to write to a store that refuses.
@@ -46,6 +52,8 @@ pub(super) struct Writer<T> {
     attempted: Option<u64>,
     /// What waits for commits that could not be synced.
     unsynced: Vec<(u64, Waiting)>,
+    /// Where packs are put together.
+    packed: Vec<u8>,
     clock: SystemTimeSource,
 }
 
@@ -61,7 +69,9 @@ struct State {
 
 /// One transaction's work.
 struct Batch<T> {
-    entries: Vec<Entry<T>>,
+    accepted: Vec<Accepted<T>>,
+    /// What was accepted, and its bytes.
+    messages: usize,
     bytes: u64,
     steps: Vec<Step>,
     began: Option<u64>,
@@ -105,6 +115,7 @@ impl<T: Send + 'static> Writer<T> {
             troubled: false,
             attempted: None,
             unsynced: Vec::new(),
+            packed: Vec::new(),
             clock: SystemTimeSource::default(),
         };
         let restored = writer.give_up_damaged(restored);
@@ -217,11 +228,14 @@ impl<T: Send + 'static> Writer<T> {
             transaction: &transaction,
             state,
             wall,
+            packed: &mut self.packed,
             finder: Finder::default(),
             leaving: Leaving::default(),
             remembered: Vec::new(),
         };
         change.apply(batch, self.epoch_base, &self.session_of).map_err(failed)?;
+        self.packed.clear();
+        self.packed.shrink_to(PACKED_BYTES_KEPT);
         self.state.tally.commits = commit;
         self.state.tally.save(&transaction).map_err(failed)?;
         transaction.commit().map_err(failed)?;
@@ -252,17 +266,13 @@ impl<T: Send + 'static> Writer<T> {
     /// The commit stands: lets go of everybody who waits for it when the disk has it.
     fn tell(&self, batch: &mut Batch<T>) {
         let durable = batch.must_sync();
-        let (entries, waiting) = (std::mem::take(&mut batch.entries), std::mem::take(&mut batch.waiting));
-        let first = self.state.tally.next_seq - entries.len() as u64;
+        let (accepted, waiting) = (std::mem::take(&mut batch.accepted), std::mem::take(&mut batch.waiting));
+        let first = self.state.tally.next_seq - batch.messages as u64;
         let reports = self.reports.clone();
         self.after_commit(durable, move || {
             crash_point!(25);
-            let stored = |(seq, entry): (u64, Entry<T>)| {
-                let Entry { id, created, message, ticket } = entry;
-                (Stored { seq, id, created, message }, ticket)
-            };
-            if !entries.is_empty() {
-                let _ = reports.send(Report::Stored((first..).zip(entries).map(stored).collect()));
+            if !accepted.is_empty() {
+                let _ = reports.send(Report::Stored { first, accepted });
             }
             for waiting in waiting {
                 let _ = waiting.send(());
@@ -362,7 +372,8 @@ impl Settled {
 impl<T> Batch<T> {
     fn new() -> Self {
         Self {
-            entries: Vec::new(),
+            accepted: Vec::new(),
+            messages: 0,
             bytes: 0,
             steps: Vec::new(),
             began: None,
@@ -375,9 +386,10 @@ impl<T> Batch<T> {
     /// False when it is the last command.
     fn take(&mut self, command: Command<T>) -> bool {
         match command {
-            Command::Insert(entries, durable) => {
-                self.bytes += entries.iter().map(|entry| entry.message.size()).sum::<u64>();
-                self.entries.extend(entries);
+            Command::Insert(accepted, durable) => {
+                self.messages += accepted.messages.len();
+                self.bytes += accepted.messages.iter().map(|(_, message)| message.size()).sum::<u64>();
+                self.accepted.push(accepted);
                 self.waiting.push(durable);
             }
             Command::Record(Steps { steps, recorded }) => {
@@ -392,9 +404,15 @@ impl<T> Batch<T> {
         true
     }
 
+    /// What was accepted, in order.
+    fn messages(&self) -> impl Iterator<Item = (Uuid, Time, &Message)> + Clone {
+        self.accepted.iter().flat_map(|Accepted { created, messages, .. }| {
+            messages.iter().map(|(id, message)| (*id, *created, message))
+        })
+    }
+
     fn is_full(&self) -> bool {
-        self.entries.len() + self.steps.len() + self.settled.len() >= BATCH_MESSAGES
-            || self.bytes >= BATCH_BYTES
+        self.messages + self.steps.len() + self.settled.len() >= BATCH_MESSAGES || self.bytes >= BATCH_BYTES
     }
 
     fn is_empty(&self) -> bool {
@@ -403,7 +421,7 @@ impl<T> Batch<T> {
 
     /// Whether anybody waits for the disk, or a failure has to be kept.
     fn must_sync(&self) -> bool {
-        !self.entries.is_empty()
+        !self.accepted.is_empty()
             || !self.steps.is_empty()
             || self.began.is_some()
             || self.settled.iter().any(|settled| matches!(settled.fate, Fate::Failed(_)))
@@ -419,7 +437,8 @@ impl<T> Batch<T> {
 struct Change<'a> {
     transaction: &'a Transaction<'a>,
     state: &'a mut State,
-    wall: mqtally_proto::Time,
+    wall: Time,
+    packed: &'a mut Vec<u8>,
     finder: Finder,
     leaving: Leaving,
     /// What this transaction settles, in order.
@@ -429,7 +448,7 @@ struct Change<'a> {
 impl Change<'_> {
     /// Steps before settlements: what a step says of a message is older than its end.
     fn apply<T>(mut self, batch: &Batch<T>, epoch_base: u64, session_of: &str) -> rusqlite::Result<()> {
-        self.insert(&batch.entries)?;
+        self.insert(batch)?;
         for step in &batch.steps {
             self.begin_session(epoch_base + step.begun, session_of)?;
             self.step(*step)?;
@@ -447,17 +466,19 @@ impl Change<'_> {
         Ok(())
     }
 
-    fn insert<T>(&mut self, mut entries: &[Entry<T>]) -> rusqlite::Result<()> {
-        let tally = &mut self.state.tally;
-        while !entries.is_empty() {
-            let (now, later) = entries.split_at(pack_length(entries));
-            let messages = now.iter().map(|Entry { id, created, message, .. }| (*id, *created, message));
-            held::append(self.transaction, tally.next_seq, now.len(), &pack(tally.next_seq, messages))?;
-            tally.next_seq += now.len() as u64;
-            tally.rows += now.len() as u64;
-            tally.bytes += now.iter().map(|entry| entry.message.size()).sum::<u64>();
-            entries = later;
+    fn insert<T>(&mut self, batch: &Batch<T>) -> rusqlite::Result<()> {
+        let (tally, mut left) = (&mut self.state.tally, batch.messages());
+        loop {
+            let count = pack_length(left.clone().map(|(.., message)| message));
+            if count == 0 {
+                break;
+            }
+            pack(tally.next_seq, count, left.by_ref(), self.packed);
+            held::append(self.transaction, tally.next_seq, count, self.packed)?;
+            tally.next_seq += count as u64;
         }
+        tally.rows += batch.messages as u64;
+        tally.bytes += batch.bytes;
         Ok(())
     }
 
@@ -543,15 +564,15 @@ impl Change<'_> {
     }
 }
 
-/// How many of these, at least one, go into the next row.
-fn pack_length<T>(entries: &[Entry<T>]) -> usize {
+/// How many of these, at least one where there is any, go into the next row.
+fn pack_length<'a>(messages: impl Iterator<Item = &'a Message>) -> usize {
     let mut bytes = 0;
-    let fits = |entry: &&Entry<T>| {
+    let fits = |message: &&Message| {
         let room = bytes < PACK_BYTES;
-        bytes += entry.message.size();
+        bytes += message.size();
         room
     };
-    entries.iter().take(PACK_MESSAGES_MAX).take_while(fits).count()
+    messages.take(PACK_MESSAGES_MAX).take_while(fits).count()
 }
 
 fn forget_other_sessions(store: &mut Store, epoch: u64) -> rusqlite::Result<()> {

@@ -181,9 +181,9 @@ impl Builder {
 
     fn spawn(
         mut self,
-        outbox: Option<Outbox<super::Ticket>>,
+        outbox: Option<Outbox<super::Tickets>>,
         found: Found,
-        reports: mpsc::UnboundedReceiver<outbox::Report<super::Ticket>>,
+        reports: mpsc::UnboundedReceiver<outbox::Report<super::Tickets>>,
     ) -> Publisher {
         let Found { totals, notices, restored, resumes } = found;
         self.settings.gate = outbox.as_ref().map(gate);
@@ -258,7 +258,7 @@ fn session_of(options: &mut Options, endpoint: &Endpoint, store_id: [u8; 16]) ->
     format!("{}@{}:{}{}", options.client_id, endpoint.host(), endpoint.port(), endpoint.path())
 }
 
-fn gate(outbox: &Outbox<super::Ticket>) -> Gate {
+fn gate(outbox: &Outbox<super::Tickets>) -> Gate {
     let commands = outbox.commands().clone();
     Arc::new(move |steps| {
         // A thread that has ended drops the steps, and with them the connection.

@@ -30,8 +30,8 @@ pub(crate) struct Lineup {
     /// Whether there may be messages in the outbox behind `tail`.
     behind: bool,
     loading: bool,
-    /// Who waits for an answer to messages that are only in the outbox.
-    tickets: FxHashMap<u64, Ticket>,
+    /// Who waits for an answer to messages that are only in the outbox, in their order.
+    tickets: VecDeque<(u64, Ticket)>,
     flights: FxHashMap<u64, Flight>,
     /// What is in flight, by topic.
     lanes: FxHashMap<ByteString, Lane>,
@@ -73,7 +73,7 @@ impl Lineup {
             tail: 0,
             behind: stored,
             loading: false,
-            tickets: FxHashMap::default(),
+            tickets: VecDeque::new(),
             flights: FxHashMap::default(),
             lanes: FxHashMap::default(),
         }
@@ -83,7 +83,7 @@ impl Lineup {
     pub(crate) fn accept(&mut self, stored: Stored, ticket: Ticket) {
         self.behind |= self.stored && self.is_heavy();
         if self.behind {
-            self.tickets.insert(stored.seq, ticket);
+            self.tickets.push_back((stored.seq, ticket));
         } else {
             self.line_up(stored, Some(ticket));
         }
@@ -96,7 +96,7 @@ impl Lineup {
         for stored in rows {
             // What an earlier process had in flight may have been read before its session was known to be lost.
             if !self.flights.contains_key(&stored.seq) {
-                let ticket = self.tickets.remove(&stored.seq);
+                let ticket = self.take_ticket(stored.seq);
                 self.line_up(stored, ticket);
             }
         }
@@ -105,7 +105,7 @@ impl Lineup {
     /// A message that cannot be read has no place in line, and keeps nobody behind it.
     pub(crate) fn skip(&mut self, seq: u64) -> Option<Ticket> {
         self.tail = self.tail.max(seq);
-        self.tickets.remove(&seq)
+        self.take_ticket(seq)
     }
 
     /// Messages that are not settled, as far as they are in memory or somebody waits for them.
@@ -171,6 +171,12 @@ impl Lineup {
         self.waiting.is_empty() && self.flights.is_empty() && !self.behind
     }
 
+    /// They are asked for about in their order, so that it is one of the first.
+    fn take_ticket(&mut self, seq: u64) -> Option<Ticket> {
+        let at = self.tickets.binary_search_by_key(&seq, |(seq, _)| *seq).ok()?;
+        self.tickets.remove(at).map(|(_, ticket)| ticket)
+    }
+
     fn line_up(&mut self, stored: Stored, ticket: Option<Ticket>) {
         self.tail = stored.seq;
         self.waiting_bytes += stored.message.size();
@@ -202,7 +208,7 @@ mod tests {
     }
 
     fn ticket() -> Ticket {
-        receipt::issue(&[Uuid([0; 16])], Instant::now()).next().unwrap().1
+        receipt::issue([Uuid([0; 16])].into_iter(), Instant::now()).1.next().unwrap()
     }
 
     fn lineup(messages: &[(&'static str, Qos)]) -> Lineup {
@@ -253,6 +259,23 @@ mod tests {
         assert_eq!((lineup.waiting.len(), lineup.wants()), (WAITING_MAX, None), "there is enough to do");
         while next(&mut lineup).is_some() {}
         assert_eq!(lineup.wants(), Some(WAITING_MAX as u64 + 4));
+    }
+
+    #[test]
+    fn who_waits_for_a_message_that_is_only_in_the_outbox_is_known_when_it_is_read() {
+        let mut lineup = Lineup::new(true);
+        lineup.wants();
+        for seq in 1..=4 {
+            lineup.accept(stored(seq, "a", Qos::AtLeastOnce), ticket());
+        }
+        lineup.loaded([1, 3].map(|seq| stored(seq, "a", Qos::AtLeastOnce)), false);
+        assert!(lineup.skip(2).is_some() && lineup.skip(2).is_none(), "once");
+        lineup.loaded([stored(4, "a", Qos::AtLeastOnce)], true);
+        while next(&mut lineup).is_some() {}
+        for seq in [1, 3, 4] {
+            assert!(lineup.land(seq).unwrap().ticket.is_some(), "{seq}");
+        }
+        assert_eq!(lineup.len(), 0);
     }
 
     #[test]

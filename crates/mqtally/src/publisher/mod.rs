@@ -46,17 +46,17 @@ pub use backoff::Backoff;
 pub use builder::{Builder, OnFull, StartError};
 pub use receipt::{Acknowledged, DeliveryError, Receipt};
 
-use crate::outbox::{Command, Entry};
+use crate::outbox::{Accepted, Command};
 use bytes::Bytes;
 use bytestring::ByteString;
 use capacity::{Capacity, Room};
 use mqtally_proto::Time;
 use mqtally_proto::packet::{Qos, ReasonCode};
 use mqtally_proto::topic::{self, TopicError};
-use receipt::Ticket;
+use receipt::Tickets;
 use serde::Serialize;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use task::Input;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -82,7 +82,7 @@ struct Shared {
 
 /// Where an accepted message goes.
 enum Sink {
-    Outbox(std::sync::mpsc::Sender<Command<Ticket>>),
+    Outbox(std::sync::mpsc::Sender<Command<Tickets>>),
     Memory,
 }
 
@@ -229,8 +229,17 @@ impl Publisher {
 
     /// A new message id.
     pub fn next_id(&self) -> Uuid {
-        let random = self.shared.random.lock().unwrap_or_else(PoisonError::into_inner).u128(..);
-        Uuid::new(wall_clock(), random)
+        Uuid::new(wall_clock(), self.random().u128(..))
+    }
+
+    /// New message ids, for less than one call of [`next_id`](Self::next_id) for each.
+    pub fn next_ids(&self, count: usize) -> Vec<Uuid> {
+        let (now, mut random) = (wall_clock(), self.random());
+        (0..count).map(|_| Uuid::new(now, random.u128(..))).collect()
+    }
+
+    fn random(&self) -> MutexGuard<'_, fastrand::Rng> {
+        self.shared.random.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How the publisher fares, now and when it changes.
@@ -293,21 +302,18 @@ impl Publisher {
         messages: Vec<(Uuid, Message)>,
         published: Instant,
     ) -> Result<(Vec<Receipt>, Option<oneshot::Receiver<()>>), PublishError> {
-        let created = wall_clock();
-        let ids: Vec<_> = messages.iter().map(|(id, _)| *id).collect();
-        let enter = |((id, message), (receipt, ticket))| (receipt, Entry { id, created, message, ticket });
-        let (receipts, entries) =
-            messages.into_iter().zip(receipt::issue(&ids, published)).map(enter).unzip();
+        let (receipts, tickets) = receipt::issue(messages.iter().map(|(id, _)| *id), published);
+        let accepted = Accepted { created: wall_clock(), messages, tickets };
         let sent = match &self.shared.sink {
             Sink::Memory => self
                 .shared
                 .inputs
-                .send(Input::Accepted(entries))
+                .send(Input::Accepted(accepted))
                 .map(|()| None)
                 .map_err(|_| PublishError::Closed),
             Sink::Outbox(commands) => {
                 let (durable, stored) = oneshot::channel();
-                let insert = Command::Insert(entries, durable);
+                let insert = Command::Insert(accepted, durable);
                 commands.send(insert).map(|()| Some(stored)).map_err(|_| PublishError::Closed)
             }
         };

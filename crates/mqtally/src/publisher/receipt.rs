@@ -4,6 +4,7 @@ use crate::outbox::{Failure, Uuid};
 use mqtally_proto::packet::{Qos, ReasonCode};
 use std::fmt;
 use std::future::Future;
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -150,23 +151,44 @@ pub(crate) struct Ticket {
     line: u32,
 }
 
+/// Tickets of messages that were published together, in their order; those that are not taken are dropped.
+#[derive(Debug)]
+pub(crate) struct Tickets {
+    sheet: Arc<Sheet>,
+    lines: Range<u32>,
+}
+
 /// Receipts and their tickets, for messages that are published together, now.
-pub(crate) fn issue(ids: &[Uuid], published: Instant) -> impl Iterator<Item = (Receipt, Ticket)> {
-    let lines = Mutex::new(ids.iter().map(|_| Line::Open).collect());
+pub(crate) fn issue(ids: impl ExactSizeIterator<Item = Uuid>, published: Instant) -> (Vec<Receipt>, Tickets) {
+    let count = ids.len();
+    let lines = Mutex::new((0..count).map(|_| Line::Open).collect());
     let sheet = Arc::new(Sheet { published, stored: OnceLock::new(), lines });
-    (0..).zip(ids).map(move |(line, id)| {
-        let ticket = Ticket { sheet: Some(Arc::clone(&sheet)), line };
-        (Receipt { id: *id, sheet: Arc::clone(&sheet), line }, ticket)
-    })
+    let receipts = ids.zip(0..).map(|(id, line)| Receipt { id, sheet: Arc::clone(&sheet), line }).collect();
+    (receipts, Tickets { sheet, lines: 0..count as u32 })
+}
+
+impl Tickets {
+    /// All of them are durable since `now`.
+    pub(crate) fn stored(&self, now: Instant) {
+        self.sheet.stored.get_or_init(|| now);
+    }
+}
+
+impl Iterator for Tickets {
+    type Item = Ticket;
+
+    fn next(&mut self) -> Option<Ticket> {
+        self.lines.next().map(|line| Ticket { sheet: Some(Arc::clone(&self.sheet)), line })
+    }
+}
+
+impl Drop for Tickets {
+    fn drop(&mut self) {
+        self.for_each(drop);
+    }
 }
 
 impl Ticket {
-    pub(crate) fn stored(&self, now: Instant) {
-        if let Some(sheet) = &self.sheet {
-            sheet.stored.get_or_init(|| now);
-        }
-    }
-
     pub(crate) fn acknowledge(mut self, qos: Qos, reason: ReasonCode, now: Instant) {
         if let Some(sheet) = self.sheet.take() {
             let after = now.saturating_duration_since(sheet.published);
@@ -207,7 +229,8 @@ mod tests {
     #[test]
     fn each_receipt_gets_its_own_answer_and_only_who_waits_is_woken() {
         let ids = [1, 2, 3].map(|n| Uuid([n; 16]));
-        let (mut receipts, mut tickets): (Vec<_>, Vec<_>) = issue(&ids, Instant::now()).unzip();
+        let (mut receipts, tickets) = issue(ids.into_iter(), Instant::now());
+        let mut tickets: Vec<_> = tickets.collect();
         let woken = Arc::<Woken>::default();
         let waker = Waker::from(Arc::clone(&woken));
         let mut poll = |at: usize| Pin::new(&mut receipts[at]).poll(&mut Context::from_waker(&waker));
@@ -222,5 +245,18 @@ mod tests {
         assert!(matches!(poll(1), Poll::Ready(Ok(_))), "and again");
         assert_eq!(poll(0), Poll::Ready(Err(DeliveryError::Unsettled { id: ids[0] })));
         assert_eq!(poll(2), Poll::Ready(Err(DeliveryError::Failed { id: ids[2], failure })));
+    }
+
+    #[test]
+    fn tickets_that_nobody_takes_say_that_there_will_be_no_answer() {
+        let ids = [1, 2].map(|n| Uuid([n; 16]));
+        let (mut receipts, mut tickets) = issue(ids.into_iter(), Instant::now());
+        let taken = tickets.next();
+        drop(tickets);
+        let mut poll = |at: usize| Pin::new(&mut receipts[at]).poll(&mut Context::from_waker(Waker::noop()));
+        assert!(poll(0).is_pending());
+        assert_eq!(poll(1), Poll::Ready(Err(DeliveryError::Unsettled { id: ids[1] })));
+        drop(taken);
+        assert_eq!(poll(0), Poll::Ready(Err(DeliveryError::Unsettled { id: ids[0] })));
     }
 }

@@ -5,12 +5,12 @@
 use super::capacity::{Capacity, Room};
 use super::lineup::{Flight, LOAD_MAX, Lineup, failure_of};
 use super::outgoing::Outgoing;
-use super::receipt::Ticket;
+use super::receipt::Tickets;
 use super::suspect::Suspect;
 use super::{Backoff, Link, Status, wall_clock};
 use crate::client::{Client, ConnectError, Event, Events};
 use crate::connection::Closed;
-use crate::outbox::{Command, Entry, Failure, Fate, Outbox, Report, Settled, Stored};
+use crate::outbox::{Accepted, Command, Failure, Fate, Outbox, Report, Settled, Stored};
 use mqtally_proto::packet::ReasonCode;
 use mqtally_proto::session;
 use std::future::Future;
@@ -32,7 +32,7 @@ const EARLY_ENDS_MIN: u32 = 4;
 /// What reaches the loop from the handles.
 pub(super) enum Input {
     /// Without an outbox: accepted.
-    Accepted(Vec<Entry<Ticket>>),
+    Accepted(Accepted<Tickets>),
     /// Settle what there is until the deadline, then end and say how much is left.
     Close { deadline: Instant, left: oneshot::Sender<u64> },
 }
@@ -43,8 +43,8 @@ pub(super) struct Task {
     pub(super) client: Client,
     pub(super) events: Events,
     pub(super) inputs: mpsc::UnboundedReceiver<Input>,
-    pub(super) reports: mpsc::UnboundedReceiver<Report<Ticket>>,
-    pub(super) outbox: Option<Outbox<Ticket>>,
+    pub(super) reports: mpsc::UnboundedReceiver<Report<Tickets>>,
+    pub(super) outbox: Option<Outbox<Tickets>>,
     pub(super) lineup: Lineup,
     pub(super) capacity: Arc<Capacity>,
     pub(super) status: watch::Sender<Status>,
@@ -79,7 +79,7 @@ struct Course {
 /// The one thing that was waited for.
 enum Woken {
     Input(Option<Input>),
-    Report(Report<Ticket>),
+    Report(Report<Tickets>),
     Events(usize),
     Connected(Result<(), ConnectError>),
     Retry,
@@ -163,25 +163,29 @@ impl Task {
 
     fn take(&mut self, input: Input, course: &mut Course) {
         match input {
-            Input::Accepted(entries) => {
-                for Entry { id, created, message, ticket } in entries {
-                    let stored = Stored { seq: course.next_seq, id, created, message };
-                    course.next_seq += 1;
-                    self.lineup.accept(stored, ticket);
-                }
-            }
+            Input::Accepted(accepted) => course.next_seq = self.line_up(course.next_seq, accepted),
             Input::Close { deadline, left } => course.closing = Some((deadline, left)),
         }
     }
 
-    fn report(&mut self, report: Report<Ticket>, course: &mut Course) {
+    /// Messages numbered from `first` on; returns the next number.
+    fn line_up(&mut self, first: u64, accepted: Accepted<Tickets>) -> u64 {
+        let Accepted { created, messages, tickets } = accepted;
+        let next = first + messages.len() as u64;
+        for (seq, ((id, message), ticket)) in (first..).zip(messages.into_iter().zip(tickets)) {
+            self.lineup.accept(Stored { seq, id, created, message }, ticket);
+        }
+        next
+    }
+
+    fn report(&mut self, report: Report<Tickets>, course: &mut Course) {
         match report {
-            Report::Stored(stored) => {
+            Report::Stored { first, accepted } => {
                 let now = std::time::Instant::now();
-                for (stored, ticket) in stored {
-                    ticket.stored(now);
-                    self.lineup.accept(stored, ticket);
-                }
+                accepted.into_iter().fold(first, |first, accepted| {
+                    accepted.tickets.stored(now);
+                    self.line_up(first, accepted)
+                });
             }
             Report::Loaded { rows, end } => self.loaded(rows, end, course),
             Report::Trouble(trouble) => self.status.send_modify(|status| status.trouble = trouble),
@@ -372,7 +376,7 @@ impl Task {
         self.status.send_modify(|status| status.link = Link::Offline { why, reason });
     }
 
-    fn ask(&self, command: Command<Ticket>) {
+    fn ask(&self, command: Command<Tickets>) {
         if let Some(outbox) = &self.outbox {
             // The thread only ends when it was told to.
             let _ = outbox.commands().send(command);

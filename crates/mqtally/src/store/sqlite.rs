@@ -33,6 +33,8 @@ pub struct Layout {
     pub kind: &'static str,
     /// Format version: what this program writes, and the only one that it reads.
     pub version: i32,
+    /// Bytes of pages that are kept in memory.
+    pub cache_bytes: u32,
     /// Tables of an empty store. One of them is `tally`, whose only row has the column `commits`.
     pub schema: fn() -> String,
 }
@@ -263,7 +265,8 @@ pub fn attach(path: &Path, layout: &Layout) -> Result<Connection, StoreError> {
         return Err(StoreError::Foreign { path: path.to_owned() });
     }
     let connection = open_file(path, OpenFlags::SQLITE_OPEN_READ_WRITE, layout)?;
-    let prepared = prepare(&connection).and_then(|()| connection.execute_batch("PRAGMA synchronous=FULL"));
+    let prepared =
+        prepare(&connection, layout).and_then(|()| connection.execute_batch("PRAGMA synchronous=FULL"));
     prepared.map_err(|error| StoreError::from_sqlite(path, error))?;
     Ok(connection)
 }
@@ -296,7 +299,7 @@ fn connect(
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
     let connection = open_file(path, flags, layout)?;
-    prepare(&connection).map_err(failed)?;
+    prepare(&connection, layout).map_err(failed)?;
     if create(&connection, layout).map_err(failed)? {
         sync_directory(path)?;
         crash_point!(12);
@@ -359,10 +362,10 @@ fn defined(layout: &Layout) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-fn prepare(connection: &Connection) -> rusqlite::Result<()> {
+fn prepare(connection: &Connection, layout: &Layout) -> rusqlite::Result<()> {
     connection.query_row("PRAGMA journal_mode=WAL", [], |_| Ok(()))?;
-    connection
-        .execute_batch("PRAGMA synchronous=NORMAL; PRAGMA cache_size=-8000; PRAGMA foreign_keys=OFF;")?;
+    connection.execute_batch("PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=OFF;")?;
+    connection.execute_batch(&format!("PRAGMA cache_size=-{}", layout.cache_bytes / 1024))?;
     connection.query_row(&format!("PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}"), [], |_| Ok(()))?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(())
