@@ -20,8 +20,9 @@ broker no way to announce; **documented** is what the broker's own documentation
 promises no durability, so what a restart lost counts against the measured **profile** only. *n of m* says how often a
 promise was broken, and how often it was put to the test. Everything here is about these versions; later ones may differ.
 
-Each finding ends with the command that shows it again, in bash in this repository, behind those of its section;
-what depends on how a broker's tasks meet may take another seed. `mqtally explain D1` says what a promise is.
+Each finding ends with the command that shows it again, in bash in this repository, behind those of its section, where
+`.ci/install-brokers` has been run and `mqtally` is found (`cargo build --release; PATH=$PWD/target/release:$PATH`). What
+depends on how a broker's tasks meet may take another seed. `mqtally explain D1` says what a promise is.
 
 ";
 
