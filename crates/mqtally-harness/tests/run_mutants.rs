@@ -175,3 +175,26 @@ async fn through_the_proxy_alone_every_promise_is_kept() {
         }
     }
 }
+
+/// Lawful and odd, over sockets: whatever such a broker does to a workload, it is accused of nothing, and the run says
+/// everything that it has to.
+async fn lawful(mutant: Mutant, versions: &[Version]) {
+    for group in Group::ALL.into_iter().filter(|group| !group.needs_restart()) {
+        for version in versions {
+            let (_, report, troubles) = judge(mutant, group, *version).await;
+            println!("{:>20} {version:?} {:<10} {:?}", format!("{mutant:?}"), group.name(), report.verdict);
+            assert_eq!(troubles, Vec::<String>::new());
+            assert_eq!(report.verdict, Verdict::Kept, "{:?} {:#?}", report.unknown_because, report.findings);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lawful_a_broker_may_send_one_message_at_a_time() {
+    lawful(Mutant::WindowOfOne, BOTH).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lawful_a_broker_may_announce_limits_of_its_own() {
+    lawful(Mutant::Announce, V5).await;
+}

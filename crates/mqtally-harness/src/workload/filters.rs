@@ -84,6 +84,7 @@ pub(crate) async fn matching(scene: Scene) -> Result<(), Trouble> {
     ];
     let mut subscriber = scene.durable(&scene.client("matching")).await?;
     let mut publisher = Publisher::connect(&scene, "matching-publisher").await?;
+    publish_beside(&scene, &mut subscriber, &mut publisher).await?;
     for (at, (filter, topic)) in cases.into_iter().enumerate() {
         let [filter, topic] = [filter, topic].map(|tail| scene.topic(&format!("{at}/{tail}")));
         let mut streams = [Qos::AtLeastOnce, Qos::ExactlyOnce].map(|qos| publisher.stream(&topic, qos));
@@ -95,6 +96,31 @@ pub(crate) async fn matching(scene: Scene) -> Result<(), Trouble> {
     }
     subscriber.disconnect().await?;
     publisher.disconnect().await
+}
+
+/// Topics that are another than the filter's by a case, an empty level or the form of a letter: nothing may come of them.
+/// What comes behind had every chance to.
+async fn publish_beside(
+    scene: &Scene,
+    subscriber: &mut Probe,
+    publisher: &mut Publisher,
+) -> Result<(), Trouble> {
+    let cases = [
+        ("A", "a"),
+        ("b", "b/"),
+        ("c/", "c"),
+        ("d/+", "d"),
+        ("e/+", "e/f/g"),
+        ("\u{e9}", "e\u{301}"),
+        ("h i", "h  i"),
+    ];
+    for (filter, topic) in cases {
+        let [filter, topic] = [filter, topic].map(|tail| scene.topic(&format!("beside/{tail}")));
+        subscriber.subscribe(&[(&filter, Qos::ExactlyOnce)]).await?;
+        let mut source = publisher.stream(&topic, Qos::AtLeastOnce);
+        publisher.send_and_settle(source.loads(2)).await?;
+    }
+    Ok(())
 }
 
 /// The same filter is subscribed again and again, at one QoS and at another, while messages flow: none is lost.

@@ -236,7 +236,11 @@ impl Link {
                     connect.clean_start = true;
                 }
             }
-            Packet::Puback(_) => self.answered += 1,
+            Packet::Puback(_) => {
+                self.answered += 1;
+                self.finish_one(state.mutant);
+            }
+            Packet::Pubcomp(_) => self.finish_one(state.mutant),
             Packet::Publish(publish) => {
                 state.see(publish);
                 if state.mutant == Mutant::MatchDollar && publish.topic.starts_with('$') {
@@ -525,6 +529,16 @@ impl Link {
         if strikes {
             state.strikes += 1;
             connack.session_present = !connack.session_present;
+        }
+        if state.mutant == Mutant::Announce && self.version == Some(Version::V5_0) {
+            state.strikes += 1;
+            connack.properties.0.retain(|it| !matches!(it, Property::ReceiveMaximum(_)));
+            connack.properties.0.extend([
+                Property::ServerKeepAlive(19),
+                Property::ReceiveMaximum(5),
+                Property::ReasonString("as you like it".into()),
+                Property::UserProperty("served-by".into(), "somebody".into()),
+            ]);
         }
         let session_present = connack.session_present;
         self.client(&Packet::Connack(connack));

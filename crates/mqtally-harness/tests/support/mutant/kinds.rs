@@ -151,4 +151,8 @@ pub(crate) enum Mutant {
     IgnoreSendIfNew,
     /// Forgets what a subscription asked for beside its QoS when its session is resumed.
     ForgetOptions,
+    /// Lawful: sends one message at a time, whatever the client takes.
+    WindowOfOne,
+    /// Lawful: announces a keep-alive and a small receive maximum of its own, and says more than it has to.
+    Announce,
 }

@@ -21,11 +21,24 @@ impl Link {
             }
             Mutant::FreeAtPubrec if self.is("slow") => {
                 self.waiting.push_back(publish.clone());
-                self.fill_places();
+                self.fill_places(PLACES);
+            }
+            Mutant::WindowOfOne if publish.qos > Qos::AtMostOnce => {
+                self.waiting.push_back(publish.clone());
+                self.fill_places(1);
+                state.strikes += u32::from(!self.waiting.is_empty());
             }
             _ => return false,
         }
         true
+    }
+
+    /// The client has finished a delivery.
+    pub(super) fn finish_one(&mut self, mutant: Mutant) {
+        if mutant == Mutant::WindowOfOne {
+            self.taken = self.taken.saturating_sub(1);
+            self.fill_places(1);
+        }
     }
 
     fn let_out_reversed(&mut self, state: &mut State) {
@@ -37,8 +50,8 @@ impl Link {
         }
     }
 
-    fn fill_places(&mut self) {
-        while self.taken < PLACES
+    fn fill_places(&mut self, places: usize) {
+        while self.taken < places
             && let Some(publish) = self.waiting.pop_front()
         {
             self.taken += 1;
@@ -51,7 +64,7 @@ impl Link {
         if state.mutant == Mutant::FreeAtPubrec && self.is("slow") {
             self.taken = self.taken.saturating_sub(1);
             state.strikes += u32::from(!self.waiting.is_empty());
-            self.fill_places();
+            self.fill_places(PLACES);
         }
     }
 
