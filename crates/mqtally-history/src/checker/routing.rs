@@ -27,6 +27,10 @@ fn judge_ours(world: &World, delivery: &Delivery<'_>, known: &Known<'_>, ledger:
         judge_no_local(world, delivery, known, ledger);
         return judge_old(world, delivery, known, ledger);
     }
+    // It was on its way to the session before.
+    if routes.discarded > 0 && world.is_superseded(delivery.connection) {
+        return;
+    }
     let (id, why) = match (routes.given_up, routes.discarded) {
         (1.., _) => {
             (PromiseId::D10, "only a filter matches that UNSUBACK had ended before the message was sent")

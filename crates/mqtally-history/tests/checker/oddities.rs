@@ -138,6 +138,17 @@ fn both() -> Vec<Row> {
         ("a delivery crosses a takeover, under an id that has served another message", "+D3",
          joined(2) + &published(2, 0) + &received(2, 0) + "sub > CONNECT clean=0;" + &published(2, 1) + "sub < CONNACK sp=1; sub#1 < PUBLISH qos=2 id=100 m=0/0/1; sub#1 > PUBREC 100;
           sub < PUBLISH qos=2 id=100 m=0/0/1 dup; sub > PUBREC 100; sub < PUBREL 100; sub > PUBCOMP 100; sub#1 | closed;" + &drained(2, 2)),
+        ("a delivery is read late, on the connection that was taken over", "",
+         joined(0) + &published(0, 0) + &published(0, 1) + "sub > CONNECT clean=0; sub < CONNACK sp=1;" + &received(0, 1) + "sub#1 < PUBLISH qos=0 m=0/0/0; sub#1 | closed;" + &drained(0, 2)),
+        ("a delivery is read late, on the connection that a clean start took over", "",
+         joined(1) + &published(1, 0) + "sub > CONNECT clean=1; sub < CONNACK sp=0; sub#1 < PUBLISH qos=1 id=100 m=0/0/0; sub#1 > PUBACK 100; sub#1 | closed; sub > SUBSCRIBE 1 a@1; sub < SUBACK 1 1;" + &drained(1, 1)),
+        ("a QoS 2 delivery is read late, on the connection that a clean start took over", "",
+         joined(2) + &published(2, 0) + "sub > CONNECT clean=1; sub < CONNACK sp=0; sub > SUBSCRIBE 1 a@2; sub < SUBACK 1 2; sub#1 < PUBLISH qos=2 id=100 m=0/0/0; sub#1 > PUBREC 100; sub#1 | closed;" + &published(2, 1) + "sub < PUBLISH qos=2 id=100 m=0/0/1; sub > PUBREC 100; sub < PUBREL 100; sub > PUBCOMP 100;" + &drained(2, 2)),
+        ("a retained message is read late, on the connection that was taken over", "",
+         "group g; pub > CONNECT clean=0; pub < CONNACK sp=0; pub > PUBLISH qos=1 id=1 m=0/0/0 retain; pub < PUBACK 1; sub > CONNECT clean=0; sub < CONNACK sp=0; sub > SUBSCRIBE 1 a@1; sub < SUBACK 1 1;
+          sub > CONNECT clean=0; sub < CONNACK sp=1; sub < PUBLISH qos=1 id=9 m=0/0/0 retain dup; sub > PUBACK 9; sub#1 < PUBLISH qos=1 id=9 m=0/0/0 retain; sub#1 > PUBACK 9; sub#1 | closed;".to_owned() + &drained(1, 1)),
+        ("PUBREL is read late, on the connection that was taken over", "+D3",
+         joined(2) + &published(2, 0) + "sub < PUBLISH qos=2 id=100 m=0/0/0; sub > PUBREC 100; sub > CONNECT clean=0; sub < CONNACK sp=1; sub < PUBREL 100; sub > PUBCOMP 100; sub#1 < PUBREL 100; sub#1 > PUBCOMP 100; sub#1 | closed;" + &drained(2, 1)),
         ("the broker ends one connection after the other, and each has brought something new", "+L2",
          joined(1) + &(0..6).map(|it| published(1, it) + &received(1, it) + "sub | closed; sub > CONNECT clean=0; sub < CONNACK sp=1;").collect::<String>()
             + "sub > PINGREQ; sub < PINGRESP;" + &drained(1, 6)),
