@@ -105,8 +105,9 @@ impl Application {
     fn handle(&self, publish: &Publish) {
         let Identity::Ours(marker) = Identity::of(self.scene.plan.run, &publish.payload) else { return };
         let message = marker.message;
-        // A sentinel is the run's own: an application has nothing to recognise it by, and nothing to do with it.
-        if marker.purpose != Purpose::Sentinel {
+        // A sentinel is the run's own, and an application has nothing to recognise it by: a second copy is no message.
+        let known = marker.purpose == Purpose::Sentinel && self.handled.borrow().contains(&message);
+        if !known {
             let outcome = self.state().settle(publish, message);
             self.scene.recorder.record(EventKind::Settled { client: self.client.clone(), message, outcome });
         }
