@@ -58,7 +58,7 @@ fn answer(packet: Packet) -> Option<Packet> {
             Some(Packet::Connack(Connack { session_present: false, reason: ReasonCode::SUCCESS, properties }))
         }
         Packet::Subscribe(it) => {
-            let reasons = it.filters.iter().map(|_| ReasonCode::SUCCESS).collect();
+            let reasons = it.filters.iter().map(|filter| ReasonCode(filter.qos.as_u8())).collect();
             Some(Packet::Suback(Suback { packet_id: it.packet_id, properties, reasons }))
         }
         Packet::Publish(Publish {
