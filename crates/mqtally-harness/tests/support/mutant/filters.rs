@@ -61,23 +61,24 @@ impl Link {
     /// A clean start that keeps what the session before had asked for.
     pub(super) fn keep_filters(&mut self, state: &mut State) {
         if state.mutant == Mutant::KeepFiltersAtCleanStart && self.is("clean-start") && self.number == 2 {
-            state.strikes += 1;
-            let filters = std::mem::take(&mut state.filters);
-            let filters = filters.into_iter().map(|it| Subscription::new(it, Qos::ExactlyOnce)).collect();
-            let properties = Properties::default();
-            self.broker(&Packet::Subscribe(Subscribe { packet_id: OWN_PACKET_ID, properties, filters }));
+            self.ask_in_its_stead(state);
         }
     }
 
     /// A session that is resumed with the filters alone.
     pub(super) fn forget_options(&mut self, state: &mut State) {
         if state.mutant == Mutant::ForgetOptions && self.is("no-local") && self.number == 2 {
-            state.strikes += 1;
-            let filters = std::mem::take(&mut state.filters);
-            let filters = filters.into_iter().map(|it| Subscription::new(it, Qos::ExactlyOnce)).collect();
-            let properties = Properties::default();
-            self.broker(&Packet::Subscribe(Subscribe { packet_id: OWN_PACKET_ID, properties, filters }));
+            self.ask_in_its_stead(state);
         }
+    }
+
+    /// Subscribes to what the client had asked for, without its options.
+    fn ask_in_its_stead(&mut self, state: &mut State) {
+        state.strikes += 1;
+        let filters = std::mem::take(&mut state.filters);
+        let filters = filters.into_iter().map(|it| Subscription::new(it, Qos::ExactlyOnce)).collect();
+        let properties = Properties::default();
+        self.broker(&Packet::Subscribe(Subscribe { packet_id: OWN_PACKET_ID, properties, filters }));
     }
 
     /// A session that is resumed without what it had asked for before the restart.
