@@ -13,6 +13,7 @@ A strike is a rule of the fault proxy, or a deed at a packet:
     cut fin inside c2s PUBACK bytes=1   in the middle of a packet
     storm 3 within 10ms                 connect three more times at once
     takeover before s2c PUBREC          half-open, takeover, kill-client, wipe-client,
+    kill-process after c2s PUBREC 2     kill-process, wipe-process,
     pause-broker after c2s PUBLISH for 80ms    pause-broker, terminate-broker, kill-broker
     cut fin before s2c PUBREC window=21        with so many messages in flight
 Where a link is the publisher's and where it is the subscriber's follows from packet and direction: c2s PUBLISH and s2c PUBREC are the publisher's, s2c PUBLISH and c2s PUBREC the subscriber's. A strike that never happened makes the verdict unknown.
@@ -102,11 +103,13 @@ It has no chance to write anything, but what it handed to the operating system s
         text: "Only profile `power-safe` promises that everything acknowledged is there afterwards.",
     },
     Entry {
-        words: &["F11", "kill-client", "wipe-client"],
+        words: &["F11", "kill-process", "wipe-process", "kill-client", "wipe-client"],
         title: "a client process is killed",
         text: "\
-With a store (kill-client) it resumes where it was; without one (wipe-client) it has forgotten its half of the session, and what QoS 2 knew about repeats with it, and starts clean. Every run does both, four times over each version.
-The clients of a run live in its own process: there the connection is reset in the middle of a handshake, and what the client knew is kept or forgotten. A broker cannot tell that from SIGKILL, behind which the kernel closes the socket. Your own program (--subject-pub, --subject-sub) is killed by SIGKILL, with all of its process group.",
+With its store it resumes where it was; without one it has forgotten its half of the session, and what QoS 2 knew about repeats with it.
+kill-process and wipe-process: 'mqtally sub' and 'mqtally pub' run as processes of their own behind the fault proxy, and are killed with SIGKILL while their link is held still at a packet of a handshake. The next process finds the store of the last one (kill-process), or none (wipe-process). Every run kills one at each packet of both handshakes on both sides, and some without their store. What the subscriber acknowledged it has to process, across all its kills (A3); what its store took with it nobody asks for.
+kill-client and wipe-client: a client within the run dies. Its connection is reset in the middle of a handshake, and what it knew is kept or forgotten. A broker cannot tell that from SIGKILL, behind which the kernel closes the socket; but it takes a store out of the game.
+Your own program (--subject-pub, --subject-sub) is killed by SIGKILL, too, with all of its process group.",
     },
     Entry {
         words: &["F12", "pause-broker"],

@@ -111,6 +111,21 @@ fn a_broker_that_cannot_be_measured_is_held_to_nothing_and_the_report_says_why()
 }
 
 #[test]
+fn client_processes_are_killed_with_and_without_their_store() {
+    let program = Program::new();
+    let strikes =
+        "kill-process after c2s PUBREC 2,wipe-process before c2s PUBACK,kill-process after s2c PUBCOMP";
+    let mut command = program.command("test faults --protocol 5 --seed 7 --json report.json --quiet");
+    let ended = Ended::from(command.args(["--faults", strikes]).output().expect("the program runs"));
+    assert_eq!(ended.status, 0, "{}{}", ended.stdout, ended.stderr);
+    let report = fs::read(program.directory().join("report.json")).expect("a report");
+    let report: serde_json::Value = serde_json::from_slice(&report).expect("JSON");
+    let faults: Vec<_> =
+        report["faults"].as_array().expect("faults").iter().map(|it| (&it["kind"], &it["count"])).collect();
+    assert_eq!(faults, [(&"kill-process".into(), &2.into()), (&"wipe-process".into(), &1.into())]);
+}
+
+#[test]
 fn a_history_is_never_overwritten() {
     let program = Program::new();
     fs::create_dir(program.directory().join("old")).expect("a directory");

@@ -27,7 +27,7 @@ pub(super) struct Phase {
     pub(super) direction: Direction,
     pub(super) kind: PacketKind,
     qos: Option<Qos>,
-    is_of_qos_2: bool,
+    pub(super) is_of_qos_2: bool,
 }
 
 const fn phase(direction: Direction, kind: PacketKind, qos: Option<Qos>, is_of_qos_2: bool) -> Phase {
@@ -103,7 +103,12 @@ impl Draw {
 
     /// `count` of the phases of both links, each another one.
     pub(super) fn some_phases(&mut self, count: usize) -> Vec<Phase> {
-        let mut phases = self.phases(&[PUBLISHING, RECEIVING].concat());
+        self.some_of(&[PUBLISHING, RECEIVING].concat(), count)
+    }
+
+    /// The same of these phases.
+    pub(super) fn some_of(&mut self, phases: &[Phase], count: usize) -> Vec<Phase> {
+        let mut phases = self.phases(phases);
         self.random.shuffle(&mut phases);
         phases.truncate(count);
         phases

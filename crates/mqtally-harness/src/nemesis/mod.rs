@@ -46,7 +46,7 @@ pub struct Kind {
 }
 
 /// Every kind, in the order in which a run plays them.
-pub static KINDS: [&Kind; 13] = [
+pub static KINDS: [&Kind; 14] = [
     &fault::cut_publisher::KIND,
     &fault::cut_subscriber::KIND,
     &fault::aborted_connect::KIND,
@@ -54,6 +54,7 @@ pub static KINDS: [&Kind; 13] = [
     &fault::half_open::KIND,
     &fault::takeover::KIND,
     &fault::kill_client::KIND,
+    &fault::kill_process::KIND,
     &fault::slow_consumer::KIND,
     &fault::segmentation::KIND,
     &fault::windows::KIND,
@@ -70,7 +71,10 @@ impl Kind {
 
     /// The kind whose strikes a run records under this name.
     pub fn of_fault(name: &str) -> Option<&'static Self> {
-        Self::from_name(if name == Act::WipeClient.name() { Act::KillClient.name() } else { name })
+        match Act::from_name(name) {
+            Some(act) => Self::from_name(act.kind_name()),
+            None => Self::from_name(name),
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use std::str::FromStr;
 ///
 /// ```text
 /// cut rst after s2c PUBREL 2            a rule, see [`Rule`]
-/// takeover after c2s PUBREC 1           half-open, takeover, kill-client, wipe-client,
+/// takeover after c2s PUBREC 1           half-open, takeover, kill-client, wipe-client, kill-process, wipe-process,
 /// pause-broker before s2c PUBACK for 80ms       pause-broker, terminate-broker, kill-broker
 /// cut fin before s2c PUBREC window=21   window=N, receive=N and payload=BYTES say what else goes on
 /// ```
@@ -50,6 +50,10 @@ pub(crate) enum Act {
     KillClient,
     /// The client dies and has forgotten its session.
     WipeClient,
+    /// SIGKILL to the client's process, and another start with its store.
+    KillProcess,
+    /// The same, and its store is gone.
+    WipeProcess,
     /// SIGSTOP, SIGCONT.
     PauseBroker,
     /// SIGTERM, and another start.
@@ -59,30 +63,43 @@ pub(crate) enum Act {
 }
 
 impl Act {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 9] = [
         Self::HalfOpen,
         Self::Takeover,
         Self::KillClient,
         Self::WipeClient,
+        Self::KillProcess,
+        Self::WipeProcess,
         Self::PauseBroker,
         Self::TerminateBroker,
         Self::KillBroker,
     ];
 
-    pub(super) fn name(self) -> &'static str {
+    /// The deed of this name.
+    pub(super) fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|act| act.name() == name)
+    }
+
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::HalfOpen => "half-open",
             Self::Takeover => "takeover",
             Self::KillClient => "kill-client",
             Self::WipeClient => "wipe-client",
+            Self::KillProcess => "kill-process",
+            Self::WipeProcess => "wipe-process",
             Self::PauseBroker => "pause-broker",
             Self::TerminateBroker => "terminate-broker",
             Self::KillBroker => "kill-broker",
         }
     }
 
-    fn kind_name(self) -> &'static str {
-        if self == Self::WipeClient { "kill-client" } else { self.name() }
+    pub(super) fn kind_name(self) -> &'static str {
+        match self {
+            Self::WipeClient => Self::KillClient.name(),
+            Self::WipeProcess => Self::KillProcess.name(),
+            _ => self.name(),
+        }
     }
 
     /// What happens to the link meanwhile.
@@ -182,12 +199,15 @@ impl FromStr for Strike {
                 Err(problem) => return Err(error(problem, word)),
             }
         }
-        let act = words.first().and_then(|first| Act::ALL.into_iter().find(|act| act.name() == *first));
+        let act = words.first().and_then(|first| Act::from_name(first));
         let deed = match act {
             Some(act) => Deed::Act(act, held(act, &words[1..])?),
             None => Deed::Rule(words.join(" ").parse()?),
         };
         let strike = Self { deed, load };
+        if matches!(act, Some(Act::KillProcess | Act::WipeProcess)) && load != Load::default() {
+            return Err(error("its programs have a load of their own:", words[0]));
+        }
         if !strike.proxied().is_lawful() {
             return Err(error("no network does this, so that nothing would follow from it:", words[0]));
         }
@@ -250,6 +270,7 @@ mod tests {
         check("takeover after c2s PUBREC 2", "takeover after c2s PUBREC 2", "takeover");
         check("half-open before s2c PUBLISH", "half-open before s2c PUBLISH", "half-open");
         check("wipe-client after s2c PUBACK", "wipe-client after s2c PUBACK", "kill-client");
+        check("wipe-process after s2c PUBACK", "wipe-process after s2c PUBACK", "kill-process");
         check(
             "pause-broker after c2s PUBLISH for 80ms",
             "pause-broker after c2s PUBLISH for 80ms",
@@ -271,6 +292,10 @@ mod tests {
         check(
             "drop c2s PUBACK",
             "no network does this, so that nothing would follow from it: 'drop' at column 1",
+        );
+        check(
+            "kill-process after s2c PUBACK window=3",
+            "its programs have a load of their own: 'kill-process' at column 1",
         );
         check("split c2s 1 window=0", "window= wants a number from 1 to 65535: 'window=0' at column 1");
         check(

@@ -8,7 +8,7 @@ mod offer;
 mod plan;
 
 pub use offer::{Feature, Offer};
-pub use plan::{Group, Part, Plan, RunEvent};
+pub use plan::{Group, Part, Plan, Programs, RunEvent};
 
 use crate::process::BrokerUnderTest;
 use crate::recorder::Recorder;

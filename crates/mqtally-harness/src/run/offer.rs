@@ -52,6 +52,8 @@ pub enum Feature {
     PlainTcp,
     /// A process of ours, which can be stopped, killed and started again.
     Control,
+    /// Client programs, whose processes can be killed ([`Programs`](super::Programs)); the plan names them, not the broker.
+    Processes,
 }
 
 impl Feature {
@@ -69,6 +71,7 @@ impl Feature {
             Self::SessionExpiry => "session expiry of the client's choice",
             Self::PlainTcp => "plain TCP to the broker",
             Self::Control => "broker of ours",
+            Self::Processes => "client programs",
         }
     }
 
@@ -79,6 +82,7 @@ impl Feature {
             Self::Control => {
                 "a broker given by URL cannot be stopped and killed; use --broker-cmd".to_owned()
             }
+            Self::Processes => "no client programs were named whose processes could be killed".to_owned(),
             _ => format!("the broker is said to have no {}", self.name()),
         }
     }

@@ -152,6 +152,25 @@ impl Part {
     }
 }
 
+/// Commands of a client with a store, which the fault `kill-process` starts, kills and starts again.
+///
+/// Words are cut as in a shell, but no shell runs. The programs run behind the fault proxy; these are filled in:
+///
+/// - `{broker}`: the URL of the broker, with the user name; the password stands in their environment as
+///   `MQTALLY_PASSWORD`;
+/// - `{topic}`: what to subscribe to, or to publish to;
+/// - `{qos}`: the QoS to ask for or to publish at;
+/// - `{protocol}`: `3.1.1` or `5`;
+/// - `{client_id}`: always the same one;
+/// - `{dir}`: the directory of its store, which outlives its processes, unless the fault takes it away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Programs {
+    /// It subscribes, and prints the payload of each message in a line when that is processed.
+    pub subscriber: String,
+    /// It publishes, and every payload is another one.
+    pub publisher: String,
+}
+
 /// What a run sets out to do. The same plan with the same seed makes the same choices.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
@@ -179,6 +198,8 @@ pub struct Plan {
     pub drain_limit: Duration,
     /// Give up on an awaited packet after so long.
     pub answer_limit: Duration,
+    /// What the fault `kill-process` kills.
+    pub programs: Option<Programs>,
     offer: Offer,
     unplugged: Vec<&'static str>,
     rounds_left_out: Vec<String>,
@@ -200,6 +221,7 @@ impl Plan {
             faults: Faults::default(),
             drain_limit: Duration::from_secs(10),
             answer_limit: Duration::from_secs(5),
+            programs: None,
             offer: Offer::default(),
             unplugged: Vec::new(),
             rounds_left_out: Vec::new(),
@@ -228,6 +250,14 @@ impl Plan {
             Part::Group(group) => workload::of(*group, *version).any(|stage| stage.is_played(&self.faults)),
             Part::Scenario(_) => true,
         })
+    }
+
+    /// Whether there is what a stage needs.
+    pub(crate) fn has(&self, feature: Feature) -> bool {
+        match feature {
+            Feature::Processes => self.programs.is_some(),
+            _ => self.offer.has(feature),
+        }
     }
 
     /// The scenarios with the faults that are played: none where none are wanted, and none of a broker that is not
@@ -310,7 +340,7 @@ impl Plan {
             Part::Group(group) => {
                 let stages = workload::of(*group, version)
                     .filter(|stage| stage.is_played(&self.faults) && stage.survived_by() <= profile);
-                let of_stages = stages.flat_map(|stage| stage.exercises(&self.offer));
+                let of_stages = stages.flat_map(|stage| stage.exercises(self));
                 let of_subject = group.side().and_then(|side| self.subject(side)).map(Subject::required);
                 of_stages.chain(of_subject.into_iter().flatten()).collect()
             }
@@ -325,7 +355,7 @@ impl Plan {
         version: Version,
     ) -> impl Iterator<Item = &'static workload::Stage> {
         workload::of(group, version)
-            .filter(|stage| stage.lacks(&self.offer).is_none() && stage.is_played(&self.faults))
+            .filter(|stage| stage.lacks(self).is_none() && stage.is_played(&self.faults))
             .filter(|stage| !self.unplugged.contains(&stage.name))
     }
 
@@ -342,7 +372,7 @@ impl Plan {
     ) -> impl Iterator<Item = (&'static workload::Stage, Feature)> {
         workload::of(group, version)
             .filter(|stage| !self.unplugged.contains(&stage.name) && stage.is_played(&self.faults))
-            .filter_map(|stage| Some((stage, stage.lacks(&self.offer)?)))
+            .filter_map(|stage| Some((stage, stage.lacks(self)?)))
     }
 }
 

@@ -205,7 +205,9 @@ impl<'a> World<'a> {
         self.strike(match act {
             Act::HalfOpen => Fault::GiveUp(client),
             Act::Takeover => Fault::Takeover(client),
-            Act::KillClient | Act::WipeClient => Fault::KillClient { client, silently: false, down },
+            Act::KillClient | Act::WipeClient | Act::KillProcess | Act::WipeProcess => {
+                Fault::KillClient { client, silently: false, down }
+            }
             Act::PauseBroker => Fault::PauseBroker(held.duration_ms().map_or(down, Duration::from_millis)),
             Act::TerminateBroker => Fault::StopBroker(down),
             Act::KillBroker => Fault::KillBroker(down),

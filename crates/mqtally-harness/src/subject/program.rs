@@ -38,6 +38,13 @@ impl Place {
         Self { values, address: address.to_string() }
     }
 
+    /// The same with one more.
+    #[must_use]
+    pub(crate) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.values.push((name, value.into()));
+        self
+    }
+
     pub(crate) fn address(&self) -> &str {
         &self.address
     }

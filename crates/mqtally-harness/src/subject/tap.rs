@@ -57,7 +57,8 @@ pub(crate) struct LinkTap(Arc<Shared>);
 struct Shared {
     recorder: Recorder,
     side: Side,
-    command: Arc<str>,
+    /// What the program under test is called; `None` for one of our own, whose strikes somebody else tells of.
+    command: Option<Arc<str>>,
     links: Mutex<Links>,
     standing: watch::Sender<Standing>,
 }
@@ -84,11 +85,11 @@ struct Link {
 }
 
 impl LinkTap {
-    pub(crate) fn new(recorder: &Recorder, side: Side, command: &str) -> Self {
+    pub(crate) fn new(recorder: &Recorder, side: Side, command: Option<&str>) -> Self {
         Self(Arc::new(Shared {
             recorder: recorder.clone(),
             side,
-            command: command.into(),
+            command: command.map(Into::into),
             links: Mutex::default(),
             standing: watch::Sender::default(),
         }))
@@ -145,7 +146,7 @@ impl Shared {
                 let client = strike.peer.as_ref().and_then(|peer| peer.client.as_ref());
                 let is_new = strike.rule.is_some_and(|id| self.count(id) == 1);
                 // A refusal strikes with each attempt, and is one fault.
-                if is_new || strike.rule.is_none() {
+                if self.command.is_some() && (is_new || strike.rule.is_none()) {
                     self.recorder.fault(strike.kind, client.map(|client| &**client));
                 }
             }
@@ -205,8 +206,10 @@ impl Shared {
     /// The name of a client, which the history is told with its first CONNECT.
     fn introduce(&self, links: &mut Links, id: &str, link: u64) -> Arc<str> {
         let client: Arc<str> = if id.is_empty() { format!("no-client-id-{link}").into() } else { id.into() };
-        if links.known.insert(client.clone()) {
-            let (side, command) = (self.side, self.command.clone());
+        if links.known.insert(client.clone())
+            && let Some(command) = self.command.clone()
+        {
+            let side = self.side;
             self.recorder.record(EventKind::Subject { side, command, client: client.clone() });
         }
         let name = client.clone();
@@ -330,7 +333,7 @@ mod tests {
         fn new() -> Self {
             let directory = tempfile::tempdir().expect("a directory");
             let recorder = Recorder::create(directory.path(), &Header::default()).expect("a history");
-            let tap = LinkTap::new(&recorder, Side::Publisher, "./client");
+            let tap = LinkTap::new(&recorder, Side::Publisher, Some("./client"));
             let bench = Self { directory, recorder, tap };
             bench.packet(Direction::ToServer, &connect(), Did::Pass);
             let connack = Connack {

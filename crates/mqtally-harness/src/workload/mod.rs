@@ -34,7 +34,7 @@ pub(crate) use source::{Outgoing, Source};
 pub(crate) use trouble::Trouble;
 
 use crate::nemesis::{Draw, Faults, Kind, Strike};
-use crate::run::{Feature, Group, Offer, Plan};
+use crate::run::{Feature, Group, Plan};
 use mqtally_history::profile::Profile;
 use mqtally_proto::packet::Version;
 use std::pin::Pin;
@@ -89,12 +89,12 @@ impl Stage {
         self
     }
 
-    /// What a broker with this offer lacks for it.
-    pub(crate) fn lacks(&self, offer: &Offer) -> Option<Feature> {
+    /// What a run of this plan lacks for it.
+    pub(crate) fn lacks(&self, plan: &Plan) -> Option<Feature> {
         let needs = self.needs.into_iter().chain(self.fault().map(|kind| kind.needs));
         // Whatever stops or kills the broker strikes through the proxy, too.
         let needs = needs.chain(self.fault().map(|_| Feature::PlainTcp));
-        needs.into_iter().find(|feature| !offer.has(*feature))
+        needs.into_iter().find(|feature| !plan.has(*feature))
     }
 
     /// Its name without its group's.
@@ -134,12 +134,12 @@ impl Stage {
         scene::derived(plan.seed, &format!("{}/{version:?}/{purpose}", self.name))
     }
 
-    /// The promises that it puts to the test on a broker with this offer.
-    pub(crate) fn exercises(&self, offer: &Offer) -> impl Iterator<Item = &'static str> {
-        let played = self.lacks(offer).is_none();
+    /// The promises that it puts to the test in a run of this plan.
+    pub(crate) fn exercises(&self, plan: &Plan) -> impl Iterator<Item = &'static str> {
+        let played = self.lacks(plan).is_none();
         let promises = self.exercises.iter().copied().filter(move |_| played);
         promises.filter(|promise| {
-            ONLY_WITH.iter().all(|(feature, of)| offer.has(*feature) || !of.contains(promise))
+            ONLY_WITH.iter().all(|(feature, of)| plan.has(*feature) || !of.contains(promise))
         })
     }
 }
@@ -234,6 +234,7 @@ stages! {
     "faults/half-open" in Faults exercises ["D1", "D2", "D3", "O1", "S2", "S5", "L2"] plays faults::play;
     "faults/takeover" in Faults exercises ["D1", "D2", "D3", "O1", "S2", "S5", "L2"] plays faults::play;
     "faults/kill-client" in Faults exercises ["D1", "D2", "D3", "O1", "S1", "S2"] plays faults::play;
+    "faults/kill-process" in Faults exercises ["D1", "D2", "D3", "O1", "S2", "A3"] plays subject::processes::killed;
     "faults/slow-consumer" in Faults exercises ["D1", "D2", "D3", "O1"] plays faults::play;
     "faults/segmentation" in Faults exercises ["D1", "D2", "D3", "D8", "O1"] plays faults::play;
     "faults/windows" in Faults exercises ["D1", "D2", "D3", "O1", "S2", "L2"] plays faults::play;
@@ -278,10 +279,10 @@ mod tests {
 
     #[test]
     fn a_broker_without_qos_2_owes_nothing_of_it() {
-        let offer = Offer::lacking(&[Feature::ExactlyOnce]);
+        let plan = Plan::new(1, 1).adapted_to(crate::run::Offer::lacking(&[Feature::ExactlyOnce]));
         let owed = |name: &str| {
             let stage = STAGES.iter().find(|stage| stage.name == name).expect("no such stage");
-            stage.exercises(&offer).collect::<Vec<_>>()
+            stage.exercises(&plan).collect::<Vec<_>>()
         };
         assert_eq!(owed("session/unreleased"), Vec::<&str>::new());
         assert_eq!(owed("session/away"), ["D1", "O1", "S2", "S5", "S6", "L2"]);

@@ -82,6 +82,7 @@ pub(crate) struct Told {
     address: String,
     topic: String,
     directory: PathBuf,
+    client_id: Option<String>,
 }
 
 impl Told {
@@ -93,7 +94,13 @@ impl Told {
             address: format!("{}:{}", var("MQTALLY_HOST"), var("MQTALLY_PORT")),
             topic: var("MQTALLY_TOPIC"),
             directory: var("MQTALLY_DIR").into(),
+            client_id: env::var("MQTALLY_CLIENT_ID").ok(),
         }
+    }
+
+    fn connect(&self, otherwise: &str, clean_start: bool) -> Wire {
+        let client_id = self.client_id.as_deref().unwrap_or(otherwise);
+        Wire::connect(&self.address, self.version, client_id, clean_start)
     }
 }
 
@@ -158,7 +165,7 @@ impl Subscriber {
 
     pub(crate) fn run(mut self) -> ! {
         loop {
-            let mut wire = Wire::connect(&self.told.address, self.told.version, "kit-sub");
+            let mut wire = self.told.connect("kit-sub", false);
             self.waiting.clear();
             if !wire.session_present {
                 self.taken.clear();
@@ -288,6 +295,8 @@ pub(crate) struct Publisher {
     in_flight: Vec<Entry>,
     next: u64,
     last_id: u16,
+    /// It has found no outbox, and not connected yet.
+    is_new: bool,
     /// Something came on the last connection behind its CONNACK.
     heard: bool,
     /// Answers that this client takes its time with.
@@ -314,7 +323,10 @@ impl Publisher {
     pub(crate) fn new(told: Told) -> Self {
         let text = fs::read_to_string(told.directory.join(OUTBOX)).unwrap_or_default();
         let mut words = text.split_whitespace().filter_map(|word| word.parse::<u64>().ok());
-        let (next, last_id) = (words.next().unwrap_or(0), words.next().unwrap_or(0) as u16);
+        // Without an outbox its messages are new ones.
+        let is_new = text.is_empty();
+        let number = || u64::from(std::process::id()) << 20;
+        let (next, last_id) = (words.next().unwrap_or_else(number), words.next().unwrap_or(0) as u16);
         let words: Vec<u64> = words.collect();
         let entry = |it: &[u64]| Entry {
             id: it[0] as u16,
@@ -332,12 +344,13 @@ impl Publisher {
             next += u64::from(qos_of(next + 1) != first.qos);
             in_flight.clear();
         }
-        Self { told, in_flight, next, last_id, heard: false, late: Vec::new() }
+        Self { told, in_flight, next, last_id, is_new, heard: false, late: Vec::new() }
     }
 
     pub(crate) fn run(mut self) -> ! {
         loop {
-            let mut wire = Wire::connect(&self.told.address, self.told.version, "kit-pub");
+            // What an earlier life had in flight nobody knows any more.
+            let mut wire = self.told.connect("kit-pub", std::mem::take(&mut self.is_new));
             if self.told.mutant == Mutant::ForgetsWhenIgnored && wire.was_ignored {
                 self.forget();
             }

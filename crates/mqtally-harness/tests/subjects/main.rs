@@ -11,13 +11,15 @@ mod wire;
 use client::{Mutant, Publisher, Subscriber, Told};
 use mqtally_harness::broker::store::Sync;
 use mqtally_harness::broker::{Durability, Options, serve};
+use mqtally_harness::nemesis::Faults;
 use mqtally_harness::process::{BrokerSource, BrokerUnderTest};
-use mqtally_harness::run::{Group, Plan};
+use mqtally_harness::run::{Group, Plan, Programs};
 use mqtally_harness::subject::Subject;
 use mqtally_history::event::Side;
 use mqtally_history::report::{Report, Verdict};
 use std::net::Ipv4Addr;
-use support::{Embedded, Played, plan, play};
+use support::mutant::{Mutant as BrokerMutant, Proxy};
+use support::{Embedded, Played, plan, play, url};
 
 /// Not a test: what the others start.
 #[test]
@@ -235,6 +237,48 @@ async fn restarts_of_the_broker_are_no_fault_of_a_client_that_keeps_every_promis
             assert!(found.0.faults.iter().any(|it| it.kind == fault), "{fault}: {:?}", found.0.faults);
         }
     }
+}
+
+/// The fault `kill-process` alone, with these as the clients.
+async fn killed(subscriber: Mutant, publisher: Mutant, source: BrokerSource, run: u32) -> (Report, Played) {
+    let mut plan = plan(&[Group::Faults]);
+    plan.run = run;
+    plan.messages = None;
+    plan.faults = Faults::read("kill-process").expect("a kind of fault");
+    plan.programs = Some(Programs {
+        subscriber: kit(Side::Subscriber, subscriber, "{protocol}"),
+        publisher: kit(Side::Publisher, publisher, "{protocol}"),
+    });
+    let played = play(plan, source).await;
+    (played.report(), played)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn processes_that_are_killed_with_and_without_their_store_lose_nothing_of_what_is_promised() {
+    let embedded = Embedded::start().await;
+    let found = killed(Mutant::None, Mutant::None, embedded.source(), 1).await;
+    assert_clean(&found);
+    let struck = |kind: &str| found.0.faults.iter().find(|it| it.kind == kind).map(|it| it.count);
+    assert_eq!((struck("kill-process"), struck("wipe-process")), (Some(24), Some(8)), "{:?}", found.0.faults);
+    for promise in ["D1", "D2", "D3", "O1", "O5", "S2", "R12", "A3"] {
+        assert!(exercised(&found.0, promise) > 0, "{promise}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_acknowledges_first_and_is_killed_is_found() {
+    let embedded = Embedded::start().await;
+    let found = killed(Mutant::AcknowledgesEarly, Mutant::None, embedded.source(), 1).await;
+    assert_found(&found, "A3");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_begins_anew_with_a_client_that_was_killed_is_found() {
+    let embedded = Embedded::start().await;
+    let proxy = Proxy::start(embedded.address, BrokerMutant::ForgetKilled, 1).await;
+    let found = killed(Mutant::None, Mutant::None, url(proxy.address), 1).await;
+    assert!(proxy.strikes() > 0);
+    assert_found(&found, "S2");
 }
 
 /// What is said of a program that cannot be judged: never "kept".

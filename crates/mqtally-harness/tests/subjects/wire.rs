@@ -23,10 +23,10 @@ pub(crate) struct Wire {
 
 impl Wire {
     /// Connects, again and again until it works.
-    pub(crate) fn connect(address: &str, version: Version, client_id: &str) -> Self {
+    pub(crate) fn connect(address: &str, version: Version, client_id: &str, clean_start: bool) -> Self {
         let mut was_ignored = false;
         loop {
-            match Self::try_connect(address, version, client_id) {
+            match Self::try_connect(address, version, client_id, clean_start) {
                 Ok(wire) => return Self { was_ignored, ..wire },
                 Err(error) => was_ignored |= error.kind() == ErrorKind::UnexpectedEof,
             }
@@ -34,7 +34,7 @@ impl Wire {
         }
     }
 
-    fn try_connect(address: &str, version: Version, client_id: &str) -> io::Result<Self> {
+    fn try_connect(address: &str, version: Version, client_id: &str, clean_start: bool) -> io::Result<Self> {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(READ_LIMIT))?;
@@ -49,7 +49,7 @@ impl Wire {
         let expiry = (version == Version::V5_0).then_some(Property::SessionExpiryInterval(3_600));
         wire.send(&Packet::Connect(Box::new(Connect {
             version,
-            clean_start: false,
+            clean_start,
             keep_alive: 60,
             client_id: client_id.to_owned().into(),
             will: None,

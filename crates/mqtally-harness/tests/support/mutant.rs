@@ -229,6 +229,7 @@ impl Link {
                 let victim = match state.mutant {
                     Mutant::ForgetSession => "persistent-test-client",
                     Mutant::ForgetTakeover => "takeover-qos1",
+                    Mutant::ForgetKilled => "subscribing",
                     _ => "nobody",
                 };
                 if self.is(victim) && self.number == 2 {

@@ -253,7 +253,7 @@ async fn play(
     let scratch = setup.scratch()?;
     let broker =
         BrokerUnderTest::start(setup.source(&scratch)?).await.map_err(|error| unavailable(&error, setup))?;
-    let mut plan = setup.plan(index, Offer::of(&broker).await);
+    let mut plan = setup.plan(index, Offer::of(&broker).await)?;
     plan.subjects = subject::introduce(setup, broker.endpoint(), scratch.path()).await?;
     if plan.parts().next().is_none() {
         let advice = "use --protocol 3.1.1, or another scenario";

@@ -11,7 +11,7 @@ use mqtally::endpoint::Endpoint;
 use mqtally_harness::nemesis::{ChoiceError, Faults, KINDS, Kind};
 use mqtally_harness::process::{BrokerSource, Login};
 use mqtally_harness::recorder::HISTORY_FILE;
-use mqtally_harness::run::{Feature, Group, Offer, Plan};
+use mqtally_harness::run::{Feature, Group, Offer, Plan, Programs};
 use mqtally_harness::scenario::Scenario;
 use mqtally_history::event::Side;
 use mqtally_history::profile::{Measured, Profile as Durability};
@@ -104,12 +104,13 @@ impl Setup {
     }
 
     /// What the run of this index, counted from 0, is to do on a broker with this offer.
-    pub(super) fn plan(&self, index: u32, offer: Offer) -> Plan {
+    pub(super) fn plan(&self, index: u32, offer: Offer) -> Result<Plan, Failure> {
         let offer = if self.max_qos < 2 { offer.without(Feature::ExactlyOnce) } else { offer };
         let mut plan = self.plan.clone().adapted_to(offer);
         plan.run = random();
         plan.seed = plan.seed.wrapping_add(index.into());
-        plan
+        plan.programs = Some(programs(&program()?));
+        Ok(plan)
     }
 
     /// What the advisor says to what is to be played.
@@ -350,6 +351,22 @@ fn program() -> Result<PathBuf, Failure> {
     std::env::current_exe().map_err(|error| {
         Failure::io("cannot find the program", Path::new("mqtally"), &error, "run it by its path")
     })
+}
+
+/// The clients whose processes are killed: ours.
+fn programs(program: &Path) -> Programs {
+    let program = program.to_string_lossy().replace('\\', r"\\").replace('\'', r"\'").replace(' ', r"\ ");
+    let common =
+        "--config /dev/null --broker {broker} --protocol {protocol} --client-id {client_id} -t {topic}";
+    Programs {
+        subscriber: format!(
+            "{program} sub {common} -q {{qos}} --store {{dir}}/inbox --format payload --stats-every 0 --quiet"
+        ),
+        publisher: format!(
+            "{program} pub {common} -q {{qos}} --store {{dir}}/outbox -m reading --envelope --count 1000 --rate 200 \
+             --quiet"
+        ),
+    }
 }
 
 fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {

@@ -65,7 +65,7 @@ impl<'a> Search<'a> {
         let scratch = setup.scratch()?;
         let broker = BrokerUnderTest::start(setup.source(&scratch)?).await;
         let broker = broker.map_err(|error| unavailable(&error, setup))?;
-        let mut plan = setup.plan(0, Offer::of(&broker).await);
+        let mut plan = setup.plan(0, Offer::of(&broker).await)?;
         (plan.groups, plan.versions, plan.scenarios) = (vec![Group::Faults], vec![version], Vec::new());
         plan.seed = report.seed;
         let suspect = Kind::of_fault(finding.fault.split(' ').next().unwrap_or_default());

@@ -7,6 +7,7 @@ pub(super) mod cut_subscriber;
 pub(super) mod half_open;
 pub(super) mod kill_broker;
 pub(super) mod kill_client;
+pub(super) mod kill_process;
 pub(super) mod pause_broker;
 pub(super) mod segmentation;
 pub(super) mod slow_consumer;

@@ -107,6 +107,11 @@ impl Cast {
                 self.scene.recorder.fault("wipe-client", Some(client.name()));
                 client.forget(&self.scene).await?;
             }
+            // These are played elsewhere, with processes.
+            Act::KillProcess | Act::WipeProcess => {
+                let why = "no process takes part".to_owned();
+                return Err(Trouble::NotStruck { strike: act.name().to_owned(), why });
+            }
             Act::PauseBroker => self.pause_broker(rule, id).await?,
             Act::TerminateBroker | Act::KillBroker => self.restart_broker(act, id).await?,
         }

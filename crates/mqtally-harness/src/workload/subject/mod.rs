@@ -3,8 +3,11 @@
 //! [`Bench`] is what both have in common: the program, the proxy before it, what is known of it. A round sets one rule,
 //! lets traffic run until it strikes, and waits until the program is back. Every wait has a bound; a program that does
 //! not do what is waited for is no error of the broker's, and the run says so ([`Trouble::Subject`]).
+//!
+//! Stage `faults/kill-process` ([`processes`]) has programs of its own in the same place.
 
 mod disturbing;
+pub(super) mod processes;
 pub(super) mod publisher;
 pub(super) mod subscriber;
 
@@ -53,28 +56,39 @@ enum Waited {
 }
 
 impl Bench {
-    /// The proxy stands, the program does not run yet.
+    /// The proxy stands, the program under test does not run yet.
     async fn open(scene: &Scene, side: Side, tamper: Option<TamperFactory>) -> Result<Self, Trouble> {
         let subject = scene.plan.subject(side).cloned();
         let subject = subject.ok_or_else(|| Trouble::Subject("there is no program to judge".to_owned()))?;
         if let Err(reason) = &subject.introduction {
             return Err(Trouble::Subject(format!("{}: {reason}", subject.called())));
         }
-        let tap = LinkTap::new(&scene.recorder, side, &subject.name);
+        let topic = match side {
+            Side::Subscriber => scene.topic("#"),
+            Side::Publisher => scene.topic("load"),
+        };
+        let tap = LinkTap::new(&scene.recorder, side, Some(&subject.name));
+        Self::before(scene, subject, tap, &topic, tamper).await
+    }
+
+    /// The proxy stands before the broker, and `tap` listens.
+    async fn before(
+        scene: &Scene,
+        subject: Subject,
+        tap: LinkTap,
+        topic: &str,
+        tamper: Option<TamperFactory>,
+    ) -> Result<Self, Trouble> {
         let options = ProxyOptions {
             watch: Some(tap.watch()),
             tamper,
             ..ProxyOptions::new((Ipv4Addr::LOCALHOST, 0).into(), scene.endpoint().clone())
         };
         let proxy = Proxy::start(options).await.map_err(|error| Trouble::Subject(error.to_string()))?;
-        let topic = match side {
-            Side::Subscriber => scene.topic("#"),
-            Side::Publisher => scene.topic("load"),
-        };
-        let speech = Speech::new(&scene.recorder, side);
-        let reports = Reports::listen(hearing(&tap, &speech)).await;
+        let speech = Speech::new(&scene.recorder, subject.side);
+        let reports = Reports::listen(hearing(&subject, &tap, &speech)).await;
         let reports = reports.map_err(|error| Trouble::Subject(format!("nowhere to report to: {error}")))?;
-        let place = Place::new(&proxy, scene.endpoint(), &topic, &reports);
+        let place = Place::new(&proxy, scene.endpoint(), topic, &reports);
         let random = scene.random("rounds");
         Ok(Self {
             scene: scene.clone(),
@@ -93,7 +107,7 @@ impl Bench {
 
     /// Starts the program.
     fn start(&mut self) -> Result<(), Trouble> {
-        let hear = hearing(&self.tap, &self.speech);
+        let hear = hearing(&self.subject, &self.tap, &self.speech);
         let told = move |line: &str| {
             // Other lines are for people.
             hear(line);
@@ -149,9 +163,14 @@ impl Bench {
 
     /// kill -9.
     async fn kill(&mut self) -> Result<(), Trouble> {
+        self.kill_as("kill-client").await
+    }
+
+    /// kill -9, which the report calls so.
+    async fn kill_as(&mut self, fault: &str) -> Result<(), Trouble> {
         let Some(program) = &mut self.program else { return Ok(()) };
         program.kill_9().await?;
-        self.scene.recorder.fault("kill-client", self.tap.client().as_deref());
+        self.scene.recorder.fault(fault, self.tap.client().as_deref());
         self.ended().await;
         Ok(())
     }
@@ -271,10 +290,14 @@ impl Bench {
     }
 }
 
-/// Takes in a line that the program says; whether it says anything of a message.
-fn hearing(tap: &LinkTap, speech: &Speech) -> impl Fn(&str) -> bool + Send + Sync + 'static {
-    let (tap, speech) = (tap.clone(), speech.clone());
-    move |line| tap.client().is_some_and(|client| speech.hear(&client, line))
+/// Takes in a line that the program says; whether it says anything of a message, and anybody listens.
+fn hearing(
+    subject: &Subject,
+    tap: &LinkTap,
+    speech: &Speech,
+) -> impl Fn(&str) -> bool + Send + Sync + 'static {
+    let (listens, tap, speech) = (!subject.wire_only, tap.clone(), speech.clone());
+    move |line| listens && tap.client().is_some_and(|client| speech.hear(&client, line))
 }
 
 /// What a program did not do is a reason for the verdict.

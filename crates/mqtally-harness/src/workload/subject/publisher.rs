@@ -89,14 +89,14 @@ impl Round {
 }
 
 /// Who is owed what the program publishes.
-struct Witness {
-    subscriber: Subscriber,
-    filter: String,
+pub(super) struct Witness {
+    pub(super) subscriber: Subscriber,
+    pub(super) filter: String,
 }
 
 impl Witness {
     /// Everything that was acknowledged so far has to arrive.
-    async fn drain(&self, bench: &Bench) -> Result<(), Trouble> {
+    pub(super) async fn drain(&self, bench: &Bench) -> Result<(), Trouble> {
         let owed = bench.tap.standing().acknowledged.into_iter();
         let owed = owed.filter(|(topic, _)| matches(&self.filter, topic));
         let name = self.subscriber.name();
@@ -268,7 +268,7 @@ impl Bench {
     }
 
     /// Waits until it has finished what is unfinished now, or had the time to.
-    async fn pay_debts(&mut self) -> Result<(), Trouble> {
+    pub(super) async fn pay_debts(&mut self) -> Result<(), Trouble> {
         let debts = self.tap.standing().unfinished;
         let paid = move |standing: &Standing| standing.unfinished.is_disjoint(&debts);
         self.until(DEBT_LIMIT, paid).await.map(drop)

@@ -81,8 +81,8 @@ impl Round {
 }
 
 /// What is sent to it.
-struct Streams {
-    publisher: Publisher,
+pub(super) struct Streams {
+    pub(super) publisher: Publisher,
     sources: Vec<Source>,
     sent: u64,
 }
@@ -113,7 +113,8 @@ async fn play_rounds(bench: &mut Bench, streams: &mut Streams) -> Result<(), Tro
         bench.back_subscribed(accepted, matches!(round, Round::LostSession)).await?;
         streams.settle(bench).await?;
     }
-    streams.hear_out(bench).await
+    let speaks = bench.speech.has_said_anything();
+    streams.hear_out(bench, speaks).await
 }
 
 /// The rounds that this program can have.
@@ -141,7 +142,7 @@ async fn drawn(bench: &Bench, streams: &Streams) -> Vec<Round> {
 
 impl Bench {
     /// Waits until the program has asked for everything that it wants to have.
-    async fn subscribed(&mut self) -> Result<(), Trouble> {
+    pub(super) async fn subscribed(&mut self) -> Result<(), Trouble> {
         let granted = |standing: &Standing| standing.filters.values().any(Option::is_some);
         if self.until(SUBSCRIBE_LIMIT, granted).await? == Waited::Late {
             let why = match self.tap.standing().filters.is_empty() {
@@ -159,7 +160,7 @@ impl Bench {
     }
 
     /// Waits until it is back, with its subscriptions.
-    async fn back_subscribed(&mut self, accepted: u64, lost: bool) -> Result<(), Trouble> {
+    pub(super) async fn back_subscribed(&mut self, accepted: u64, lost: bool) -> Result<(), Trouble> {
         self.back(accepted).await?;
         if self.tap.standing().session_present {
             return Ok(());
@@ -263,7 +264,7 @@ impl Bench {
 
 impl Streams {
     /// A stream for each filter and QoS that it was granted.
-    async fn open(bench: &Bench) -> Result<Self, Trouble> {
+    pub(super) async fn open(bench: &Bench) -> Result<Self, Trouble> {
         let scene = &bench.scene;
         let mut publisher = Publisher::connect(scene, "subject-source").await?;
         let filters = bench.tap.standing().filters;
@@ -284,7 +285,7 @@ impl Streams {
     }
 
     /// A few messages of each stream, in turn.
-    async fn burst(&mut self, bench: &Bench) -> Result<(), Trouble> {
+    pub(super) async fn burst(&mut self, bench: &Bench) -> Result<(), Trouble> {
         for _ in 0..bench.scene.plan.messages.unwrap_or(MESSAGES) {
             for at in 0..self.sources.len() {
                 let message = self.message(bench, at, Purpose::Load);
@@ -295,7 +296,7 @@ impl Streams {
     }
 
     /// A burst and sentinels; waits until they have come and were answered.
-    async fn settle(&mut self, bench: &mut Bench) -> Result<(), Trouble> {
+    pub(super) async fn settle(&mut self, bench: &mut Bench) -> Result<(), Trouble> {
         self.burst(bench).await?;
         let sentinels = self.sentinels(bench).await?;
         if let Some(client) = bench.tap.client() {
@@ -324,15 +325,15 @@ impl Streams {
         Ok(sentinels)
     }
 
-    /// Waits until a program that says anything has said something of the last messages.
-    async fn hear_out(&mut self, bench: &mut Bench) -> Result<(), Trouble> {
+    /// Sends last messages, and waits until a program that speaks has said something of them.
+    pub(super) async fn hear_out(&mut self, bench: &mut Bench, speaks: bool) -> Result<(), Trouble> {
         let sentinels = self.sentinels(bench).await?;
         if let Some(client) = bench.tap.client() {
             let owed = sentinels.iter().map(|message| (client.clone(), *message));
             bench.scene.drain(owed.collect()).await?;
         }
         bench.answers().await?;
-        if bench.speech.has_said_anything() {
+        if speaks {
             // One that does not is known by what is missing.
             let _ = timeout(ANSWER_LIMIT, bench.speech.until_said(&sentinels)).await;
         }

@@ -89,6 +89,8 @@ pub(crate) enum Mutant {
     MoveQos2,
     /// Begins a new session at a takeover.
     ForgetTakeover,
+    /// Begins a new session for a client whose process was killed.
+    ForgetKilled,
     /// Leaves a connection open that was taken over.
     KeepTakenOver,
     /// Leaves the connection of a silent client open.
