@@ -103,13 +103,18 @@ It has no chance to write anything, but what it handed to the operating system s
         text: "Only profile `power-safe` promises that everything acknowledged is there afterwards.",
     },
     Entry {
-        words: &["F11", "kill-process", "wipe-process", "kill-client", "wipe-client"],
+        words: &["F11", "kill-process", "wipe-process"],
         title: "a client process is killed",
         text: "\
 With its store it resumes where it was; without one it has forgotten its half of the session, and what QoS 2 knew about repeats with it.
 kill-process and wipe-process: 'mqtally sub' and 'mqtally pub' run as processes of their own behind the fault proxy, and are killed with SIGKILL while their link is held still at a packet of a handshake. The next process finds the store of the last one (kill-process), or none (wipe-process). Every run kills one at each packet of both handshakes on both sides, and some without their store. What the subscriber acknowledged it has to process, across all its kills (A3); what its store took with it nobody asks for.
-kill-client and wipe-client: a client within the run dies. Its connection is reset in the middle of a handshake, and what it knew is kept or forgotten. A broker cannot tell that from SIGKILL, behind which the kernel closes the socket; but it takes a store out of the game.
 Your own program (--subject-pub, --subject-sub) is killed by SIGKILL, too, with all of its process group.",
+    },
+    Entry {
+        words: &["kill-client", "wipe-client"],
+        title: "a client within the run dies (F11)",
+        text: "\
+Its connection is reset in the middle of a handshake; what it knew is there afterwards (kill-client), or forgotten, and it begins a clean session (wipe-client). A broker cannot tell that from SIGKILL, behind which the kernel closes the socket. What SIGKILL does to a process and its store, kill-process shows.",
     },
     Entry {
         words: &["F12", "pause-broker"],
