@@ -6,7 +6,7 @@ use super::probe::pubrel;
 use super::publisher::Publisher;
 use super::scene::{Lifetime, Scene};
 use super::source::Source;
-use mqtally_proto::packet::{Ack, Packet, Publish, Qos};
+use mqtally_proto::packet::{Ack, Packet, Properties, Publish, Qos, Subscription};
 
 /// Messages that flow whenever a subscription is replaced, and how often it is.
 const FLOWING: usize = 20;
@@ -131,8 +131,14 @@ pub(crate) async fn replaced(scene: Scene) -> Result<(), Trouble> {
     let mut publisher = Publisher::connect(&scene, "replaced-publisher").await?;
     let mut source = publisher.stream(&topic, Qos::ExactlyOnce);
     for qos in [Qos::AtLeastOnce, Qos::ExactlyOnce].into_iter().cycle().take(REPLACED) {
-        let flowing = publisher.send_and_settle(source.loads(FLOWING));
-        tokio::try_join!(flowing, async { subscriber.subscribe(&[(&topic, qos)]).await })?;
+        for message in source.loads(FLOWING / 2) {
+            publisher.send(message).await?;
+        }
+        let filters = vec![Subscription::new(topic.as_str(), qos)];
+        let asked = subscriber.ask_for(Properties::default(), filters).await?;
+        // Whoever is quicker: these are under way while it has not read its answer.
+        publisher.send_and_settle(source.loads(FLOWING / 2)).await?;
+        subscriber.granted(asked).await?;
     }
     // At which of the two a message was delivered cannot be known: what is lost is proved by a sentinel at each.
     for qos in [Qos::AtLeastOnce, Qos::ExactlyOnce] {

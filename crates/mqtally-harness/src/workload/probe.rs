@@ -318,8 +318,23 @@ impl Probe {
         properties: Properties,
         filters: Vec<Subscription>,
     ) -> Result<(), Trouble> {
+        let packet_id = self.ask_for(properties, filters).await?;
+        self.granted(packet_id).await
+    }
+
+    /// Sends SUBSCRIBE, and leaves its answer to [`Self::granted`].
+    pub(crate) async fn ask_for(
+        &mut self,
+        properties: Properties,
+        filters: Vec<Subscription>,
+    ) -> Result<u16, Trouble> {
         let packet_id = self.fresh_packet_id();
         self.send(Packet::Subscribe(Subscribe { packet_id, properties, filters })).await?;
+        Ok(packet_id)
+    }
+
+    /// Waits for SUBACK; every filter has to be granted.
+    pub(crate) async fn granted(&mut self, packet_id: u16) -> Result<(), Trouble> {
         let suback = self.expect("SUBACK", |packet| match packet {
             Packet::Suback(suback) if suback.packet_id == packet_id => Some(suback.reasons.clone()),
             _ => None,
