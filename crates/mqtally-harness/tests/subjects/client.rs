@@ -295,7 +295,7 @@ pub(crate) struct Publisher {
     in_flight: Vec<Entry>,
     next: u64,
     last_id: u16,
-    /// It has found no outbox, and not connected yet.
+    /// Where stores may be taken away: it has found no outbox, and not connected yet.
     is_new: bool,
     /// Something came on the last connection behind its CONNACK.
     heard: bool,
@@ -324,7 +324,7 @@ impl Publisher {
         let text = fs::read_to_string(told.directory.join(OUTBOX)).unwrap_or_default();
         let mut words = text.split_whitespace().filter_map(|word| word.parse::<u64>().ok());
         // Without an outbox its messages are new ones.
-        let is_new = text.is_empty();
+        let is_new = text.is_empty() && told.client_id.is_some();
         let number = || u64::from(std::process::id()) << 20;
         let (next, last_id) = (words.next().unwrap_or_else(number), words.next().unwrap_or(0) as u16);
         let words: Vec<u64> = words.collect();

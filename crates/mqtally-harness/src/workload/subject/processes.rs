@@ -38,7 +38,7 @@ const CASTS: [Cast; 4] = [
 
 pub(in crate::workload) async fn killed(scene: Scene) -> Result<(), Trouble> {
     let Some(programs) = scene.plan.programs.clone() else { return Ok(()) };
-    let directory = tempfile::tempdir().map_err(unprepared)?;
+    let directory = tempfile::tempdir().map_err(|error| unprepared(&error))?;
     let strikes = scene.strikes();
     for cast in &CASTS {
         let strikes: Vec<&Strike> = strikes.iter().filter(|strike| cast.is_struck_by(strike)).collect();
@@ -69,7 +69,7 @@ impl Cast {
             Side::Publisher => &programs.publisher,
         };
         let directory = directory.join(self.role);
-        std::fs::create_dir(&directory).map_err(unprepared)?;
+        std::fs::create_dir(&directory).map_err(|error| unprepared(&error))?;
         Ok(Subject {
             side: self.side,
             command: command.clone(),
@@ -201,7 +201,7 @@ impl Bench {
             return Err(not_struck(strike, "its packet did not come"));
         }
         if *act == Act::WipeProcess {
-            self.wipe().map_err(unprepared)?;
+            self.wipe().map_err(|error| unprepared(&error))?;
         }
         self.start()
     }
@@ -216,6 +216,6 @@ fn not_struck(strike: &Strike, why: &str) -> Trouble {
     Trouble::NotStruck { strike: strike.to_string(), why: why.to_owned() }
 }
 
-fn unprepared(error: std::io::Error) -> Trouble {
+fn unprepared(error: &std::io::Error) -> Trouble {
     Trouble::Subject(format!("no place for its store: {error}"))
 }
