@@ -22,7 +22,7 @@ async fn measured(writes: &str) -> Measured {
     let directory = tempfile::tempdir().expect("no directory");
     let program = std::env::current_exe().expect("this program has no path");
     let template = format!(
-        "env TEST_BROKER_PORT={{port}} TEST_BROKER={writes} '{}' --ignored --exact the_broker_itself",
+        "env TEST_BROKER_PORT={{port}} TEST_BROKER={writes} '{}' --ignored --exact --nocapture the_broker_itself",
         program.display()
     );
     let source = BrokerSource::Command { template, directory: directory.path().to_owned(), login: None };

@@ -5,6 +5,7 @@
 
 mod child;
 mod command_line;
+mod port;
 mod started;
 
 pub(crate) use started::{Started, command_words};
@@ -17,7 +18,7 @@ use mqtally_proto::Time;
 use mqtally_proto::packet::{Disconnect, Packet, Properties, ReasonCode, Version};
 use mqtally_proto::session::{Options, Session};
 use rustix::process::Signal;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::io::Interest;
@@ -174,13 +175,13 @@ impl BrokerUnderTest {
                 Ok(Self { source, process: None, endpoint, ready_limit })
             }
             BrokerSource::Embedded { program, data } => {
-                let any_port = Endpoint::new(LOOPBACK, 0);
-                let (process, address) = start_embedded(program, data, &any_port, ready_limit).await?;
+                let listen = Endpoint::new(LOOPBACK, port::free()?);
+                let (process, address) = start_embedded(program, data, &listen, ready_limit).await?;
                 let endpoint = Endpoint::new(address.ip().to_string(), address.port());
                 Ok(Self { process: Some(process), endpoint, source, ready_limit })
             }
             BrokerSource::Command { template, directory, login } => {
-                let endpoint = Endpoint::new(LOOPBACK, free_port()?);
+                let endpoint = Endpoint::new(LOOPBACK, port::free()?);
                 let endpoint = login.iter().fold(endpoint, |endpoint, login| login.at(endpoint));
                 let process = start_command(template, directory, &endpoint, ready_limit).await?;
                 Ok(Self { process: Some(process), endpoint, source, ready_limit })
@@ -371,15 +372,6 @@ fn not_ready(process: &Process, limit: Duration, at: String, why: String) -> Pro
     ProcessError::NotReady { seconds: limit.as_secs(), at, why, said: process.last_words() }
 }
 
-/// A port that was free a moment ago. A broker started by a command cannot tell us which one it took.
-fn free_port() -> Result<u16, ProcessError> {
-    let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
-    match address {
-        Ok(address) => Ok(address.port()),
-        Err(error) => Err(ProcessError::System { act: "looking for a free port", error }),
-    }
-}
-
 /// Connects as a clean client and leaves: whatever listens there speaks MQTT and accepts us.
 async fn reach(endpoint: &Endpoint) -> Result<(), ProcessError> {
     let attempt = timeout(REACH_LIMIT, connect_once(endpoint)).await;
@@ -393,15 +385,26 @@ async fn reach(endpoint: &Endpoint) -> Result<(), ProcessError> {
 
 /// On one of the two versions.
 async fn connect_once(endpoint: &Endpoint) -> Result<(), String> {
-    match connect_on(endpoint, Version::V3_1_1).await {
+    // Where nobody listens yet, the other version would only be the first that a broker hears of us, perhaps one that
+    // does not speak it.
+    let connection = dial(endpoint, Version::V3_1_1).await?;
+    match greet(connection, endpoint, Version::V3_1_1).await {
         Ok(()) => Ok(()),
         Err(why) => connect_on(endpoint, Version::V5_0).await.map_err(|_| why),
     }
 }
 
 async fn connect_on(endpoint: &Endpoint, version: Version) -> Result<(), String> {
+    greet(dial(endpoint, version).await?, endpoint, version).await
+}
+
+async fn dial(endpoint: &Endpoint, version: Version) -> Result<Connection, String> {
     let dialled = Connection::dial(endpoint, REACH_LIMIT, version, PACKET_SIZE_MAX, 0, None).await;
-    let mut connection = dialled.map_err(|error| error.to_string())?;
+    dialled.map_err(|error| error.to_string())
+}
+
+/// CONNECT, and what comes of it.
+async fn greet(mut connection: Connection, endpoint: &Endpoint, version: Version) -> Result<(), String> {
     let mut session = Session::new(Options {
         username: endpoint.username().map(Into::into),
         password: endpoint.password().map(|password| password.as_bytes().to_vec().into()),
