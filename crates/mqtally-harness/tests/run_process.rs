@@ -7,13 +7,20 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 use tokio::net::TcpListener;
 
+/// For what ends by itself, however slow the machine is.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// For what has to be given up.
 const SHORT: Duration = Duration::from_millis(600);
 
 async fn start_command(template: &str) -> Result<BrokerUnderTest, ProcessError> {
+    start_command_within(template, PATIENCE).await
+}
+
+async fn start_command_within(template: &str, limit: Duration) -> Result<BrokerUnderTest, ProcessError> {
     let directory = tempfile::tempdir().expect("no directory");
     let directory = directory.path().to_owned();
     let source = BrokerSource::Command { template: template.to_owned(), directory, login: None };
-    BrokerUnderTest::start_within(source, SHORT).await
+    BrokerUnderTest::start_within(source, limit).await
 }
 
 fn said(result: Result<BrokerUnderTest, ProcessError>) -> String {
@@ -29,7 +36,7 @@ async fn a_broker_that_dies_at_once_is_quoted() {
 
 #[tokio::test]
 async fn a_broker_that_is_never_ready_is_given_up() {
-    let error = said(start_command("sleep 60").await);
+    let error = said(start_command_within("sleep 60", SHORT).await);
     assert!(error.contains("accepted no MQTT connection"), "{error}");
 }
 
@@ -48,7 +55,7 @@ async fn a_command_that_cannot_be_read_is_refused() {
 #[tokio::test]
 async fn an_embedded_broker_that_prints_no_address_is_refused() {
     let source = BrokerSource::Embedded { program: "/bin/echo".into(), data: "/tmp".into() };
-    let error = said(BrokerUnderTest::start_within(source, SHORT).await);
+    let error = said(BrokerUnderTest::start_within(source, PATIENCE).await);
     assert!(error.contains("its first line is no address"), "{error}");
 }
 
@@ -67,7 +74,7 @@ async fn listen(answer: &'static [u8]) -> SocketAddr {
 
 #[tokio::test]
 async fn a_listener_that_closes_every_connection_is_no_broker() {
-    let error = said(BrokerUnderTest::start_within(support::url(listen(b"").await), SHORT).await);
+    let error = said(BrokerUnderTest::start_within(support::url(listen(b"").await), PATIENCE).await);
     assert!(error.contains("no MQTT broker answers at mqtt://127.0.0.1:"), "{error}");
 }
 
@@ -81,6 +88,7 @@ async fn a_listener_that_speaks_http_is_no_broker() {
 #[tokio::test]
 async fn a_broker_that_refuses_us_says_why() {
     let not_authorized = b"\x20\x02\x00\x05";
-    let error = said(BrokerUnderTest::start_within(support::url(listen(not_authorized).await), SHORT).await);
+    let error =
+        said(BrokerUnderTest::start_within(support::url(listen(not_authorized).await), PATIENCE).await);
     assert!(error.contains("it refused us: 0x87 not authorized"), "{error}");
 }

@@ -5,7 +5,7 @@
 mod handler_support;
 
 use handler_support::{delivery, eventually, handle, handle_all, open, read, script};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 fn command(directory: &std::path::Path, text: &str) -> String {
     format!("exec:sh {}", script(directory, text).display())
@@ -72,12 +72,18 @@ async fn what_it_says_is_kept_within_bounds() {
 async fn a_program_that_hangs_is_killed_with_all_that_it_started() {
     let directory = tempfile::tempdir().unwrap();
     let pids = directory.path().join("pids");
-    let text = format!("echo waiting >&2; sleep 600 & echo $! > {}; wait", pids.display());
-    let start = Instant::now();
-    let outcome = handle(&open(&command(directory.path(), &text), 500), &delivery(1, "")).await;
-    assert_eq!(outcome, "retry: killed after 500ms: waiting");
-    assert!(start.elapsed() < Duration::from_secs(5));
-    eventually(|| is_gone(&pids)).await;
+    let text = format!("sleep 600 & echo $! > {}; echo waiting >&2; wait", pids.display());
+    let command = command(directory.path(), &text);
+    // On a busy machine a shell that has half a second may not come as far as its first line.
+    for time_max_ms in [500, 2_000, 8_000] {
+        let outcome = handle(&open(&command, time_max_ms), &delivery(1, "")).await;
+        let killed = format!("retry: killed after {:?}", Duration::from_millis(time_max_ms));
+        if outcome == format!("{killed}: waiting") {
+            return eventually(|| is_gone(&pids)).await;
+        }
+        assert_eq!(outcome, killed);
+    }
+    panic!("the shell never came to its first line");
 }
 
 #[tokio::test]
@@ -103,9 +109,8 @@ fn is_gone(pids: &std::path::Path) -> bool {
 
 #[tokio::test]
 async fn what_a_program_leaves_behind_does_not_hold_it_up() {
-    let start = Instant::now();
-    check("sleep 3 & exit 0", "done").await;
-    assert!(start.elapsed() < Duration::from_secs(2));
+    // It holds standard error open for longer than the program may take: who waited for it would kill, not be done.
+    check("sleep 20 & exit 0", "done").await;
 }
 
 #[tokio::test]

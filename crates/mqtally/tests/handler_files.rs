@@ -2,10 +2,11 @@
 
 mod handler_support;
 
-use handler_support::{delivery, handle, handle_all, open, open_with, read, refused};
+use handler_support::{delivery, eventually, handle, handle_all, open, open_with, read, refused};
 use mqtally::handler::{Format, Options, Printer};
 use std::io::{self, Write};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -62,27 +63,36 @@ async fn a_writer_that_blocks_or_fails_is_a_retry() {
     let handler = open_with("print", &printing(Stuck(receiver), Format::Topic, Duration::from_millis(50)));
     assert_eq!(handle(&handler, &delivery(1, "x")).await, "retry: not written within 50ms");
     drop(sender);
+    let failing = Stuck(mpsc::channel().1);
+    let handler = open_with("print", &printing(failing, Format::Topic, Duration::from_secs(10)));
     assert_eq!(handle(&handler, &delivery(2, "x")).await, "retry: cannot print: broken pipe");
 }
 
 #[tokio::test]
 async fn what_nobody_waits_for_any_more_is_not_written() {
-    struct Held(mpsc::Receiver<()>, Shared);
+    struct Held(Arc<AtomicBool>, mpsc::Receiver<()>, Shared);
     impl Write for Held {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            let _ = self.0.recv();
-            self.1.write(bytes)
+            self.0.store(true, SeqCst);
+            let _ = self.1.recv();
+            self.2.write(bytes)
         }
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
     }
     let ((sender, receiver), shared) = (mpsc::channel(), Shared::default());
-    let writer = Held(receiver, shared.clone());
-    let handler = open_with("print", &printing(writer, Format::Payload, Duration::from_millis(100)));
-    // The first is being written, the second is queued behind it, until both are given up.
+    let writing = Arc::<AtomicBool>::default();
+    let writer = Held(writing.clone(), receiver, shared.clone());
+    let handler = open_with("print", &printing(writer, Format::Payload, Duration::from_secs(10)));
+    // The first is being written, the second is queued behind it, when both are given up.
     for number in [1, 2] {
-        assert!(handle(&handler, &delivery(number, number.to_string())).await.starts_with("retry: "));
+        let message = delivery(number, number.to_string());
+        tokio::select! {
+            biased;
+            outcome = handler.handle(&message) => panic!("{outcome:?}"),
+            () = eventually(|| writing.load(SeqCst)) => {}
+        }
     }
     drop(sender);
     assert_eq!(handle(&handler, &delivery(3, "3")).await, "done");

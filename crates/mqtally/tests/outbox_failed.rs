@@ -125,8 +125,9 @@ async fn what_expired_in_the_outbox_fails_and_counts_anew_when_it_is_retried() {
     let expired = receipt.await.unwrap_err();
     assert!(matches!(&expired, DeliveryError::Failed { failure, .. } if failure.detail.contains("expired")));
     publisher.close(PATIENCE).await;
+    // From ten seconds ahead on, so that however slow the next start is, it has its second.
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    bench.failed().retry(&[1], Time::from_ms(now.as_millis() as u64)).unwrap();
+    bench.failed().retry(&[1], Time::from_ms(now.as_millis() as u64 + 10_000)).unwrap();
     assert_eq!(bench.publisher().close(PATIENCE).await, 0);
     assert_eq!(bench.broker.payloads(), ["x"]);
 }

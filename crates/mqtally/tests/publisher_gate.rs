@@ -50,6 +50,7 @@ async fn publish_and_pubrel_wait_for_their_records_and_qos_1_behind_them_too() {
     recorded.send(()).unwrap();
     let Steps { steps, recorded } = gate.recv().await.unwrap();
     assert_eq!(steps, [Step { released: true, ..step }]);
+    broker.until("both are sent", |state| state.arrivals.len() == 2).await;
     settle().await;
     assert_eq!(sent(&broker), ["PUBLISH", "PUBLISH"]);
     recorded.send(()).unwrap();

@@ -13,7 +13,7 @@ const NEVER_HANDED_OUT: Range<u16> = 20_000..32_000;
 /// How many of them are tried before the system is asked for one after all.
 const ATTEMPTS: usize = 100;
 
-/// A port on which nobody listens, by chance: a run needs no certain one.
+/// A port on which nobody listens. No run depends on which one it is, so it does not come from the seed.
 ///
 /// # Errors
 /// The system has none.
@@ -31,8 +31,8 @@ fn try_port(port: u16) -> io::Result<u16> {
 mod tests {
     use super::*;
 
-    /// On a busy machine the broker came to its port after somebody else had been given it, and its run was over
-    /// before it began: "the broker ended before it accepted a connection".
+    /// A program that listened on port 0 was given the port before the broker was there, and the run was over before it
+    /// began: "the broker ended before it accepted a connection".
     #[test]
     fn nobody_is_given_the_port_of_a_broker_that_starts() {
         for _ in 0..100 {
