@@ -127,6 +127,12 @@ pub enum EventKind {
         /// Which client.
         client: Arc<str>,
     },
+    /// The process of a client under test ended, and its store is there for the next one: its session goes on. Where nobody
+    /// knows of its store, it is [`Self::StateWiped`].
+    ProcessEnded {
+        /// Which client.
+        client: Arc<str>,
+    },
     /// Something was done to the broker, or it did something.
     Broker(BrokerEvent),
     /// A fault was injected on purpose (cuts, kills); for the report's list.

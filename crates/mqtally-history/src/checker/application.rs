@@ -82,7 +82,7 @@ impl Applications {
     }
 
     /// The process of a program under test ended.
-    pub(crate) fn wiped(&mut self, world: &World, client: &str) {
+    pub(crate) fn ended(&mut self, world: &World, client: &str) {
         let client = world.client_named(client).filter(|ix| world.client(*ix).role == Role::Subject);
         if let Some(ix) = client {
             self.of_client.entry(ix).or_default().ends += 1;

@@ -190,7 +190,11 @@ impl Checker {
             EventKind::Aborted { reason } => self.ledger.unknown(format!("the run was cut short: {reason}")),
             EventKind::StateWiped { client } => {
                 self.subjects.wiped(&self.world, client);
-                self.application.wiped(&self.world, client);
+                self.application.ended(&self.world, client);
+            }
+            EventKind::ProcessEnded { client } => {
+                self.subjects.ended(&self.world, client);
+                self.application.ended(&self.world, client);
             }
             EventKind::GroupStarted { .. }
             | EventKind::GroupEnded { .. }

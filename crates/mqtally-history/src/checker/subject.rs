@@ -232,18 +232,27 @@ impl Subjects {
         scene.judge_answers(&link, ledger);
     }
 
+    /// Its process ended, and its store is there for the next one.
+    pub(crate) fn ended(&mut self, world: &World, client: &str) {
+        self.session_ended(world, client);
+    }
+
     /// Its process ended: what it had in flight its next life may know or not.
     pub(crate) fn wiped(&mut self, world: &World, client: &str) {
-        let client = world.client_named(client).filter(|ix| world.client(*ix).role == Role::Subject);
-        let Some(client) = client else { return };
+        let Some(session) = self.session_ended(world, client) else { return };
+        let lost = std::mem::take(&mut session.outbound);
+        session.forgotten.extend(lost);
+        session.finished.clear();
+    }
+
+    fn session_ended(&mut self, world: &World, client: &str) -> Option<&mut Session> {
+        let client = world.client_named(client).filter(|ix| world.client(*ix).role == Role::Subject)?;
         self.returns.ended(client);
         let session = self.sessions.entry(client).or_default();
         if session.ends.len() < ENDS_MAX {
             session.ends.push(world.now);
         }
-        let lost = std::mem::take(&mut session.outbound);
-        session.forgotten.extend(lost);
-        session.finished.clear();
+        Some(session)
     }
 
     /// The program reports that it processed a message.

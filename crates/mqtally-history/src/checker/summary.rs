@@ -68,7 +68,9 @@ impl Summary {
                 self.applications.insert(Arc::clone(client), *counters);
             }
             EventKind::Subject { side, command, client } => self.subject(*side, command, client),
-            EventKind::StateWiped { client } => self.of_subject(client, |it| it.ends += 1),
+            EventKind::StateWiped { client } | EventKind::ProcessEnded { client } => {
+                self.of_subject(client, |it| it.ends += 1);
+            }
             EventKind::Settled { client, .. } | EventKind::Claimed { client, .. } => {
                 self.of_subject(client, |it| it.reports += 1);
             }

@@ -126,6 +126,7 @@ fn samples() -> Vec<EventKind> {
         EventKind::Closed(connection, Closing::Rst),
         EventKind::Closed(connection, Closing::Vanished),
         EventKind::StateWiped { client: "sub-1".into() },
+        EventKind::ProcessEnded { client: "sub-1".into() },
         EventKind::Broker(BrokerEvent::Killed),
         EventKind::Broker(BrokerEvent::Resumed),
         EventKind::Broker(BrokerEvent::PowerLost),

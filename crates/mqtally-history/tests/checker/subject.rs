@@ -192,6 +192,26 @@ fn what_a_dead_process_had_in_flight_is_not_held_against_the_next() {
 }
 
 #[test]
+fn what_a_dead_process_had_in_its_store_the_next_goes_on_with() {
+    let dead = |end: &str, packet: &str| {
+        publisher(2)
+            + PUBLISH
+            + &format!("pub | rst\npub | {end}\npub > CONNECT clean=0 subject\npub < CONNACK sp=1\n")
+            + packet
+            + FINISH
+            + &received(2, 0)
+            + &drained(2, 1)
+    };
+    let unmarked = AGAIN.replace(" dup", "");
+    check(&dead("ends", AGAIN), "+R12 +A5");
+    check(&dead("ends", &unmarked), "R12");
+    check(&dead("wiped", &unmarked), "-R12");
+    // Nor may the broker forget it.
+    let forgotten = "sub | rst\nsub | ends\nsub > CONNECT clean=0 subject\nsub < CONNACK sp=0\nend\n";
+    check(&(subscriber(1) + forgotten), "S2");
+}
+
+#[test]
 fn a_program_comes_back_to_its_session() {
     let other = "sub | rst\nsub | wiped\nnew > CONNECT clean=0 subject\nnew < CONNACK sp=0\n";
     check(&(subscriber(1) + other + "end"), "A5");

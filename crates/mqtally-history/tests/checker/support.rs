@@ -5,7 +5,7 @@
 //! sub > CONNECT clean=0 expiry=60          sub < CONNACK sp=0 [rc=0x87] [expiry=5]
 //! sub > SUBSCRIBE 1 a/+@1 b@2,nl,rap,rh1 [sid=7]           sub < SUBACK 1 1 2
 //! pub > PUBLISH qos=1 id=1 topic=a m=0/0/1 [dup] [retain] [sentinel] [canary] [attempt=1] [crc=1] [props=x]
-//! pub < PUBACK 1 [rc=0x80]                 sub | fin / rst / closed / broken / wiped
+//! pub < PUBACK 1 [rc=0x80]                 sub | fin / rst / closed / broken / wiped / ends
 //! sub | settled 0/0/1 processed            sub | statistics 5 1 0 0 4
 //! broker killed                            fault cut-subscriber [sub]
 //! declare must-arrive [qos=1] [late] …     advise must-arrive  take 0/0/1 [late ms]       sub | stands 31
@@ -260,6 +260,7 @@ impl Parser {
             "closed" => Closing::ByBroker,
             "broken" => Closing::Broken,
             "vanished" => Closing::Vanished,
+            "ends" => return EventKind::ProcessEnded { client: client.into() },
             "wiped" => return EventKind::StateWiped { client: client.into() },
             "unlawful" => {
                 let connection = self.connection(client);

@@ -41,6 +41,8 @@ struct Bench {
     program: Option<Program>,
     /// How often it ended by itself.
     ends: u32,
+    /// Its half of the session is in a store that outlives it, unless somebody takes that away.
+    keeps: bool,
     /// Packet ids that were waited for in vain.
     given_up: BTreeSet<u16>,
     random: fastrand::Rng,
@@ -100,6 +102,7 @@ impl Bench {
             place,
             program: None,
             ends: 0,
+            keeps: false,
             given_up: BTreeSet::new(),
             random,
         })
@@ -138,7 +141,7 @@ impl Bench {
                 how = program.until_ended() => how,
                 () = &mut late => return Ok(Waited::Late),
             };
-            self.ended().await;
+            self.ended(self.keeps).await;
             // Its last packets may still be on their way through the proxy.
             if self.tap.standing().connects == 0 {
                 return Err(self.trouble(&format!("it ended before it connected ({how})")));
@@ -151,27 +154,30 @@ impl Bench {
         }
     }
 
-    /// The program has ended: what its next life knows of its session is its own affair.
-    async fn ended(&mut self) {
+    /// The program has ended. Unless its store is `kept`, what its next life knows of its session is its own affair.
+    async fn ended(&mut self, kept: bool) {
         if let Some(mut program) = self.program.take() {
             program.hear_out().await;
         }
         if let Some(client) = self.tap.client() {
-            self.scene.recorder.record(EventKind::StateWiped { client });
+            self.scene.recorder.record(match kept {
+                true => EventKind::ProcessEnded { client },
+                false => EventKind::StateWiped { client },
+            });
         }
     }
 
     /// kill -9.
     async fn kill(&mut self) -> Result<(), Trouble> {
-        self.kill_as("kill-client").await
+        self.kill_as("kill-client", false).await
     }
 
     /// kill -9, which the report calls so.
-    async fn kill_as(&mut self, fault: &str) -> Result<(), Trouble> {
+    async fn kill_as(&mut self, fault: &str, keeps: bool) -> Result<(), Trouble> {
         let Some(program) = &mut self.program else { return Ok(()) };
         program.kill_9().await?;
         self.scene.recorder.fault(fault, self.tap.client().as_deref());
-        self.ended().await;
+        self.ended(keeps).await;
         Ok(())
     }
 

@@ -27,13 +27,34 @@ struct Cast {
     /// What it had acknowledged and not yet processed is gone with its store, and that is nobody's fault: so it is not asked
     /// what it processed.
     unheard: bool,
+    /// Its store has its half of the session. At QoS 1 that of a publisher need not: a crash gives two copies either way,
+    /// and no broker remembers the packet ids.
+    resumes: bool,
 }
 
 const CASTS: [Cast; 4] = [
-    Cast { role: "subscribing", side: Side::Subscriber, qos: Qos::ExactlyOnce, unheard: false },
-    Cast { role: "forgetting", side: Side::Subscriber, qos: Qos::ExactlyOnce, unheard: true },
-    Cast { role: "publishing-qos1", side: Side::Publisher, qos: Qos::AtLeastOnce, unheard: true },
-    Cast { role: "publishing-qos2", side: Side::Publisher, qos: Qos::ExactlyOnce, unheard: true },
+    Cast {
+        role: "subscribing",
+        side: Side::Subscriber,
+        qos: Qos::ExactlyOnce,
+        unheard: false,
+        resumes: true,
+    },
+    Cast { role: "forgetting", side: Side::Subscriber, qos: Qos::ExactlyOnce, unheard: true, resumes: true },
+    Cast {
+        role: "publishing-qos1",
+        side: Side::Publisher,
+        qos: Qos::AtLeastOnce,
+        unheard: true,
+        resumes: false,
+    },
+    Cast {
+        role: "publishing-qos2",
+        side: Side::Publisher,
+        qos: Qos::ExactlyOnce,
+        unheard: true,
+        resumes: true,
+    },
 ];
 
 pub(in crate::workload) async fn killed(scene: Scene) -> Result<(), Trouble> {
@@ -84,6 +105,7 @@ impl Cast {
     async fn open(&self, scene: &Scene, subject: Subject, topic: &str) -> Result<Bench, Trouble> {
         let tap = LinkTap::new(&scene.recorder, self.side, None);
         let mut bench = Bench::before(scene, subject, tap, topic, None).await?;
+        bench.keeps = self.resumes;
         let protocol = if scene.is_v5() { "5" } else { "3.1.1" };
         let qos = (scene.offered(self.qos) as u8).to_string();
         let place = bench.place.with("qos", qos).with("protocol", protocol);
@@ -194,7 +216,7 @@ impl Bench {
     async fn kill_at(&mut self, strike: &Strike, rule: RuleId) -> Result<(), Trouble> {
         let Deed::Act(act, _) = &strike.deed else { return Ok(()) };
         let struck = self.strikes(rule).await;
-        self.kill_as(act.name()).await?;
+        self.kill_as(act.name(), self.keeps && *act == Act::KillProcess).await?;
         self.cut(Ending::Rst);
         self.proxy.remove(rule);
         if !struck? {

@@ -254,6 +254,13 @@ impl World {
             self.note(client, Direction::None, "forgets its session");
         }
     }
+
+    /// The client's process is gone, and its session goes on.
+    pub(super) fn process_ended(&mut self, name: &Arc<str>) {
+        if let Some(client) = self.client_named(name) {
+            self.note(client, Direction::None, "its process ends, its store is kept");
+        }
+    }
 }
 
 fn closing_text(closing: Closing) -> &'static str {

@@ -230,6 +230,7 @@ impl World {
             EventKind::Received(id, packet) => return self.on(*id, |world, at| world.received(at, packet)),
             EventKind::Closed(id, closing) => return self.on(*id, |world, at| world.closed(at, *closing)),
             EventKind::StateWiped { client } => self.wiped(client),
+            EventKind::ProcessEnded { client } => self.process_ended(client),
             EventKind::Broker(event) => self.broker(*event),
             EventKind::Fault { kind, client } => self.fault(kind, client.clone()),
             EventKind::Accepted { message, late_ns } => self.taken_on(*message, *late_ns),

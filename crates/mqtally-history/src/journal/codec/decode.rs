@@ -104,6 +104,7 @@ impl Fields<'_> {
             },
             tags::CLOSED => EventKind::Closed(self.connection()?, self.plain()?),
             tags::STATE_WIPED => EventKind::StateWiped { client: self.interned()? },
+            tags::PROCESS_ENDED => EventKind::ProcessEnded { client: self.interned()? },
             tags::BROKER => EventKind::Broker(self.plain()?),
             tags::FAULT => EventKind::Fault { kind: self.interned()?, client: self.present(Self::interned)? },
             tags::LABELLED => EventKind::Labelled {

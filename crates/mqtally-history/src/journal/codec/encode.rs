@@ -195,6 +195,10 @@ impl Encoder {
                 self.tag(tags::ABORTED, delta);
                 self.text(reason);
             }
+            EventKind::ProcessEnded { client } => {
+                self.tag(tags::PROCESS_ENDED, delta);
+                self.interned(client);
+            }
             EventKind::GroupStarted { .. }
             | EventKind::GroupEnded { .. }
             | EventKind::Opened { .. }

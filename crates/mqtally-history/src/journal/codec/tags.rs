@@ -29,6 +29,7 @@ pub(super) const ADVISED: u8 = 19;
 pub(super) const ACCEPTED: u8 = 20;
 pub(super) const POSITION: u8 = 21;
 pub(super) const SUBJECT: u8 = 22;
+pub(super) const PROCESS_ENDED: u8 = 23;
 
 /// Packets go by the numbers that MQTT gives them.
 pub(super) mod packet {
