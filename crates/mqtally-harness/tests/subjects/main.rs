@@ -159,18 +159,29 @@ kill_matrix! {
     state_that_a_shutdown_of_the_broker_wipes_is_found: Publisher ForgetsAtShutdown on "5" breaks "R12" in judged_over_restarts;
 }
 
+/// A cut may do by chance what other rounds are for: one that loses a PUBCOMP makes the broker send its PUBREL again, and
+/// that names nothing any more. A kind of rounds that stood in for another would find its mutant each time.
+const RUNS_BY_CHANCE_MAX: usize = 3;
+
 macro_rules! only_found_by {
     ($($name:ident: $side:ident $mutant:ident on $version:literal is found by $rounds:literal alone;)*) => {$(
         #[tokio::test(flavor = "multi_thread")]
         async fn $name() {
-            let directory = tempfile::tempdir().expect("a directory");
-            let (source, command) = (restartable(&directory), kit(Side::$side, Mutant::$mutant, $version));
-            let found = judged_without($rounds, source, Side::$side, command).await;
-            println!(
-                "{:24} MQTT {:6} {:10?} without {:15} {:?}",
-                stringify!($mutant), $version, Side::$side, $rounds, off(&found.0)
-            );
-            assert_eq!(off(&found.0), Vec::<&str>::new(), "{:#?}", found.0.findings);
+            let mut by_chance = Vec::new();
+            while by_chance.len() < RUNS_BY_CHANCE_MAX {
+                let directory = tempfile::tempdir().expect("a directory");
+                let (source, command) = (restartable(&directory), kit(Side::$side, Mutant::$mutant, $version));
+                let (report, ..) = judged_without($rounds, source, Side::$side, command).await;
+                println!(
+                    "{:24} MQTT {:6} {:10?} without {:15} {:?}",
+                    stringify!($mutant), $version, Side::$side, $rounds, off(&report)
+                );
+                if off(&report).is_empty() {
+                    return;
+                }
+                by_chance.push(report.findings);
+            }
+            panic!("found each time: {by_chance:#?}");
         }
     )*};
 }
