@@ -31,8 +31,7 @@ fn try_port(port: u16) -> io::Result<u16> {
 mod tests {
     use super::*;
 
-    /// A program that listened on port 0 was given the port before the broker was there, and the run was over before it
-    /// began: "the broker ended before it accepted a connection".
+    /// Whoever listens on port 0, or connects, may get the port of a broker before that is there, or while it is killed.
     #[test]
     fn nobody_is_given_the_port_of_a_broker_that_starts() {
         for _ in 0..100 {
