@@ -234,7 +234,7 @@ stages! {
     "faults/half-open" in Faults exercises ["D1", "D2", "D3", "O1", "S2", "S5", "L2"] plays faults::play;
     "faults/takeover" in Faults exercises ["D1", "D2", "D3", "O1", "S2", "S5", "L2"] plays faults::play;
     "faults/kill-client" in Faults exercises ["D1", "D2", "D3", "O1", "S1", "S2"] plays faults::play;
-    "faults/kill-process" in Faults exercises ["D1", "D2", "D3", "O1", "S2", "A3"] plays subject::processes::killed;
+    "faults/kill-process" in Faults exercises ["D1", "D2", "D3", "O1", "A3"] plays subject::processes::killed;
     "faults/slow-consumer" in Faults exercises ["D1", "D2", "D3", "O1"] plays faults::play;
     "faults/segmentation" in Faults exercises ["D1", "D2", "D3", "D8", "O1"] plays faults::play;
     "faults/windows" in Faults exercises ["D1", "D2", "D3", "O1", "S2", "L2"] plays faults::play;

@@ -32,6 +32,8 @@ const ENDS_MAX: [u32; 2] = [20, 500];
 struct Bench {
     scene: Scene,
     subject: Subject,
+    /// What it is called in a sentence.
+    called: String,
     proxy: Proxy,
     tap: LinkTap,
     speech: Speech,
@@ -94,6 +96,7 @@ impl Bench {
         let random = scene.random("rounds");
         Ok(Self {
             scene: scene.clone(),
+            called: subject.called().to_owned(),
             subject,
             proxy,
             tap,
@@ -292,7 +295,7 @@ impl Bench {
     }
 
     fn trouble(&self, what: &str) -> Trouble {
-        Trouble::Subject(format!("{}: {what}", self.subject.called()))
+        Trouble::Subject(format!("{}: {what}", self.called))
     }
 }
 

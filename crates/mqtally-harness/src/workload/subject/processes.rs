@@ -63,7 +63,8 @@ pub(in crate::workload) async fn killed(scene: Scene) -> Result<(), Trouble> {
     let strikes = scene.strikes();
     for cast in &CASTS {
         let strikes: Vec<&Strike> = strikes.iter().filter(|strike| cast.is_struck_by(strike)).collect();
-        if strikes.is_empty() {
+        // The one that is heard plays in any case: what the stage is there for is put to the test by whatever is chosen.
+        if strikes.is_empty() && cast.unheard {
             continue;
         }
         let subject = cast.subject(&scene, &programs, directory.path())?;
@@ -105,6 +106,7 @@ impl Cast {
     async fn open(&self, scene: &Scene, subject: Subject, topic: &str) -> Result<Bench, Trouble> {
         let tap = LinkTap::new(&scene.recorder, self.side, None);
         let mut bench = Bench::before(scene, subject, tap, topic, None).await?;
+        bench.called = format!("the client process '{}'", self.role);
         bench.keeps = self.resumes;
         let protocol = if scene.is_v5() { "5" } else { "3.1.1" };
         let qos = (scene.offered(self.qos) as u8).to_string();
