@@ -177,7 +177,8 @@ impl Subjects {
             Packet::Connack(connack) if connack.reason == 0 => accepted(session, link, connack),
             Packet::Publish(publish) if publish.qos > 0 => {
                 let answer = if publish.qos == 1 { Answer::Puback } else { Answer::Pubrec };
-                link.due.insert((answer, publish.packet_id), now);
+                // What comes again before it is answered has the place of its first copy.
+                link.due.entry((answer, publish.packet_id)).or_insert(now);
                 match publish.identity {
                     Identity::Ours(marker) if marker.purpose == Purpose::Load => {
                         let carried = world.stream_of(marker.message).map(|stream| Carried {

@@ -158,6 +158,28 @@ fn c7_a_qos_2_message_is_processed_once() {
 }
 
 #[test]
+fn what_a_broker_hands_over_twice_is_not_its_client_s_fault() {
+    let exchange =
+        "sub < PUBLISH qos=2 id=100 m=0/0/0\nsub > PUBREC 100\nsub < PUBREL 100\nsub > PUBCOMP 100\n";
+    let settled = "sub | settled 0/0/0 processed\n";
+    let twice = subscriber(2) + &published(2, 0) + exchange + settled + exchange + settled;
+    check(&(twice.clone() + &drained(2, 1)), "D3 R3 +A2");
+    check(&(twice + settled + &drained(2, 1)), "D3 R3 A2");
+}
+
+#[test]
+fn what_comes_again_before_it_is_answered_is_answered_in_its_first_place() {
+    let again = subscriber(1)
+        + &published(1, 0)
+        + &published(1, 1)
+        + "sub < PUBLISH qos=1 id=100 m=0/0/0\nsub < PUBLISH qos=1 id=101 m=0/0/1\n\
+           sub < PUBLISH qos=1 id=100 dup m=0/0/0\n";
+    let answered = again.clone() + "sub > PUBACK 100\nsub > PUBACK 101\n" + &drained(1, 2);
+    check_3(&answered, "~D4 ~R11 +O5");
+    check_3(&(again + "sub > PUBACK 101\nsub > PUBACK 100\n" + &drained(1, 2)), "~D4 ~O3 ~R11 O5");
+}
+
+#[test]
 fn c8_published_is_said_of_what_is_acknowledged() {
     let sent = publisher(2) + PUBLISH;
     check(&(sent.clone() + FINISH + "pub | claims 0/0/0\n" + &end()), "+A4");
