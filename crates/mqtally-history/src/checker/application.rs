@@ -212,7 +212,7 @@ fn judge_message(
     let copies = world.client(ix).copies_of(stream, id.sequence);
     let (packets, settled) = (u32::from(copies.packets) + it.again, it.processed + it.duplicate);
     // What a broker hands over as a new message a program cannot know for an old one.
-    let handed_over = if up_to.is_some() { u32::from(copies.accepted.max(1)) } else { 1 };
+    let handed_over = if up_to.is_some() { u32::from(copies.handed_over.max(1)) } else { 1 };
     let twice = match up_to {
         Some(qos) if copies.max_qos <= qos => it.processed > packets,
         _ => it.processed > handed_over + it.again,

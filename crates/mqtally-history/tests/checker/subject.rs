@@ -164,6 +164,26 @@ fn what_a_broker_hands_over_twice_is_not_its_client_s_fault() {
     let settled = "sub | settled 0/0/0 processed\n";
     let twice = subscriber(2) + &published(2, 0) + exchange + settled + exchange + settled;
     check(&(twice.clone() + &drained(2, 1)), "D3 R3 +A2");
+    // It is told that there is no session, and may remember nothing of one.
+    let taken = "sub < PUBLISH qos=2 id=100 m=0/0/0\nsub > PUBREC 100\n";
+    let denied = subscriber(2)
+        + &published(2, 0)
+        + taken
+        + settled
+        + "sub | rst\nsub > CONNECT clean=0 subject\nsub < CONNACK sp=0\nsub > SUBSCRIBE 2 a@2\nsub < SUBACK 2 2\n"
+        + exchange
+        + settled;
+    check(&(denied + &drained(2, 1)), "S2 +A2");
+    // What comes again without DUP may be a new message, to one that comes from its store.
+    let unmarked = subscriber(2)
+        + &published(2, 0)
+        + "sub < PUBLISH qos=2 id=100 m=0/0/0\nsub | rst\nsub | ends\nsub > CONNECT clean=0 subject\n\
+           sub < CONNACK sp=1\n"
+        + exchange
+        + settled
+        + settled
+        + &drained(2, 1);
+    check(&unmarked, "R5 +A2");
     check(&(twice + settled + &drained(2, 1)), "D3 R3 A2");
 }
 

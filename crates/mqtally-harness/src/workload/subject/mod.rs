@@ -23,6 +23,8 @@ use tokio::time::sleep;
 
 /// How long a program may take to connect again after its link was cut: many wait longer from time to time.
 const RETURN_LIMIT: Duration = Duration::from_secs(45);
+/// How long a program may take for what a round gave it.
+const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 /// How long a rule may wait for its packet.
 const STRIKE_LIMIT: Duration = Duration::from_secs(15);
 /// How often a subscribing program may end by itself, which a subscriber does not do, and a publishing one.
@@ -43,6 +45,8 @@ struct Bench {
     program: Option<Program>,
     /// How often it ended by itself.
     ends: u32,
+    /// How long it may take for what a round gave it.
+    answer_limit: Duration,
     /// Its half of the session is in a store that outlives it, unless somebody takes that away.
     keeps: bool,
     /// Packet ids that were waited for in vain.
@@ -105,6 +109,7 @@ impl Bench {
             place,
             program: None,
             ends: 0,
+            answer_limit: ANSWER_LIMIT,
             keeps: false,
             given_up: BTreeSet::new(),
             random,

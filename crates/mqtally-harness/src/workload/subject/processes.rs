@@ -108,6 +108,8 @@ impl Cast {
         let mut bench = Bench::before(scene, subject, tap, topic, None).await?;
         bench.called = format!("the client process '{}'", self.role);
         bench.keeps = self.resumes;
+        // We know it, and that it answers at once.
+        bench.answer_limit = scene.plan.answer_limit;
         let protocol = if scene.is_v5() { "5" } else { "3.1.1" };
         let qos = (scene.offered(self.qos) as u8).to_string();
         let place = bench.place.with("qos", qos).with("protocol", protocol);

@@ -21,8 +21,6 @@ const FILTERS_MAX: usize = 8;
 const SUBSCRIBE_LIMIT: Duration = Duration::from_secs(20);
 /// Without a further SUBSCRIBE for so long it has asked for everything.
 const SUBSCRIBE_QUIET: Duration = Duration::from_millis(500);
-/// How long the program may take for what a round gave it.
-const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 
 /// Cuts at QoS 1; `K` is drawn, `E` is how.
 const AT_QOS_1: [&str; 5] = [
@@ -248,7 +246,7 @@ impl Bench {
     async fn answers(&mut self) -> Result<(), Trouble> {
         let given_up = self.given_up.clone();
         let answered = |standing: &Standing| standing.unanswered.is_subset(&given_up);
-        self.until(ANSWER_LIMIT, answered).await?;
+        self.until(self.answer_limit, answered).await?;
         self.given_up = self.tap.standing().unanswered;
         Ok(())
     }
@@ -257,7 +255,7 @@ impl Bench {
     async fn send_away(&mut self) -> Result<(), Trouble> {
         self.rule("refuse rst")?;
         self.cut(crate::proxy::Ending::Fin);
-        let away = self.until(ANSWER_LIMIT, |standing| !standing.connected).await;
+        let away = self.until(self.answer_limit, |standing| !standing.connected).await;
         away.map(drop)
     }
 }
@@ -335,7 +333,7 @@ impl Streams {
         bench.answers().await?;
         if speaks {
             // One that does not is known by what is missing.
-            let _ = timeout(ANSWER_LIMIT, bench.speech.until_said(&sentinels)).await;
+            let _ = timeout(bench.answer_limit, bench.speech.until_said(&sentinels)).await;
         }
         Ok(())
     }

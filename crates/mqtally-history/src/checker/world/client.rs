@@ -274,6 +274,9 @@ pub(crate) struct Copies {
     pub(crate) accepted: u8,
     /// Of the live copies of this lineage, those that were no repetition under the packet id of an earlier one.
     pub(crate) exchanges: u8,
+    /// Live copies that a receiver may take for a new message, in all lineages: no exchange with them was open, or they came
+    /// without DUP.
+    pub(crate) handed_over: u8,
     /// Packets that carried it.
     pub(crate) packets: u8,
     pub(crate) max_qos: u8,

@@ -207,10 +207,12 @@ impl Copies {
         self.max_qos = self.max_qos.max(delivery.publish.qos);
         if delivery.is_live() {
             self.live = true;
-            self.accepted = self.accepted.saturating_add(u8::from(!delivery.is_repetition()));
+            let accepted = !delivery.is_repetition();
+            self.accepted = self.accepted.saturating_add(u8::from(accepted));
             let again = delivery.held.is_some_and(|held| held.subject == delivery.subject);
             let again = again && delivery.publish.dup;
             self.exchanges = self.exchanges.saturating_add(u8::from(!again));
+            self.handed_over = self.handed_over.saturating_add(u8::from(accepted || !again));
         } else {
             self.retained = true;
         }
